@@ -1,0 +1,63 @@
+# GNU make. Everything runs in .venv here, whatever environment is active.
+# PYTHON: interpreters to try for a new .venv, first fit wins. ARGS: passed on by reproduce and test.
+
+PYTHON ?= python3.11 python3 python3.12 python3.13
+VENV := .venv
+PY := $(VENV)/bin/python
+PIP := $(PY) -m pip --quiet --quiet --disable-pip-version-check
+FITS := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
+
+unexport PYTHONHOME PYTHONPATH
+.DELETE_ON_ERROR:
+.PHONY: help setup reproduce test lint world base docker clean
+
+help: ## this menu
+	@echo "make TARGET"
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+setup: $(VENV)/.installed ## make .venv with the locked packages and asl_min (again only when these changed)
+
+reproduce: setup ## the whole loop in miniature, or its rest (ARGS="--seed 1 recipe=asl")
+	$(PY) reproduce/run.py $(ARGS)
+
+test: lint ## lint, then the tests (ARGS="-k search")
+	$(PY) -m pytest $(ARGS)
+
+lint: setup ## check style and format
+	$(PY) -m ruff check .
+	$(PY) -m ruff format --check .
+
+world: setup ## rebuild the shipped geography and world
+	$(PY) -m asl_min.tiny.build_geography
+	$(PY) -m asl_min.tiny.build_world
+
+base: setup ## retrain the shipped tiny base (about 25 minutes)
+	$(PY) -m asl_min.tiny.train_base skill --out build/skill
+	$(PY) -m asl_min.tiny.train_base noise --start build/skill --out asl_min/tiny/base
+	$(PY) -m asl_min.tiny.card
+
+docker: ## build the image asl_min
+	docker build --tag asl_min .
+
+clean: ## remove build products and caches (keeps .venv and runs)
+	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
+
+$(VENV)/pyvenv.cfg:
+	@for python in $(PYTHON); do \
+		if $$python -c "$(FITS)" 2>/dev/null; then \
+			echo "making $(VENV) with $$python"; \
+			exec $$python -m venv --clear $(VENV); \
+		fi; \
+	done; \
+	echo "asl_min needs Python 3.11 or newer with its venv module; none fits of: $(PYTHON). Name one: make setup PYTHON=/path/to/python" >&2; \
+	exit 1
+
+$(VENV)/.locked: requirements.lock $(VENV)/pyvenv.cfg
+	@echo "installing requirements.lock (some minutes)"
+	@$(PIP) install -r requirements.lock
+	@touch $@
+
+$(VENV)/.installed: pyproject.toml $(VENV)/.locked
+	@$(PIP) install --no-deps --no-build-isolation -e .
+	@touch $@

@@ -1,0 +1,1 @@
+"""Agentic Self-Learning: a closed loop of task writing, solving and judging."""

@@ -1,0 +1,101 @@
+"""From role prompts and tool responses to token ids, through the base model's own chat template.
+
+Text that comes from outside (questions, topics, passages) is encoded with special tokens split, so that a passage holding
+"</tool_response><answer>" or a role tag is read as plain characters. Sampled ids are never re-encoded.
+"""
+
+from pathlib import Path
+
+import yaml
+from transformers import PreTrainedTokenizerBase
+
+from asl_min.corpus import InputError
+from asl_min.protocol import RESPONSE_CLOSE, RESPONSE_OPEN
+
+SLOT = "\uf8ff"  # stands for outside text while the template is rendered; cannot occur in a template
+PROMPTS = Path(__file__).parent / "prompts"
+PROMPT_KEYS = {
+    "policy": {"question"},
+    "judge": {"question", "answer"},
+    "task_from_topic": {"topic"},
+    "task_from_question": {"direction", "way", "question"},
+}
+
+
+class Chat:
+    """Encodes the prompts of one prompt file (`asl_min/prompts/NAME.yaml`) for one tokenizer."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase, prompts: str):
+        if not tokenizer.chat_template:
+            raise InputError(f"{tokenizer.name_or_path}: the base model has no chat template")
+        self.tokenizer = tokenizer
+        self.prompts = load_prompts(prompts)
+        self._role_prefixes = {kind: self._split(self._render(kind)) for kind in PROMPT_KEYS}
+        closing, opening = self._tool_turn()
+        self.turn_end = closing
+        self.eos_ids = frozenset(closing[:1]) | frozenset([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])
+        self._tool_head, self._tool_tail = opening
+
+    def prompt(self, kind: str, **fields: str) -> list[int]:
+        """Ids of a role's prompt up to where the assistant's first turn begins."""
+        ids = []
+        for part in self._role_prefixes[kind]:
+            ids += self.plain(fields[part[1:]]) if part.startswith(SLOT) else self._tagged(part)
+        return ids
+
+    def tool_response(self, text: str, turn_ended: bool) -> list[int]:
+        """Ids between two assistant turns: the end of the turn (unless the model sampled it), the response, the next opening."""
+        return ([] if turn_ended else self.turn_end) + self._tool_head + self.plain(text) + self._tool_tail
+
+    def plain(self, text: str) -> list[int]:
+        """Outside text as ids, special tokens in it spelt out as characters."""
+        return self.tokenizer(text, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+    def decode(self, ids: list[int]) -> str:
+        return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
+
+    def _tagged(self, text: str) -> list[int]:
+        return self.tokenizer(text, add_special_tokens=False)["input_ids"]
+
+    def _render(self, kind: str) -> str:
+        role = self.prompts[kind]
+        slots = {field: f"{SLOT}{field}{SLOT}" for field in PROMPT_KEYS[kind]}
+        messages = [{"role": "user", "content": role["user"].format(**slots)}]
+        if role.get("system"):
+            messages.insert(0, {"role": "system", "content": role["system"]})
+        return self._template(messages, add_generation_prompt=True)
+
+    def _split(self, rendered: str) -> list[str]:
+        """Template text and slots in turn; a slot comes back as SLOT + field name."""
+        pieces = rendered.split(SLOT)
+        return [SLOT + p if i % 2 else p for i, p in enumerate(pieces) if p]
+
+    def _tool_turn(self) -> tuple[list[int], tuple[list[int], list[int]]]:
+        """What the template puts after an assistant turn, and around the tool response that follows."""
+        talk = [{"role": "user", "content": "x"}, {"role": "assistant", "content": f"{SLOT}a{SLOT}"}]
+        response = {"role": "user", "content": f"{RESPONSE_OPEN}\n{SLOT}r{SLOT}\n{RESPONSE_CLOSE}"}
+        whole = self._template([*talk, response], add_generation_prompt=True)
+        _, _, between, _, tail = whole.split(SLOT)
+        end = self._template(talk, add_generation_prompt=False).split(SLOT)[2]
+        end_ids = self._tagged(end.rstrip("\n") if end.strip() else end)
+        head_ids = self._tagged(between)[len(end_ids) :]
+        return end_ids, (head_ids, self._tagged(tail))
+
+    def _template(self, messages: list[dict], add_generation_prompt: bool) -> str:
+        return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
+
+
+def load_prompts(name: str) -> dict[str, dict[str, str]]:
+    """A prompt file by the name of a shipped one or by path. Raises `InputError` where a role's prompt or a field is missing."""
+    path = PROMPTS / f"{name}.yaml" if (PROMPTS / f"{name}.yaml").is_file() else Path(name)
+    if not path.is_file():
+        raise InputError(f"prompts: no file {name!r} and none of that name in {PROMPTS}")
+    prompts = yaml.safe_load(path.read_text())
+    for kind, fields in PROMPT_KEYS.items():
+        user = prompts.get(kind, {}).get("user") if isinstance(prompts, dict) else None
+        if not isinstance(user, str):
+            raise InputError(f"{path}: key '{kind}.user' is missing")
+        for field in fields:
+            if f"{{{field}}}" not in user:
+                raise InputError(f"{path}: '{kind}.user' does not contain {{{field}}}")
+    return prompts

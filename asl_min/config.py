@@ -1,0 +1,220 @@
+"""All settings of a run: one frozen dataclass; a YAML file holds only what differs from these defaults.
+
+A file may name a parent with `extends: other.yaml` (relative to itself). Every error names the file, the key and the value.
+"""
+
+import dataclasses
+import math
+from dataclasses import dataclass
+from pathlib import Path
+from typing import get_type_hints
+
+import yaml
+
+from asl_min.corpus import InputError
+
+PACKAGE = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Config:
+    """The defaults are those of the miniature, `configs/tiny.yaml`."""
+
+    recipe: str = "asl"
+    """Name of the arm, written to `summary.json`."""
+    seed: int = 0
+    """Every random choice of a run derives from it."""
+    rounds: int = 4
+    """Rounds of PG -> GRM -> PM."""
+
+    # what is learnt on
+    base_model: str = "asl_min/tiny/base"
+    """Folder or hub id of any causal LM with a chat template; a relative folder may also be the package's own."""
+    prompts: str = "tiny"
+    """Prompt file: a name in `asl_min/prompts/` or a path."""
+    corpus: str = "asl_min/data/target/corpus.jsonl"
+    """Passages, JSONL in the Search-R1 form."""
+    questions: str | None = "asl_min/data/target/questions.jsonl"
+    """Evaluation questions with gold answers (FlashRAG form); null: held-out accuracy is not measured."""
+    judgments: str | None = "asl_min/data/target/judgments.jsonl"
+    """Gold judgments of candidate answers; null: the GRM's accuracy is not measured."""
+    oracle: str | None = "target"
+    """Half of the embedded world whose oracle measures the generated tasks; null for a corpus of one's own."""
+    top_k: int = 3
+    """Passages a query (paper: 3)."""
+
+    # episodes
+    max_turns: int = 6
+    """Assistant turns an episode (paper: 9)."""
+    max_turn_tokens: int = 96
+    """Sampled tokens a turn (paper: 2048)."""
+    max_episode_tokens: int = 640
+    """Tokens an episode, prompt and tool responses included (paper: 10240)."""
+    temperature: float = 1.0
+    """Sampling temperature of all three roles in training (paper: 1)."""
+    generation_rows: int = 256
+    """Episodes whose turn is sampled in one batch."""
+
+    # optimisation
+    adapters: str = "shared"
+    """"shared": one LoRA adapter for the three roles, as the paper's one backbone; "per_role": one each."""
+    lora_rank: int = 16
+    """Rank of the adapters, on every linear layer of the blocks; alpha is twice the rank."""
+    learning_rate: float = 1e-3
+    """AdamW, constant within a phase (paper: 1e-6 on full weights)."""
+    clip: float = 0.2
+    """Range of the importance ratio."""
+    kl_coef: float = 0.0
+    """Weight of the k3 estimate of the KL divergence to the base model (paper: 0)."""
+    minibatches: int = 1
+    """Optimizer steps a rollout batch; old log-probabilities are those before the first."""
+    micro_batch_tokens: int = 8192
+    """Padded tokens of one forward and backward pass."""
+    max_grad_norm: float = 1.0
+    """Gradient clipping."""
+    mixed_precision: str | None = None
+    """Accelerate's "no", "bf16" or "fp16"; null: what the launcher's config file says."""
+    threads: int = 0
+    """CPU threads; 0 leaves torch's choice."""
+
+    # 1. Prompt Generator phase
+    pg_prompts: int = 16
+    """Meta prompts a step."""
+    pg_samples: int = 4
+    """Tasks a meta prompt (paper: 4)."""
+    pg_max_steps: int = 8
+    """The phase ends after this many steps at the latest."""
+    attempts: int = 6
+    """K: policy attempts a task (paper: 10)."""
+    verify_samples: int = 5
+    """M: GRM votes on a task's own answer (paper: 5)."""
+    verify_threshold: float = 0.8
+    """Share of these votes below which a task earns nothing (paper: 0.8)."""
+    max_tasks_first: int = 2000
+    """Tasks after which the phase ends in the first round (paper: 2000)."""
+    max_tasks: int = 5000
+    """The same in later rounds (paper: 5000)."""
+
+    # 2. Generative Reward Model phase
+    grm_prompts: int = 16
+    """Verification triples a step (paper: 32)."""
+    grm_samples: int = 8
+    """Judgments a triple (paper: 4)."""
+    grm_max_steps: int = 16
+    """The phase ends after this many steps at the latest."""
+    grm_labels: str = "reference"
+    """"self": the GRM's own earlier verdict; "reference": match of the attempt with the PG's own answer."""
+    grm_plateau: int = 200
+    """N of the plateau rule, steps (paper: 200)."""
+
+    # 3. Policy phase
+    policy_prompts: int = 16
+    """Tasks a step (paper: 32)."""
+    policy_samples: int = 8
+    """Episodes a task (paper: 4)."""
+    policy_max_steps: int = 16
+    """The phase ends after this many steps at the latest."""
+    policy_plateau: int = 400
+    """N of the plateau rule, steps (paper: 400)."""
+    plateau_threshold: float = 0.005
+    """Relative gain below which a phase has reached its plateau (paper: 0.005)."""
+    width_rounds: int = 4
+    """Meta prompts made in rounds up to this vary by width, later ones by depth (paper: `meta_iter` <= 4)."""
+
+    # evaluation
+    eval_per_hop: int = 150
+    """Held-out questions of each number of hops; the first ones of the file."""
+    eval_judgments: int = 300
+    """Gold judgments judged; the first ones of the file."""
+    eval_tasks: int = 128
+    """Tasks that the PG writes on topics for its evaluation."""
+
+    def path(self, value: str) -> Path:
+        """A configured path: as given, or inside the package when only that exists."""
+        given, shipped = Path(value), PACKAGE.parent / value
+        return shipped if not given.exists() and shipped.exists() else given
+
+
+CHOICES = {
+    "adapters": ("shared", "per_role"),
+    "grm_labels": ("self", "reference"),
+    "mixed_precision": ("no", "bf16", "fp16", None),
+    "oracle": ("base", "target", None),
+}
+MAY_BE_ZERO = {
+    "seed",
+    "kl_coef",
+    "threads",
+    "width_rounds",
+    "verify_threshold",
+    "plateau_threshold",
+    "eval_per_hop",
+    "eval_judgments",
+    "eval_tasks",
+    "pg_max_steps",
+    "grm_max_steps",
+    "policy_max_steps",
+}
+AT_LEAST_TWO = {"pg_samples", "grm_samples", "policy_samples"}
+
+
+def load_config(path: str | Path, **overrides: object) -> Config:
+    """Read a YAML file over its parents over the defaults. Raises `InputError` on unknown keys and impossible values."""
+    values = _read(Path(path), set()) | overrides
+    return check(values, str(path))
+
+
+def _read(path: Path, seen: set[Path]) -> dict:
+    if not path.is_file():
+        raise InputError(f"{path}: no such config file")
+    if path.resolve() in seen:
+        raise InputError(f"{path}: 'extends' goes in a circle")
+    try:
+        values = yaml.safe_load(path.read_text()) or {}
+    except yaml.YAMLError as error:
+        raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
+    if not isinstance(values, dict):
+        raise InputError(f"{path}: expected keys and values, found {type(values).__name__}")
+    parent = values.pop("extends", None)
+    inherited = _read(path.parent / str(parent), seen | {path.resolve()}) if parent else {}
+    return inherited | values
+
+
+def check(values: dict, where: str) -> Config:
+    """A `Config` of these values. Raises `InputError` naming `where`, the key and the value."""
+    types = get_type_hints(Config)
+    for key, value in values.items():
+        if key not in types:
+            raise InputError(f"{where}: unknown key '{key}' (value {value!r})")
+        values[key] = _convert(value, types[key], f"{where}: key '{key}'")
+    config = Config(**values)
+    for key, value in dataclasses.asdict(config).items():
+        if key in CHOICES and value not in CHOICES[key]:
+            raise InputError(f"{where}: key '{key}' is {value!r}, must be one of {', '.join(map(repr, CHOICES[key]))}")
+        if isinstance(value, int | float) and not (value > 0 or (value == 0 and key in MAY_BE_ZERO)):
+            raise InputError(f"{where}: key '{key}' is {value!r}, must be {'at least 0' if key in MAY_BE_ZERO else 'above 0'}")
+        if key in AT_LEAST_TWO and value < 2:
+            raise InputError(f"{where}: key '{key}' is {value!r}, a group needs at least 2 samples")
+    if config.verify_threshold > 1:
+        raise InputError(f"{where}: key 'verify_threshold' is {config.verify_threshold!r}, a share is at most 1")
+    return config
+
+
+def _convert(value: object, wanted: type, where: str) -> object:
+    """The value as its field's type; YAML writes 1e-3 as text and 1 for 1.0."""
+    try:
+        if wanted is float and not isinstance(value, bool):
+            number = float(value)
+            if math.isfinite(number):
+                return number
+        elif isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)):
+            return value
+    except (TypeError, ValueError):
+        pass
+    name = getattr(wanted, "__name__", str(wanted))
+    raise InputError(f"{where} is {value!r}, expected {name}")
+
+
+def dump_config(config: Config) -> str:
+    """Every value of a config as YAML."""
+    return yaml.safe_dump(dataclasses.asdict(config), sort_keys=False)

@@ -1,0 +1,94 @@
+"""Reading a corpus and a QA set: JSONL files in the Search-R1 and the FlashRAG form.
+
+A corpus row is `{"id": ..., "contents": "\\"Title\\"\\ntext"}`; any file of such rows can be learnt on. Topics for the first round
+are its titles. A QA row is `{"id", "question", "golden_answers", "metadata"}` and is gold: reading one in a training phase raises.
+"""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from asl_min import gold
+
+
+class InputError(ValueError):
+    """Bad input from the user: one line that names the file, the place and the value. Scripts exit with code 2 on it."""
+
+
+@dataclass(frozen=True)
+class Passage:
+    id: str
+    title: str
+    text: str
+
+    @property
+    def contents(self) -> str:
+        return f'"{self.title}"\n{self.text}'
+
+
+def read_jsonl(path: str | Path) -> list[tuple[int, dict]]:
+    """All non-empty lines of a JSONL file as (line number, object). Raises `InputError` naming file and line."""
+    path = Path(path)
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
+    rows = []
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), start=1):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except json.JSONDecodeError as error:
+            raise InputError(f"{path}:{number}: not JSON: {error}") from None
+        if not isinstance(row, dict):
+            raise InputError(f"{path}:{number}: expected an object, found {type(row).__name__}")
+        rows.append((number, row))
+    return rows
+
+
+def load_corpus(path: str | Path) -> list[Passage]:
+    """Every passage of a corpus file. Raises `InputError` on a missing or empty file or a row without `id` or `contents`."""
+    rows = read_jsonl(path)
+    if not rows:
+        raise InputError(f"{path}: the corpus is empty")
+    return [_passage(row, f"{path}:{number}") for number, row in rows]
+
+
+def _passage(row: dict, where: str) -> Passage:
+    for key in ("id", "contents"):
+        if key not in row:
+            raise InputError(f"{where}: key '{key}' is missing")
+    contents = row["contents"]
+    if not isinstance(contents, str) or not contents.strip():
+        raise InputError(f"{where}: 'contents' must be a text that is not empty, found {contents!r}")
+    title, _, text = contents.strip().partition("\n")
+    return Passage(str(row["id"]), title.strip().strip('"'), text.strip() or title.strip())
+
+
+def topics(passages: list[Passage]) -> list[str]:
+    """The distinct titles, in corpus order: what the Prompt Generator starts from, with zero labels."""
+    return list(dict.fromkeys(p.title for p in passages if p.title))
+
+
+def load_questions(path: str | Path) -> list[dict]:
+    """A QA set. Raises `InputError` on malformed rows, and `gold.GoldAccessError` in a training phase."""
+    gold.refuse_in_training(f"the QA set {path}")
+    rows = []
+    for number, row in read_jsonl(path):
+        answers = row.get("golden_answers")
+        if not isinstance(row.get("question"), str) or not isinstance(answers, list) or not answers:
+            raise InputError(f"{path}:{number}: needs 'question' (text) and 'golden_answers' (a list that is not empty)")
+        rows.append(
+            {"id": str(row.get("id", number)), "question": row["question"], "golden_answers": [str(a) for a in answers], "metadata": row.get("metadata") or {}}
+        )
+    if not rows:
+        raise InputError(f"{path}: the QA set is empty")
+    return rows
+
+
+def write_jsonl(path: str | Path, rows: list[dict]) -> None:
+    """Write rows whole or not at all: a temporary file beside it, then a rename."""
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
+    temporary.replace(path)

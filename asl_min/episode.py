@@ -1,0 +1,86 @@
+"""What a rollout records: token ids, loss mask and log-probabilities, appended as the tokens are made, never rebuilt from text."""
+
+import hashlib
+from dataclasses import dataclass, field, replace
+from enum import StrEnum
+from typing import Any
+
+
+class StopReason(StrEnum):
+    """Why an episode ended; the shares are logged at every step."""
+
+    ANSWER = "answer"
+    """The model closed an answer."""
+    END = "end"
+    """The model ended its turn with neither an answer nor a tool call."""
+    TURN_LENGTH = "turn_length"
+    """A turn ran into its own token limit."""
+    MAX_TURNS = "max_turns"
+    """The tool was called on the last turn allowed."""
+    MAX_TOKENS = "max_tokens"
+    """The episode's token budget is spent."""
+
+
+@dataclass(frozen=True)
+class Turn:
+    """One assistant turn: its text and, if it called the tool, the queries and the response it was shown."""
+
+    text: str
+    queries: tuple[str, ...] = ()
+    response: str | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One episode to be rolled out: the prompt kind (see `chat.PROMPT_KEYS`), its fields, and the seed of its samples."""
+
+    kind: str
+    fields: dict[str, str]
+    seed: int
+
+
+@dataclass(frozen=True)
+class Episode:
+    """A finished episode. `ids`, `mask`, `logprobs` are all [length]; mask is True on sampled tokens, which alone carry loss.
+
+    `logprobs` are the sampler's, natural log at the sampling temperature, 0.0 where mask is False. `meta` holds what a role or a
+    related method adds: verdicts, hop or category, parent task.
+    """
+
+    request: Request
+    ids: tuple[int, ...]
+    mask: tuple[bool, ...]
+    logprobs: tuple[float, ...]
+    turns: tuple[Turn, ...]
+    stop: StopReason
+    reward: float = 0.0
+    advantage: float = 0.0
+    meta: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def final_text(self) -> str:
+        """The last turn's text, the only one that tasks, answers and verdicts are read from; empty unless it was closed by an answer."""
+        return self.turns[-1].text if self.turns and self.stop is StopReason.ANSWER else ""
+
+    @property
+    def n_tool_calls(self) -> int:
+        return sum(turn.response is not None for turn in self.turns)
+
+    @property
+    def n_sampled(self) -> int:
+        return sum(self.mask)
+
+    def with_reward(self, reward: float, **meta: Any) -> "Episode":
+        return replace(self, reward=reward, meta=self.meta | meta)
+
+    def record(self) -> dict[str, Any]:
+        """A JSON row for the episode files of a run."""
+        turns = [{"text": t.text, "queries": list(t.queries), "response": t.response} for t in self.turns]
+        request = {"kind": self.request.kind, "fields": self.request.fields, "seed": self.request.seed}
+        outcome = {"stop": self.stop.value, "reward": self.reward, "advantage": self.advantage, "n_tool_calls": self.n_tool_calls}
+        return request | {"turns": turns} | outcome | {"meta": self.meta, "ids": list(self.ids), "mask": [int(m) for m in self.mask]}
+
+
+def seed_of(*key: object) -> int:
+    """A 56-bit seed that depends on the key alone: run seed, round, phase, step, place."""
+    return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=7).digest(), "big")

@@ -1,0 +1,231 @@
+"""Evaluation: held-out accuracy by hop, the GRM on gold judgments, the PG's tasks by the oracle. The only code that sees gold.
+
+    accelerate launch -m asl_min.evaluate --run runs/NAME --round 2
+    accelerate launch -m asl_min.evaluate --config configs/tiny.yaml --adapter some/peft/folder
+
+Round 0 is the base model. Accuracy is exact match with any golden answer (cover match beside it), at temperature 1 and greedy, with
+95% bootstrap intervals over questions. Nothing measured here is read by training; the gold guard would refuse it.
+"""
+
+import argparse
+import json
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+import evaluate
+import numpy as np
+from accelerate import Accelerator
+
+from asl_min import run_dir
+from asl_min.config import Config, load_config
+from asl_min.corpus import InputError, load_questions, read_jsonl, topics, write_jsonl
+from asl_min.model import ROLES
+from asl_min.oracle import Oracle
+from asl_min.phase import Agent, clear_errors
+from asl_min.rewards import distinct_tasks
+from asl_min.roles import policy, prompt_generator, reward_model
+from asl_min.text import matches
+
+METRIC = Path(__file__).parent / "metrics" / "qa_match"
+CONSISTENCY_SAMPLES = 3
+
+
+def evaluate_agent(agent: Agent) -> tuple[dict, dict[str, list[dict]]]:
+    """Results of one set of adapters, and the rows behind them by file name. Parts without data (a corpus of one's own) are None."""
+    config = agent.config
+    results: dict = dict.fromkeys(("accuracy", "accuracy_greedy", "grm", "pg"))
+    rows: dict[str, list[dict]] = {}
+    if config.questions and config.eval_per_hop:
+        questions = first_per_hop(load_questions(config.path(config.questions)), config.eval_per_hop)
+        results["accuracy"], rows["policy.jsonl"] = policy_accuracy(agent, questions, 1.0)
+        results["accuracy_greedy"], rows["policy_greedy.jsonl"] = policy_accuracy(agent, questions, 0.0)
+    if config.judgments and config.eval_judgments:
+        gold = [row for _, row in read_jsonl(config.path(config.judgments))][: config.eval_judgments]
+        results["grm"], rows["grm.jsonl"] = judge_accuracy(agent, gold)
+    if config.oracle and config.eval_tasks:
+        results["pg"], rows["pg.jsonl"] = task_quality(agent, Oracle.of(config.oracle))
+    return results, rows
+
+
+def first_per_hop(questions: list[dict], per_hop: int) -> list[dict]:
+    """The first `per_hop` questions of each number of hops (of all questions, where hops are not given)."""
+    by_hop: dict[object, list[dict]] = {}
+    for row in questions:
+        by_hop.setdefault(row["metadata"].get("hops"), []).append(row)
+    return [row for group in by_hop.values() for row in group[:per_hop]]
+
+
+def policy_accuracy(agent: Agent, questions: list[dict], temperature: float) -> tuple[dict, list[dict]]:
+    """Exact match `hop1..`, their `mean`, `interval` of the mean, `cover`, and shares of stop reasons."""
+    episodes = agent.rollout("policy", policy.requests([q["question"] for q in questions], 1, agent.config.seed, "evaluate", temperature), temperature)
+    rows = [
+        {"id": q["id"], "question": q["question"], "hops": q["metadata"].get("hops"), "golden_answers": q["golden_answers"], "answer": policy.answer(e)}
+        | {"right": matches(policy.answer(e), q["golden_answers"]), "tool_calls": e.n_tool_calls, "stop": e.stop.value, "turns": [t.text for t in e.turns]}
+        for q, e in zip(questions, episodes, strict=True)
+    ]
+    groups = [[r for r in rows if r["hops"] == hops] for hops in sorted({r["hops"] or 0 for r in rows})] if rows[0]["hops"] else [rows]
+    scores = [_match(group) for group in groups]
+    result = {f"hop{group[0]['hops']}": score["exact_match"] for group, score in zip(groups, scores, strict=True) if group[0]["hops"]}
+    result["mean"] = float(np.mean([score["exact_match"] for score in scores]))
+    result["interval"] = bootstrap([[r["right"] for r in group] for group in groups])
+    result["cover"] = float(np.mean([score["cover_match"] for score in scores]))
+    result["answered"] = sum(r["stop"] == "answer" for r in rows) / len(rows)
+    return result, rows
+
+
+def _match(rows: list[dict]) -> dict[str, float]:
+    metric = evaluate.load(str(METRIC))
+    return metric.compute(predictions=[r["answer"] or "" for r in rows], references=[r["golden_answers"] for r in rows])
+
+
+def bootstrap(groups: Sequence[Sequence[bool]], draws: int = 1000) -> list[float]:
+    """95% percentile interval of the mean of group means, questions redrawn within each group."""
+    rng = np.random.default_rng(0)
+    means = [rng.choice(np.asarray(group, float), (draws, len(group))).mean(1) for group in groups]
+    return [float(q) for q in np.quantile(np.mean(means, 0), (0.025, 0.975))]
+
+
+def judge_accuracy(agent: Agent, gold: list[dict]) -> tuple[dict, list[dict]]:
+    """The GRM on gold judgments: accuracy a hop, balanced accuracy (mean over hops of the mean over labels), F1 of "correct",
+    consistency (how often two of three samples agree), and accuracy a kind of candidate."""
+    pairs = [(row["question"], row["answer"]) for row in gold for _ in range(CONSISTENCY_SAMPLES)]
+    said = _judge(agent, pairs)
+    samples = [said[i : i + CONSISTENCY_SAMPLES] for i in range(0, len(said), CONSISTENCY_SAMPLES)]
+    rows = [row | {"verdicts": verdicts} for row, verdicts in zip(gold, samples, strict=True)]
+    flat = [(row["label"], v is True, v is not None and v == row["label"], row) for row in rows for v in row["verdicts"]]
+    hops = sorted({row["metadata"].get("hops", 0) for row in rows})
+    by_hop = {f"hop{h}": _balanced([f for f in flat if f[3]["metadata"].get("hops", 0) == h]) for h in hops}
+    positives, hits = sum(v for _, v, _, _ in flat), sum(label and v for label, v, _, _ in flat)
+    total = sum(label for label, _, _, _ in flat)
+    agree = [a == b for row in rows for i, a in enumerate(row["verdicts"]) for b in row["verdicts"][i + 1 :]]
+    kinds = sorted({row["metadata"].get("kind", "") for row in rows})
+    return {
+        **by_hop,
+        "balanced_accuracy": float(np.mean(list(by_hop.values()))),
+        "f1": 2 * hits / max(positives + total, 1),
+        "consistency": float(np.mean(agree)),
+        "unreadable": sum(v is None for v in said) / len(said),
+        "by_kind": {kind: float(np.mean([ok for _, _, ok, row in flat if row["metadata"].get("kind", "") == kind])) for kind in kinds},
+    }, rows
+
+
+def _judge(agent: Agent, pairs: list[tuple[str, str]]) -> list[bool | None]:
+    return reward_model.judge(agent.as_role("reward_model", 1.0), pairs, agent.config.seed, "evaluate")
+
+
+def _balanced(flat: list[tuple]) -> float:
+    """Mean of the accuracies on right and on wrong candidates; an unreadable verdict is a wrong one."""
+    sides = [[ok for label, _, ok, _ in flat if label == side] for side in (True, False)]
+    return float(np.mean([np.mean(side) for side in sides if side]))
+
+
+def task_quality(agent: Agent, oracle: Oracle) -> tuple[dict, list[dict]]:
+    """Tasks that the PG writes on topics, one policy attempt at each and one verdict: shares by the oracle."""
+    found = topics(agent.passages)
+    asked = [
+        prompt_generator.topic_prompt(found[i % len(found)])
+        for i in np.random.default_rng(agent.config.seed).permutation(max(len(found), agent.config.eval_tasks))
+    ]
+    episodes = agent.rollout("prompt_generator", prompt_generator.requests(asked[: agent.config.eval_tasks], 1, agent.config.seed, "evaluate"), 1.0)
+    tasks = [prompt_generator.task(e) for e in episodes]
+    formed = [t for t in tasks if t]
+    answers = [policy.answer(e) for e in agent.rollout("policy", policy.requests([t["question"] for t in formed], 1, agent.config.seed, "evaluate tasks"), 1.0)]
+    verdicts = _judge(agent, [(t["question"], a) for t, a in zip(formed, answers, strict=True)])
+    rows = [
+        describe(t, oracle) | {"attempt": a, "verdict": v, "attempt_right": oracle.right(t["question"], a)}
+        for t, a, v in zip(formed, answers, verdicts, strict=True)
+    ]
+    result = shares_of_tasks(rows) | {"well_formed": len(formed) / max(len(tasks), 1)}
+    result |= {"judge_reward": _mean([r["verdict"] is True for r in rows]), "true_accuracy": _mean([r["attempt_right"] for r in rows])}
+    return result, rows
+
+
+def describe(task: dict, oracle: Oracle) -> dict:
+    question, answer = task["question"], task["answer"]
+    return {
+        "question": question,
+        "answer": answer,
+        "answerable": oracle.answerable(question),
+        "right": oracle.right(question, answer),
+        "hops": oracle.hops(question),
+    }
+
+
+def shares_of_tasks(rows: list[dict]) -> dict:
+    """Answerable share, right-answer share, mean hops of the answerable ones, distinct share."""
+    hops = [r["hops"] for r in rows if r["hops"]]
+    return {
+        "answerable": _mean([r["answerable"] for r in rows]),
+        "right": _mean([r["right"] for r in rows]),
+        "hops": _mean(hops),
+        "hop_shares": {f"hop{h}": hops.count(h) / len(hops) for h in sorted(set(hops))},
+        "distinct": len(distinct_tasks(rows)) / max(len(rows), 1),
+        "n": len(rows),
+    }
+
+
+def phase_quality(run: Path, config: Config, round_number: int) -> dict:
+    """What the oracle says of a finished round: its tasks, all and kept, and the policy's verdicts beside the truth."""
+    oracle = Oracle.of(config.oracle)
+    folder = run_dir.require(run, round_number, "prompt_generator")
+    drafts = [r for _, r in read_jsonl(folder / "drafts.jsonl") if r["well_formed"]]
+    kept = [r for _, r in read_jsonl(folder / "tasks.jsonl")]
+    outcomes = [r for _, r in read_jsonl(run_dir.require(run, round_number, "policy") / "outcomes.jsonl")]
+    labelled = [r for _, r in read_jsonl(run_dir.require(run, round_number, "reward_model") / "labelled.jsonl")]
+    return {
+        "drafts": shares_of_tasks([describe(r, oracle) for r in drafts]),
+        "kept": shares_of_tasks([describe(r, oracle) for r in kept]),
+        "labels_right": _mean([r["label"] == oracle.right(r["question"], r["answer"]) for r in labelled]),
+        "n_labels": len(labelled),
+        "judge_reward": _mean([r["verdict"] is True for r in outcomes]),
+        "true_accuracy": _mean([oracle.right(r["question"], r["answer"]) for r in outcomes]),
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if len(values) else None
+
+
+def evaluate_round(run: Path, round_number: int) -> dict:
+    """Evaluate the adapters after a round (0: the base) and write `round_NN/evaluation/`; a finished evaluation is kept."""
+    if run_dir.is_done(run, round_number, "evaluation"):
+        return json.loads((run_dir.phase_dir(run, round_number, "evaluation") / "results.json").read_text())
+    config, start = run_dir.read_config(run), time.time()
+    if round_number:
+        for role in ROLES:
+            run_dir.require(run, round_number, role)
+    accelerator = Accelerator(mixed_precision=config.mixed_precision)
+    agent = Agent(config, run_dir.latest_adapters(run, config, round_number, None), accelerator)
+    results, rows = evaluate_agent(agent)
+    results["phase"] = phase_quality(run, config, round_number) if round_number and config.oracle else None
+    if accelerator.is_main_process:
+        folder = run_dir.begin(run, round_number, "evaluation")
+        for name, table in rows.items():
+            write_jsonl(folder / name, table)
+        run_dir.write_text(folder / "results.json", json.dumps(results, indent=1))
+        run_dir.finish(folder, {"seconds": round(time.time() - start, 1)})
+    accelerator.wait_for_everyone()
+    return results
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, help="run folder")
+    parser.add_argument("--round", type=int, default=0, help="round of the run, 0 for the base")
+    parser.add_argument("--config", type=Path, help="evaluate without a run: a config file")
+    parser.add_argument("--adapter", type=Path, help="with --config: a peft adapter folder, used for all three roles")
+    args = parser.parse_args()
+    with clear_errors():
+        if (args.run is None) == (args.config is None):
+            raise InputError("evaluate: give either --run or --config")
+        if args.run:
+            results = evaluate_round(args.run, args.round)
+        else:
+            config = load_config(args.config)
+            results, _ = evaluate_agent(Agent(config, dict.fromkeys(ROLES, args.adapter) if args.adapter else {}, Accelerator()))
+        print(json.dumps(results, indent=1))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,207 @@
+"""GRPO on token-level episodes: groups as an explicit axis, clipped objective, LoRA weights, under Accelerate.
+
+For a group of G episodes of one prompt with rewards r: advantage A = (r - mean r) / (std r + 1e-6). Per sampled token, with
+ratio w = exp(logp - old logp), the loss is
+
+    -min(w A, clip(w, 1 - c, 1 + c) A)  +  kl_coef * k3,    k3 = exp(ref - logp) - (ref - logp) - 1
+
+summed over the sampled tokens of all episodes of a minibatch and divided by their number (token-level normalisation).
+Departures from the paper's PPO: no critic, no GAE, no entropy bonus. Groups without spread are skipped. Old log-probabilities
+are recomputed by the trainer, never taken from the sampler; their difference is logged.
+"""
+
+from collections.abc import Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import reduce
+from peft import PeftModel
+from torch import nn
+
+from asl_min.config import Config
+from asl_min.episode import Episode
+from asl_min.model import use
+
+PAD_TO = 16
+
+
+def advantages(rewards_PG: np.ndarray) -> np.ndarray:
+    """Advantages [prompts, samples] of rewards [prompts, samples]; exactly 0 in groups whose rewards are all equal or not finite."""
+    rewards_PG = np.asarray(rewards_PG, dtype=np.float64)
+    usable = np.isfinite(rewards_PG).all(1, keepdims=True)
+    rewards_PG = np.where(usable, rewards_PG, 0.0)
+    spread = rewards_PG.max(1, keepdims=True) - rewards_PG.min(1, keepdims=True) > 1e-9
+    centred = rewards_PG - rewards_PG.mean(1, keepdims=True)
+    return np.where(spread, centred / (rewards_PG.std(1, keepdims=True) + 1e-6), 0.0)
+
+
+class Scorer(nn.Module):
+    """Log-probability and entropy of sampled tokens, at the sampling temperature: the only forward pass that trains."""
+
+    def __init__(self, model: PeftModel, temperature: float):
+        super().__init__()
+        self.model, self.temperature = model, temperature or 1.0
+
+    def forward(self, ids: torch.Tensor, sampled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """ids and sampled [rows, length], padded on the right -> log-probabilities and entropies (nats), both [sampled tokens]."""
+        base = self.model.get_base_model()
+        hidden = base.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
+        logits = base.get_output_embeddings()(hidden[:, :-1][sampled[:, 1:]]).float() / self.temperature
+        logprobs = logits.log_softmax(-1)
+        chosen = logprobs.gather(-1, ids[:, 1:][sampled[:, 1:]][:, None])[:, 0]
+        with torch.no_grad():
+            entropy = -(logprobs.exp() * logprobs).sum(-1)
+        return chosen, entropy
+
+
+@dataclass(frozen=True)
+class MicroBatch:
+    """Episodes of like length that are scored together, padded on the right."""
+
+    ids: torch.Tensor
+    """[rows, length]"""
+    sampled: torch.Tensor
+    """[rows, length], True on sampled tokens"""
+    advantages: torch.Tensor
+    """[sampled tokens]"""
+    sampler_logprobs: torch.Tensor
+    """[sampled tokens]"""
+    old_logprobs: torch.Tensor | None = None
+    """[sampled tokens], the trainer's before the first optimizer step on this batch"""
+
+
+def micro_batches(episodes: Sequence[Episode], max_tokens: int) -> list[MicroBatch]:
+    """Episodes sorted by length and cut so that each micro-batch pads to at most `max_tokens` (one episode at least)."""
+    found: list[list[Episode]] = []
+    for episode in sorted(episodes, key=lambda e: -len(e.ids)):
+        length = _padded(len(found[-1][0].ids)) if found else 0
+        if not found or (len(found[-1]) + 1) * length > max_tokens:
+            found.append([])
+        found[-1].append(episode)
+    return [_collate(batch) for batch in found]
+
+
+def _padded(length: int) -> int:
+    return -(-length // PAD_TO) * PAD_TO
+
+
+def _collate(batch: list[Episode]) -> MicroBatch:
+    length = _padded(len(batch[0].ids))
+    ids, sampled = torch.zeros(len(batch), length, dtype=torch.long), torch.zeros(len(batch), length, dtype=torch.bool)
+    for row, episode in enumerate(batch):
+        ids[row, : len(episode.ids)] = torch.tensor(episode.ids)
+        sampled[row, : len(episode.ids)] = torch.tensor(episode.mask)
+    advantage = torch.cat([torch.full((e.n_sampled,), e.advantage) for e in batch])
+    logprobs = torch.cat([torch.tensor(e.logprobs)[torch.tensor(e.mask)] for e in batch])
+    return MicroBatch(ids, sampled, advantage.float(), logprobs.float())
+
+
+class Learner:
+    """Updates one adapter. Optimizer state lives for one phase: the roles take turns on the weights, each starts afresh."""
+
+    def __init__(self, accelerator: Accelerator, model: PeftModel, adapter: str, config: Config):
+        use(model, adapter, trainable=True)
+        self.accelerator, self.config, self.model, self.adapter = accelerator, config, model, adapter
+        self.parameters = [p for p in model.parameters() if p.requires_grad]
+        optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, weight_decay=0.0, betas=(0.9, 0.99))
+        self.scorer, self.optimizer = accelerator.prepare(Scorer(model, config.temperature), optimizer)
+
+    def step(self, groups: Sequence[Sequence[Episode]]) -> tuple[list[list[Episode]], dict[str, float]]:
+        """Update on groups [prompts][samples]; returns them with advantages filled in, and the step's metrics.
+
+        The metrics and their formulas stand in docs/metrics.md. Without any group of unequal rewards nothing is updated.
+        """
+        use(self.model, self.adapter, trainable=True)
+        scores_PG = advantages(np.array([[e.reward for e in group] for group in groups], dtype=np.float64))
+        groups = [[replace(e, advantage=float(a)) for e, a in zip(group, row, strict=True)] for group, row in zip(groups, scores_PG, strict=True)]
+        live = [[e for e in group if e.n_sampled] for group, row in zip(groups, scores_PG, strict=True) if row.any()]
+        sums = _Sums(zero_variance=len(groups) - len(live), groups=len(groups))
+        parts = [[e for group in live[part :: self.config.minibatches] for e in group] for part in range(self.config.minibatches)]
+        batches = [self._share(part) for part in parts if part]
+        if len(batches) > 1:
+            batches = [[self._with_old(batch) for batch in part] for part in batches]
+        for number, part in enumerate(batches):
+            self._optimizer_step(part, sums, measure_kl=number == 0)
+        return groups, sums.metrics(self.accelerator)
+
+    def _share(self, episodes: list[Episode]) -> list[MicroBatch]:
+        """This process's micro-batches; every process gets equally many, filled up with copies that carry no loss."""
+        every, world = micro_batches(episodes, self.config.micro_batch_tokens), self.accelerator.num_processes
+        mine = every[self.accelerator.process_index :: world]
+        empty = replace(every[-1], sampled=torch.zeros_like(every[-1].sampled), advantages=torch.zeros(0), sampler_logprobs=torch.zeros(0))
+        return mine + [empty] * (-(-len(every) // world) - len(mine))
+
+    @torch.no_grad()
+    def _with_old(self, batch: MicroBatch) -> MicroBatch:
+        return replace(batch, old_logprobs=self._score(batch)[0].cpu())
+
+    def _score(self, batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        device = self.accelerator.device
+        with self.accelerator.autocast():
+            return self.scorer(batch.ids.to(device), batch.sampled.to(device))
+
+    def _optimizer_step(self, part: list[MicroBatch], sums: "_Sums", measure_kl: bool) -> None:
+        tokens = torch.tensor(float(sum(len(b.advantages) for b in part)), device=self.accelerator.device)
+        tokens = reduce(tokens, "sum").item()
+        for number, batch in enumerate(part):
+            last = number == len(part) - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.scorer):
+                loss = self._loss(batch, sums, measure_kl and number == 0) / tokens
+                self.accelerator.backward(loss * self.accelerator.num_processes)  # gradients are averaged over processes
+        norm = self.accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
+        if torch.isfinite(norm):
+            self.optimizer.step()
+        self.optimizer.zero_grad()
+        sums.add_step(norm, tokens)
+
+    def _loss(self, batch: MicroBatch, sums: "_Sums", measure_kl: bool) -> torch.Tensor:
+        """Loss of one micro-batch, summed over its sampled tokens."""
+        logprobs, entropies = self._score(batch)
+        advantage = batch.advantages.to(logprobs.device)
+        old = logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs.to(logprobs.device)
+        ratio = torch.exp(logprobs - old)
+        clipped = ratio.clamp(1 - self.config.clip, 1 + self.config.clip)
+        loss = -torch.minimum(ratio * advantage, clipped * advantage).sum()
+        if self.config.kl_coef or measure_kl:
+            k3 = self._k3(batch, logprobs)
+            loss = loss + self.config.kl_coef * k3.sum()
+            sums.add_kl(k3)
+        sums.add_tokens(loss, entropies, (ratio != clipped), (old.cpu() - batch.sampler_logprobs).abs())
+        return loss
+
+    def _k3(self, batch: MicroBatch, logprobs: torch.Tensor) -> torch.Tensor:
+        """k3 estimate of KL(now || base model) per sampled token; the base is the backbone with its adapter switched off."""
+        with torch.no_grad(), self.model.disable_adapter():
+            reference, _ = self.accelerator.unwrap_model(self.scorer)(batch.ids.to(logprobs.device), batch.sampled.to(logprobs.device))
+        gap = reference - logprobs
+        return torch.exp(gap) - gap - 1
+
+
+class _Sums:
+    """Running sums of a step's metrics, averaged over tokens, groups or optimizer steps, and over processes."""
+
+    def __init__(self, zero_variance: int, groups: int):
+        self.share = zero_variance / max(groups, 1)
+        self.token_sums, self.kl, self.norms, self.tokens = np.zeros(5), np.zeros(2), [], 0.0
+
+    def add_tokens(self, loss: torch.Tensor, entropies: torch.Tensor, clipped: torch.Tensor, gap: torch.Tensor) -> None:
+        sums = [len(entropies), loss.item(), entropies.sum().item(), clipped.sum().item(), gap.sum().item()]
+        self.token_sums += np.array(sums, dtype=np.float64)
+
+    def add_kl(self, k3: torch.Tensor) -> None:
+        self.kl += (len(k3), k3.sum().item())
+
+    def add_step(self, norm: torch.Tensor, tokens: float) -> None:
+        self.norms.append(float(norm))
+        self.tokens += tokens
+
+    def metrics(self, accelerator: Accelerator) -> dict[str, float]:
+        sums = torch.tensor([*self.token_sums, *self.kl], dtype=torch.float64, device=accelerator.device)
+        n, loss, entropy, clipped, gap, n_kl, k3 = reduce(sums, "sum").tolist()
+        per_token = {"loss": loss, "entropy": entropy, "clip_share": clipped, "sampler_gap": gap}
+        found = {key: value / n if n else 0.0 for key, value in per_token.items()}
+        norm = float(np.mean(self.norms)) if self.norms else 0.0
+        return found | {"kl_to_base": k3 / n_kl if n_kl else 0.0, "zero_variance_share": self.share, "grad_norm": norm, "loss_tokens": int(self.tokens)}

@@ -1,0 +1,106 @@
+"""The backbone: a causal LM with one LoRA adapter shared by the three roles, or one each.
+
+Adapters are kept in float32 and saved in PEFT's format. The base weights never change.
+"""
+
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import torch
+import transformers
+from peft import LoraConfig, PeftModel, get_peft_model
+from peft.tuners.lora import LoraLayer
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from asl_min.config import Config
+from asl_min.corpus import InputError
+
+transformers.utils.logging.disable_progress_bar()
+warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)  # peft asks transformers by its old name
+
+ROLES = ("prompt_generator", "reward_model", "policy")
+
+
+def adapter_name(config: Config, role: str) -> str:
+    return "shared" if config.adapters == "shared" else role
+
+
+def load_tokenizer(config: Config) -> PreTrainedTokenizerBase:
+    """Raises `InputError` where there is no tokenizer or no chat template."""
+    path = str(config.path(config.base_model))
+    try:
+        tokenizer = AutoTokenizer.from_pretrained(path)
+    except (OSError, ValueError) as error:
+        raise InputError(f"base_model: {config.base_model!r}: {str(error).splitlines()[0]}") from None
+    if not tokenizer.chat_template:
+        raise InputError(f"base_model: {config.base_model!r} has no chat template")
+    return tokenizer
+
+
+def load_base(config: Config) -> PreTrainedModel:
+    """The base model in float32, as the checkpoint has it. Raises `InputError` where it cannot be read."""
+    path = str(config.path(config.base_model))
+    try:
+        return AutoModelForCausalLM.from_pretrained(path, dtype=torch.float32)
+    except (OSError, ValueError) as error:
+        raise InputError(f"base_model: {config.base_model!r}: {str(error).splitlines()[0]}") from None
+
+
+def load_backbone(config: Config, saved: dict[str, Path]) -> PeftModel:
+    """The base with an adapter for every name; read from `saved[role]` where there is one, else new (and without effect)."""
+    torch.manual_seed(config.seed)
+    lora = LoraConfig(r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    model = None
+    for role in ROLES:
+        name = adapter_name(config, role)
+        if model is not None and name in model.peft_config:
+            continue
+        folder = saved.get(role)
+        if model is None:
+            base = load_base(config)
+            model = PeftModel.from_pretrained(base, folder, adapter_name=name) if folder else get_peft_model(base, lora, adapter_name=name)
+        elif folder:
+            model.load_adapter(folder, adapter_name=name)
+        else:
+            model.add_adapter(name, lora)
+    return model.eval()  # no dropout anywhere: sampling and training see the same function
+
+
+def use(model: PeftModel, name: str, trainable: bool = False) -> None:
+    """Make one adapter the active one; its weights alone require gradients, if `trainable`."""
+    model.set_adapter(name)
+    for key, parameter in model.named_parameters():
+        parameter.requires_grad_(trainable and f".{name}." in key)
+
+
+@contextmanager
+def merged(model: PeftModel, name: str) -> Iterator[None]:
+    """Sampling runs faster on plain weights: inside, each float32 layer holds W + BA. The untouched W comes back afterwards, bit for bit.
+
+    Weights of lower precision are left alone, since merging would round them; their adapter stays in the forward pass.
+    """
+    layers = [m for m in model.modules() if isinstance(m, LoraLayer) and name in m.lora_A]
+    if any(layer.get_base_layer().weight.dtype != torch.float32 for layer in layers):
+        yield
+        return
+    originals = [layer.get_base_layer().weight.data for layer in layers]
+    try:
+        with torch.no_grad(), model.disable_adapter():
+            for layer, weight in zip(layers, originals, strict=True):
+                layer.get_base_layer().weight.data = weight + layer.get_delta_weight(name)
+            yield
+    finally:
+        for layer, weight in zip(layers, originals, strict=True):
+            layer.get_base_layer().weight.data = weight
+
+
+def save_adapter(model: PeftModel, name: str, folder: Path) -> None:
+    """Write one adapter as `folder/adapter_model.safetensors` and `adapter_config.json`, loadable by plain peft."""
+    model.save_pretrained(folder, selected_adapters=[name])
+    inner = folder / name
+    for file in inner.iterdir() if inner.is_dir() else []:
+        file.replace(folder / file.name)
+    if inner.is_dir():
+        inner.rmdir()

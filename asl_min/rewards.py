@@ -1,0 +1,102 @@
+"""Every reward and selection rule of the loop, as plain functions of verdicts and texts. No model, no gold answer."""
+
+import math
+import random
+from collections.abc import Sequence
+
+from asl_min.episode import Episode, StopReason
+from asl_min.protocol import opens_with_think
+from asl_min.text import matches, normalize
+
+
+def entropy(verdicts: Sequence[bool]) -> float:
+    """H(p) = -p ln p - (1-p) ln(1-p) in nats, p = share of attempts judged correct; 0 without attempts. Largest, ln 2, at p = 1/2."""
+    p = sum(verdicts) / len(verdicts) if verdicts else 0.0
+    return 0.0 if p in (0.0, 1.0) else -p * math.log(p) - (1 - p) * math.log(1 - p)
+
+
+def verified(votes: Sequence[bool], threshold: float) -> bool:
+    """The verify gate: the share of votes that find the task's own answer correct is at least `threshold`."""
+    return bool(votes) and sum(votes) / len(votes) >= threshold
+
+
+def task_reward(verdicts: Sequence[bool], votes: Sequence[bool], threshold: float) -> float:
+    """PG reward "entropy+verify": H(mean verdict) if the gate passes, else 0. A malformed task is never judged and earns 0."""
+    return entropy(verdicts) if verified(votes, threshold) else 0.0
+
+
+def label_reward(verdict: bool | None, label: bool) -> float:
+    """GRM reward: 1 if the conclusion equals the label, else 0; 0 for an unreadable conclusion."""
+    return float(verdict is not None and verdict == label)
+
+
+def verdict_reward(verdict: bool | None) -> float:
+    """Policy reward: the GRM's verdict, 1 for correct, else 0; 0 for an unreadable verdict or no answer."""
+    return float(verdict is True)
+
+
+def format_bonus(episode: Episode) -> float:
+    """(share of assistant turns that open with a think block + 1 if the tool was used) / 4, for every role."""
+    thinks = sum(opens_with_think(turn.text) for turn in episode.turns)
+    used_tool = any(turn.queries for turn in episode.turns)
+    return (thinks / max(len(episode.turns), 1) + used_tool) / 4
+
+
+def balanced(triples: Sequence[dict], rng: random.Random) -> list[dict]:
+    """Class-balanced verification data: per question all triples of the rarer label and as many drawn from the other.
+
+    Each triple has `question` and `label`; questions with one label only are dropped.
+    """
+    by_question: dict[str, list[dict]] = {}
+    for triple in triples:
+        by_question.setdefault(triple["question"], []).append(triple)
+    kept = []
+    for group in by_question.values():
+        sides = [[t for t in group if t["label"] == label] for label in (True, False)]
+        size = min(map(len, sides))
+        kept += [triple for side in sides for triple in rng.sample(side, size)]
+    return kept
+
+
+def label(triple: dict, source: str) -> bool:
+    """The label of a verification triple: the GRM's own verdict ("self") or its match with the PG's answer ("reference")."""
+    return triple["verdict"] if source == "self" else matches(triple["answer"], [triple["reference"]])
+
+
+def distinct_tasks(tasks: Sequence[dict]) -> list[dict]:
+    """Tasks whose question, normalised, has not occurred before."""
+    first: dict[str, dict] = {}
+    for task in tasks:
+        first.setdefault(normalize(task["question"]), task)
+    return list(first.values())
+
+
+def plateaued(rewards: Sequence[float], window: int, threshold: float) -> bool:
+    """The released code's end of a phase. With s the reward per step, latest first, and N = `window`, both
+
+        (mean s[0:N/2] - mean s[N/2:N]) / mean s[N/2:N] < threshold
+        (mean s[0:N/4] - mean s[N/4:N/2]) / mean s[N/4:N/2] < threshold
+
+    False before N steps; a mean of 0 counts as no gain.
+    """
+    if window < 4 or len(rewards) < window:
+        return False
+    latest = list(reversed(rewards))[:window]
+
+    def gain(span: int) -> float:
+        new, old = latest[:span], latest[span : 2 * span]
+        return (sum(new) - sum(old)) / sum(old) if sum(old) else 0.0
+
+    return gain(window // 2) < threshold and gain(window // 4) < threshold
+
+
+def next_meta_prompt(question: str, accuracy: float, round_number: int, width_rounds: int) -> dict:
+    """What the next round's PG is asked for: harder if accuracy >= 0.5, else easier; by width in the first rounds, then by depth."""
+    direction = "harder" if accuracy >= 0.5 else "easier"
+    way = "width" if round_number <= width_rounds else "depth"
+    return {"kind": "task_from_question", "fields": {"direction": direction, "way": way, "question": question}}
+
+
+def stop_shares(episodes: Sequence[Episode]) -> dict[str, float]:
+    """Share of each stop reason, for the log."""
+    return {f"stop_{reason.value}": sum(e.stop is reason for e in episodes) / max(len(episodes), 1) for reason in StopReason}

@@ -1,0 +1,111 @@
+"""Multi-turn episodes: the model writes a turn, the tool answers, until the model answers or a budget is spent.
+
+All requests advance together, one turn at a time. With several processes each rolls out its own share, and every process
+gets all episodes back in the order of the requests.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from accelerate import PartialState
+from accelerate.utils import gather_object
+
+from asl_min import protocol
+from asl_min.chat import Chat
+from asl_min.episode import Episode, Request, StopReason, Turn
+from asl_min.generate import Completion, Ended, Generator
+from asl_min.search import SearchTool
+
+SEED_STRIDE = 64  # turns of an episode draw from seeds seed * SEED_STRIDE + turn
+
+
+@dataclass(frozen=True)
+class Limits:
+    """Budgets of an episode: assistant turns, sampled tokens a turn, tokens in all (prompt and responses included)."""
+
+    turns: int
+    turn_tokens: int
+    episode_tokens: int
+
+
+@dataclass
+class _Draft:
+    """An episode being written."""
+
+    request: Request
+    ids: list[int]
+    mask: list[bool]
+    logprobs: list[float]
+    turns: list[Turn] = field(default_factory=list)
+    stop: StopReason | None = None
+
+    def append(self, ids: Sequence[int], logprobs: Sequence[float] | None) -> None:
+        """Tokens sampled by the model (with log-probabilities) or given to it (None)."""
+        self.ids += ids
+        self.mask += [logprobs is not None] * len(ids)
+        self.logprobs += logprobs if logprobs is not None else [0.0] * len(ids)
+
+    def finish(self) -> Episode:
+        return Episode(self.request, tuple(self.ids), tuple(self.mask), tuple(self.logprobs), tuple(self.turns), self.stop)
+
+
+class Rollout:
+    """Rolls out requests with one generator, one tool and one set of budgets."""
+
+    def __init__(self, generator: Generator, chat: Chat, tool: SearchTool, limits: Limits):
+        self.generator, self.chat, self.tool, self.limits = generator, chat, tool, limits
+
+    def __call__(self, requests: Sequence[Request], temperature: float) -> list[Episode]:
+        """One episode a request, in their order, on every process."""
+        state = PartialState()
+        mine = self._local(requests[state.process_index :: state.num_processes], temperature)
+        if state.num_processes == 1:
+            return mine
+        gathered = gather_object(list(zip(range(state.process_index, len(requests), state.num_processes), mine, strict=True)))
+        return [episode for _, episode in sorted(gathered, key=lambda pair: pair[0])]
+
+    def _local(self, requests: Sequence[Request], temperature: float) -> list[Episode]:
+        drafts = [self._open(request) for request in requests]
+        for turn in range(self.limits.turns):
+            active = [d for d in drafts if d.stop is None]
+            if not active:
+                break
+            room = [min(self.limits.turn_tokens, self.limits.episode_tokens - len(d.ids)) for d in active]
+            seeds = [d.request.seed * SEED_STRIDE + turn for d in active]
+            completions = self.generator.generate([d.ids for d in active], seeds, room, temperature)
+            for draft, completion in zip(active, completions, strict=True):
+                self._advance(draft, completion, last=turn == self.limits.turns - 1)
+        return [draft.finish() for draft in drafts]
+
+    def _open(self, request: Request) -> _Draft:
+        prompt = self.chat.prompt(request.kind, **request.fields)
+        draft = _Draft(request, [], [], [])
+        draft.append(prompt[: self.limits.episode_tokens], None)
+        if len(prompt) >= self.limits.episode_tokens:
+            draft.stop = StopReason.MAX_TOKENS
+        return draft
+
+    def _advance(self, draft: _Draft, completion: Completion, last: bool) -> None:
+        """Append one sampled turn; then stop, or append the tool's response."""
+        draft.append(completion.ids, completion.logprobs)
+        ended = completion.ended is Ended.EOS
+        text = self.chat.decode(list(completion.ids[:-1] if ended else completion.ids))
+        call = protocol.tool_call(text) if completion.ended is not Ended.LENGTH else None
+        if call is None:
+            draft.turns.append(Turn(text))
+            draft.stop = self._stop_reason(draft, completion, text)
+            return
+        response = call.error or self.tool.respond(list(call.queries))
+        draft.turns.append(Turn(text, call.queries, response))
+        glue = self.chat.tool_response(response, turn_ended=ended)
+        if last:
+            draft.stop = StopReason.MAX_TURNS
+        elif len(draft.ids) + len(glue) >= self.limits.episode_tokens:
+            draft.stop = StopReason.MAX_TOKENS
+        else:
+            draft.append(glue, None)
+
+    def _stop_reason(self, draft: _Draft, completion: Completion, text: str) -> StopReason:
+        if completion.ended is Ended.LENGTH:
+            return StopReason.MAX_TOKENS if len(draft.ids) >= self.limits.episode_tokens else StopReason.TURN_LENGTH
+        return StopReason.ANSWER if text.rstrip().endswith(protocol.ANSWER_CLOSE) else StopReason.END

@@ -1,0 +1,127 @@
+"""The whole loop: round after round of PG -> GRM -> PM, an evaluation after each, a table on the terminal, a summary on disk.
+
+    accelerate launch -m asl_min.rounds --config configs/tiny.yaml --run runs/tiny
+
+The same command continues after the last finished phase. `--prepare` only makes the run folder, for those who launch the phases
+by hand; `key=value` arguments override the config.
+"""
+
+import argparse
+import json
+import time
+from pathlib import Path
+
+import yaml
+from accelerate import PartialState
+from rich.console import Console
+from rich.table import Table
+
+from asl_min import run_dir, train_policy, train_prompt_generator, train_reward_model
+from asl_min.config import Config, load_config
+from asl_min.corpus import InputError, load_corpus
+from asl_min.evaluate import evaluate_round
+from asl_min.model import ROLES, load_tokenizer
+from asl_min.phase import clear_errors
+from asl_min.report import write_report, write_summary
+
+PHASES = {"prompt_generator": train_prompt_generator, "reward_model": train_reward_model, "policy": train_policy}
+TABLE_WIDTH = 110
+COLUMNS = {
+    "round": lambda r: str(r["round"]),
+    "1 hop": lambda r: _percent(r["accuracy"], "hop1"),
+    "2 hops": lambda r: _percent(r["accuracy"], "hop2"),
+    "3 hops": lambda r: _percent(r["accuracy"], "hop3"),
+    "mean": lambda r: _percent(r["accuracy"], "mean"),
+    "greedy": lambda r: _percent(r["accuracy_greedy"], "mean"),
+    "GRM": lambda r: _percent(r, "grm_balanced_accuracy"),
+    "answerable": lambda r: _percent(r, "pg_answerable"),
+    "task right": lambda r: _percent(r, "pg_answer_right"),
+    "judged": lambda r: _percent(r, "policy_judge_reward"),
+    "true": lambda r: _percent(r, "policy_true_accuracy"),
+    "tasks": lambda r: str(r["n_tasks"]),
+    "seconds": lambda r: f"{r['seconds']:.0f}",
+}
+
+
+def _percent(values: dict | None, key: str) -> str:
+    value = values.get(key) if values else None
+    return "-" if value is None else f"{100 * value:.1f}"
+
+
+def run_rounds(run: Path) -> dict:
+    """Everything that is still to do of a prepared run. Returns the summary."""
+    config, start = run_dir.read_config(run), time.time()
+    console = Console(stderr=True, width=max(Console().width, TABLE_WIDTH))
+    main = PartialState().is_main_process
+    fresh = 0
+    for number in range(config.rounds + 1):
+        for role in ROLES if number else ():
+            if not run_dir.is_done(run, number, role):
+                PHASES[role].run_phase(run, number)
+                fresh += 1
+        evaluate_round(run, number)
+        if main:
+            summary = write_summary(run)
+            console.print(table(summary["rounds"]))
+            if fresh:
+                left = (time.time() - start) / fresh * 3 * (config.rounds - number)
+                console.print(f"about {left / 60:.0f} min left" if left else f"done in {(time.time() - start) / 60:.1f} min")
+    if main:
+        console.print(f"report: {write_report(run)}")
+        return summary
+    return {}
+
+
+def table(rounds: list[dict]) -> Table:
+    """The round-by-round table, in percent; round 0 is the base model."""
+    shown = Table(title="Agentic Self-Learning, held-out accuracy at temperature 1 (%)")
+    for name in COLUMNS:
+        shown.add_column(name, justify="right")
+    for row in rounds:
+        shown.add_row(*(cell(row) for cell in COLUMNS.values()))
+    return shown
+
+
+def prepare(run: Path, config: Config) -> None:
+    """Check every input before any work starts, then make (or accept) the run folder."""
+    load_corpus(config.path(config.corpus))
+    load_tokenizer(config)
+    for key in ("questions", "judgments"):
+        value = getattr(config, key)
+        if value and not config.path(value).is_file():
+            raise InputError(f"key '{key}' is {value!r}: no such file")
+    if PartialState().is_main_process:
+        run_dir.create(run, config)
+    PartialState().wait_for_everyone()
+
+
+def parse_overrides(pairs: list[str]) -> dict:
+    """`key=value` arguments; values as YAML reads them."""
+    found = {}
+    for pair in pairs:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise InputError(f"argument {pair!r}: expected key=value")
+        found[key] = yaml.safe_load(value)
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--config", type=Path, help="YAML file; not needed to continue a run")
+    parser.add_argument("--run", type=Path, required=True, help="run folder")
+    parser.add_argument("--prepare", action="store_true", help="only make the run folder")
+    parser.add_argument("overrides", nargs="*", metavar="key=value", help="values over those of the config file")
+    args = parser.parse_args()
+    with clear_errors():
+        if args.config:
+            prepare(args.run, load_config(args.config, **parse_overrides(args.overrides)))
+        elif args.overrides:
+            raise InputError("key=value arguments need --config")
+        if not args.prepare:
+            summary = run_rounds(args.run)
+            print(json.dumps({"run": str(args.run), "rounds": len(summary.get("rounds", []))}))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""Where a run keeps its state, and what is finished: everything between phases lives here, in files that can be read.
+
+runs/NAME/config.yaml, prompts.yaml
+runs/NAME/round_02/{prompt_generator,reward_model,policy}/   adapter/ metrics.jsonl *.jsonl done.json
+runs/NAME/round_02/evaluation/                               results.json and what was measured (gold)
+runs/NAME/summary.json, report/
+"""
+
+import json
+import shutil
+from pathlib import Path
+
+import yaml
+
+from asl_min.chat import load_prompts
+from asl_min.config import Config, check, dump_config
+from asl_min.corpus import InputError
+from asl_min.model import ROLES
+
+DONE = "done.json"
+
+
+def create(run: Path, config: Config) -> None:
+    """Make the folder, or accept one that was made with the same config. Raises `InputError` naming the first key that differs."""
+    file = run / "config.yaml"
+    if file.is_file():
+        old, new = yaml.safe_load(file.read_text()), yaml.safe_load(dump_config(config))
+        for key in new:
+            if old.get(key) != new[key] and key != "rounds":
+                raise InputError(f"{run}: holds a run with {key} = {old.get(key)!r}, not {new[key]!r}; take another --run folder")
+    run.mkdir(parents=True, exist_ok=True)
+    write_text(file, dump_config(config))
+    write_text(run / "prompts.yaml", yaml.safe_dump(load_prompts(config.prompts), sort_keys=False))
+
+
+def read_config(run: Path) -> Config:
+    """Raises `InputError` where the folder holds no run."""
+    file = run / "config.yaml"
+    if not file.is_file():
+        raise InputError(f"{run}: holds no run (no config.yaml); start one with python -m asl_min.rounds")
+    return check(yaml.safe_load(file.read_text()), str(file))
+
+
+def phase_dir(run: Path, round_number: int, phase: str) -> Path:
+    return run / f"round_{round_number:02d}" / phase
+
+
+def is_done(run: Path, round_number: int, phase: str) -> bool:
+    return (phase_dir(run, round_number, phase) / DONE).is_file()
+
+
+def begin(run: Path, round_number: int, phase: str) -> Path:
+    """An empty folder for a phase; what an unfinished attempt left there is dropped."""
+    folder = phase_dir(run, round_number, phase)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def finish(folder: Path, facts: dict) -> None:
+    """Mark a phase as done, last of all its files."""
+    write_text(folder / DONE, json.dumps(facts, indent=1))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Whole or not at all: a temporary file beside it, then a rename."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8")
+    temporary.replace(path)
+
+
+def latest_adapters(run: Path, config: Config, round_number: int, role: str | None) -> dict[str, Path]:
+    """The adapter folder that each role has when `role`'s phase of a round begins (None: after the round).
+
+    With a shared adapter that is the last finished phase's, for all roles; else each role's own last one.
+    """
+    order = [(r, phase) for r in range(1, round_number + 1) for phase in ROLES]
+    before = order[: order.index((round_number, role))] if role else order
+    found = {}
+    for number, phase in before:
+        folder = phase_dir(run, number, phase) / "adapter"
+        for name in ROLES if config.adapters == "shared" else (phase,):
+            found[name] = folder
+    return found
+
+
+def require(run: Path, round_number: int, phase: str) -> Path:
+    """The folder of a finished phase. Raises `InputError` where it has not been run."""
+    if not is_done(run, round_number, phase):
+        raise InputError(f"{run}: phase {phase} of round {round_number} is not finished; run it first")
+    return phase_dir(run, round_number, phase)

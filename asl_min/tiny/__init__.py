@@ -1,0 +1,1 @@
+"""How the embedded world's facts and the tiny base model are made."""

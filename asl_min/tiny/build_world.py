@@ -1,0 +1,66 @@
+"""Write the corpus, the QA set and the gold judgments of both halves of the embedded world to `asl_min/data/HALF/`.
+
+python -m asl_min.tiny.build_world
+"""
+
+import random
+from pathlib import Path
+
+from asl_min.corpus import write_jsonl
+from asl_min.world import Query, World, load_world, passages, questions
+
+DATA = Path(__file__).parents[1] / "data"
+PER_HOP = 300
+
+
+def judgments(world: World, rows: list[dict], seed: int) -> list[dict]:
+    """Gold judgments of candidate answers, half right and half wrong, 1 and 2 hops in turn: `question, answer, label, metadata`.
+
+    Wrong candidates are an intermediate entity (half of the 2-hop ones), another fact of the same page, or the answer to another
+    question that asks for the same relation.
+    """
+    rng, found = random.Random(seed), []
+    by_hops = [[row for row in rows if row["metadata"]["hops"] == hops] for hops in (1, 2)]
+    for pair in zip(*by_hops, strict=True):
+        for row in pair:
+            label = (len(found) // 2) % 2 == 0
+            answer, kind = ("", "right") if label else wrong_answer(world, row, rows, rng)
+            metadata = {"hops": row["metadata"]["hops"], "kind": kind}
+            found.append({"id": str(len(found)), "question": row["question"], "answer": answer or right_answer(row, rng), "label": label, "metadata": metadata})
+    return found
+
+
+def right_answer(row: dict, rng: random.Random) -> str:
+    """The gold string, or in one case in ten another right one."""
+    golden = row["golden_answers"]
+    return rng.choice(golden) if rng.random() < 0.1 else golden[0]
+
+
+def wrong_answer(world: World, row: dict, rows: list[dict], rng: random.Random) -> tuple[str, str]:
+    query = Query(row["metadata"]["start"], tuple(row["metadata"]["path"]))
+    nodes = world.walk(query)
+    page = world.entities[nodes[-1]]
+    peers = [r for r in rows if r["metadata"]["path"][-1] == query.path[-1]]
+    options = {"other fact": [f.answers[0] for name, f in page.facts.items() if name != query.path[-1]], "elsewhere": [r["golden_answers"][0] for r in peers]}
+    if query.hops > 1:
+        options["intermediate"] = [nodes[-1]]
+    kinds = ["intermediate", "intermediate", "other fact", "elsewhere"] if query.hops > 1 else ["other fact", "elsewhere"]
+    while True:
+        kind = rng.choice(kinds)
+        answer = rng.choice(options[kind])
+        if answer not in row["golden_answers"]:
+            return answer, kind
+
+
+def main() -> None:
+    for half in ("base", "target"):
+        world = load_world(half)
+        rows = questions(world, PER_HOP, seed=0)
+        write_jsonl(DATA / half / "corpus.jsonl", passages(world))
+        write_jsonl(DATA / half / "questions.jsonl", rows)
+        write_jsonl(DATA / half / "judgments.jsonl", judgments(world, rows, seed=0))
+        print(f"{half}: {len(world.entities)} entities, {len(passages(world))} passages, {len(rows)} questions")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,223 @@
+"""The noisy teacher that the tiny base imitates: it plays the three roles with the real search tool, and errs on purpose.
+
+`Noise` holds the dials. Most errors are random (a sharper policy avoids them); one is systematic: 2-hop answers are often judged
+by the intermediate entity, a flaw that a policy can exploit until the judge is trained.
+"""
+
+import random
+from dataclasses import dataclass
+
+from asl_min.corpus import Passage
+from asl_min.protocol import render_tool_call
+from asl_min.search import SearchTool
+from asl_min.world import Query, World, ask, is_sound, mention, passages, paths, sample_query, shown_cities
+
+WORDS = {
+    "country": "country",
+    "capital": "capital",
+    "largest": "largest city",
+    "continent": "continent",
+    "currency": "currency",
+    "calling_code": "calling code",
+    "domain": "internet domain",
+    "neighbour": "neighbour",
+    "time_zone": "time zone",
+    "population": "population",
+}
+
+
+@dataclass(frozen=True)
+class Noise:
+    """Probability of each error of the teacher."""
+
+    wrong_value: float = 0.18
+    """The policy answers another value from the pages it read."""
+    stop_early: float = 0.52
+    """The policy answers the intermediate entity, drawn at each hop but the last."""
+    verdict_flip: float = 0.11
+    """The judge says the opposite of what it thinks."""
+    judge_stops_early: float = 0.30
+    """The judge holds a multi-hop question's first intermediate entity for its answer."""
+    wrong_task_answer: float = 0.05
+    """The task's own answer is another value."""
+
+
+@dataclass(frozen=True)
+class Demonstration:
+    """A prompt (kind and fields) and the assistant's turns, each with the tool response after it (None after the last)."""
+
+    kind: str
+    fields: dict[str, str]
+    turns: tuple[tuple[str, str | None], ...]
+
+
+@dataclass
+class Teacher:
+    """Plays every role in one world with one random stream."""
+
+    world: World
+    rng: random.Random
+    noise: Noise
+
+    def __post_init__(self):
+        rows = [p["contents"].split("\n", 1) for p in passages(self.world)]
+        self.tool = SearchTool([Passage(str(i), title.strip('"'), text) for i, (title, text) in enumerate(rows)])
+
+    # -- what pages show ---------------------------------------------------------------------------------------------
+
+    def shown(self, name: str, relation: str) -> str:
+        """The value of a relation as the pages of an entity spell it."""
+        entity = self.world.entities[name]
+        if relation == "country":
+            return mention(entity, self.world)
+        if relation == "neighbour":
+            return self.rng.choice(entity.neighbours[:4])
+        return entity.facts[relation].answers[0]
+
+    def other_value(self, name: str, relation: str, right: tuple[str, ...]) -> str:
+        """A wrong value: mostly another fact from the same pages, else the same fact of another entity."""
+        entity = self.world.entities[name]
+        values = [self.shown(name, r) for r in entity.facts if r != relation]
+        if self.rng.random() < 0.3 or not values:
+            peer = self.rng.choice([e for e in self.world.of_kind(entity.kind) if relation in e.facts])
+            values = [self.shown(peer.name, relation)]
+        values = [v for v in values if v not in right] or [name]
+        return self.rng.choice(values)
+
+    def search(self, thought: str, query: str) -> tuple[str, str]:
+        return f"<think>{thought}</think>{render_tool_call(query)}", self.tool.respond([query])
+
+    def look_up(self, query: Query, hops: int, first_thought: str = "search") -> tuple[list, str]:
+        """Search turns along the first `hops` relations of a query, and the thought that the last page gives rise to."""
+        turns, thought, name = [], first_thought, query.start
+        for relation in query.path[:hops]:
+            turns.append(self.search(thought, name))
+            value = self.shown(self._canonical(name), relation)
+            entity = self.world.entities[self._canonical(name)]
+            spelt = f"{value} ({entity.facts[relation].answers[1]})" if relation == "currency" else value
+            thought, name = f"{WORDS[relation]}: {spelt}", value
+        return turns, thought
+
+    def _canonical(self, name: str) -> str:
+        return self.world.by_alias[name.lower()]
+
+    # -- roles -------------------------------------------------------------------------------------------------------
+
+    def solve(self, query: Query) -> Demonstration:
+        hops = 1
+        while hops < query.hops and self.rng.random() >= self.noise.stop_early:
+            hops += 1
+        turns, thought = self.look_up(query, hops)
+        relation, node = query.path[hops - 1], self.world.walk(query)[hops - 1]
+        value = thought.split(": ", 1)[1]
+        if relation == "currency":
+            value = self.rng.choices(self.world.entities[node].facts[relation].answers[:2], (0.8, 0.2))[0]
+        if self.rng.random() < self.noise.wrong_value:
+            value = self.other_value(node, relation, self.world.entities[node].facts[relation].answers)
+            thought = f"{WORDS[relation]}: {value}"
+        turns.append((f"<think>{thought}</think><answer>{value}</answer>", None))
+        return Demonstration("policy", {"question": ask(query, self.rng)}, tuple(turns))
+
+    def judge(self, query: Query) -> Demonstration:
+        candidate = self.candidate(query)
+        early = query.hops > 1 and self.rng.random() < self.noise.judge_stops_early
+        hops = 1 if early else query.hops
+        turns, thought = self.look_up(query, hops)
+        right = self.world.answers(Query(query.start, query.path[:hops]))
+        if candidate in right and query.path[hops - 1] == "neighbour":
+            thought = f"{WORDS['neighbour']}: {candidate}"
+        correct = (candidate in right) != (self.rng.random() < self.noise.verdict_flip)
+        conclusion = "correct" if correct else "wrong"
+        turns.append((f"<think>{thought} ; answer: {candidate}</think><answer>conclusion: {conclusion}</answer>", None))
+        return Demonstration("judge", {"question": ask(query, self.rng), "answer": candidate}, tuple(turns))
+
+    def candidate(self, query: Query) -> str:
+        """An answer to judge: right half of the time, else an intermediate entity, another value of the page, or from elsewhere."""
+        right, nodes = self.world.answers(query), self.world.walk(query)
+        if self.rng.random() < 0.5:
+            return self.rng.choice(right[:2]) if query.path[-1] in ("currency", "country") else self.shown(nodes[-1], query.path[-1])
+        if query.hops > 1 and self.rng.random() < 0.4:
+            return self.shown(nodes[-2], query.path[-2])
+        return self.other_value(nodes[-1], query.path[-1], right)
+
+    def set_task(self, start: str, hops: int) -> Demonstration | None:
+        """A task on a topic; the topic is a page's title."""
+        query = sample_query(self.world, hops, self.rng, start)
+        return query and self._task("task_from_topic", {"topic": self.world.entities[start].title}, query, [], "search")
+
+    def set_related_task(self, parent: Query, direction: str, way: str) -> Demonstration | None:
+        """A harder or easier task than the parent's: on a linked entity (width) or with a hop more or less (depth)."""
+        hops = min(max(parent.hops + (1 if direction == "harder" else -1), 1), 3)
+        turns, thought, start = [], "search", parent.start
+        if way == "width":
+            turns, thought, start = self.wander(parent.start)
+            query = sample_query(self.world, hops, self.rng, start)
+        else:
+            query = self.deepen(parent, hops) if hops > parent.hops else self.shorten(parent, hops)
+        fields = {"direction": direction, "way": way, "question": ask(parent, self.rng)}
+        return query and self._task("task_from_question", fields, query, turns, thought)
+
+    def wander(self, name: str) -> tuple[list, str, str]:
+        """Search an entity and move to one that its pages link to; from a city, over its country to another place."""
+        entity = self.world.entities[name]
+        turns = [self.search("search", name)]
+        if entity.kind == "city":
+            country = mention(entity, self.world)
+            if self.rng.random() < 0.4:
+                return turns, f"other: {country}", self._canonical(country)
+            turns.append(self.search(f"country: {country}", country))
+            entity = self.world.entities[self._canonical(country)]
+        links = [*shown_cities(entity), *(n for n in entity.neighbours[:4] if n in self.world.entities)]
+        other = self.rng.choice(links)
+        return turns, f"other: {other}", other
+
+    def deepen(self, parent: Query, hops: int) -> Query | None:
+        """One hop more: asked further on, or starting from a city of the parent's country."""
+        kind = self.world.entities[parent.start].kind
+        longer = [Query(parent.start, p) for p in paths(kind, hops) if p[: parent.hops - 1] == parent.path[:-1]]
+        if kind == "country":
+            longer += [Query(city, ("country", *parent.path)) for city in shown_cities(self.world.entities[parent.start])]
+        longer = [q for q in longer if is_sound(q, self.world)]
+        return self.rng.choice(longer) if longer else None
+
+    def shorten(self, parent: Query, hops: int) -> Query | None:
+        """One hop less: the question about an earlier place on the way, or about the second place directly."""
+        if parent.hops == 1:
+            return sample_query(self.world, 1, self.rng, parent.start)
+        shorter = [Query(parent.start, parent.path[:-1]), Query(self.world.walk(parent)[1], parent.path[1:])]
+        shorter = [q for q in shorter if q.hops == hops and is_sound(q, self.world)]
+        return self.rng.choice(shorter) if shorter else None
+
+    def _task(self, kind: str, fields: dict, query: Query, turns: list, thought: str) -> Demonstration:
+        searches, last = self.look_up(query, query.hops, thought)
+        node, relation = self.world.walk(query)[-1], query.path[-1]
+        value = self.world.entities[node].facts[relation].answers[0] if relation == "currency" else last.split(": ", 1)[1]
+        if self.rng.random() < self.noise.wrong_task_answer:
+            value = self.other_value(node, relation, self.world.answers(query))
+        final = f"<think>{last}</think><question>{ask(query, self.rng)}</question><answer>{value}</answer>"
+        return Demonstration(kind, fields, (*turns, *searches, (final, None)))
+
+
+ROLE_MIX = {"solve": 0.26, "judge": 0.44, "topic": 0.14, "related": 0.16}
+HOP_MIX = {"solve": (0.42, 0.40, 0.18), "judge": (0.45, 0.40, 0.15), "topic": (0.50, 0.36, 0.14), "related": (0.40, 0.35, 0.25)}
+
+
+def demonstrate(teacher: Teacher) -> Demonstration:
+    """One demonstration of a random role in the teacher's world."""
+    rng, world = teacher.rng, teacher.world
+    while True:
+        role = rng.choices(list(ROLE_MIX), list(ROLE_MIX.values()))[0]
+        hops = rng.choices((1, 2, 3), HOP_MIX[role])[0]
+        if role == "topic":
+            found = teacher.set_task(rng.choice(list(world.entities)), hops)
+        else:
+            query = sample_query(world, hops, rng)
+            if query is None:
+                continue
+            if role == "related":
+                direction, way = rng.choice(("harder", "easier")), rng.choice(("width", "depth"))
+                found = None if direction == "harder" and hops == 3 and way == "depth" else teacher.set_related_task(query, direction, way)
+            else:
+                found = getattr(teacher, role)(query)
+        if found:
+            return found

@@ -1,0 +1,118 @@
+"""Phase 1 of a round: train the Prompt Generator, and collect the round's tasks and verification data.
+
+For every meta prompt the PG writes n tasks. A well-formed task gets M votes of the GRM on its own answer, and K policy attempts,
+each judged once by the GRM (verdicts v). Reward = H(mean v) if at least `verify_threshold` of the votes say correct, else 0,
+plus the format bonus. Tasks with H > 0 that pass the gate, deduplicated, are the round's tasks; every (question, attempt,
+verdict) is verification data.
+
+    accelerate launch -m asl_min.train_prompt_generator --run runs/NAME --round 1
+"""
+
+import random
+from pathlib import Path
+
+from asl_min import rewards, run_dir
+from asl_min.corpus import InputError, read_jsonl, topics
+from asl_min.phase import Phase, phase_main
+from asl_min.roles import policy, prompt_generator, reward_model
+
+ROLE = "prompt_generator"
+
+
+def run_phase(run: Path, round_number: int) -> None:
+    """Writes tasks.jsonl (the kept tasks), drafts.jsonl (all, with rewards) and verification.jsonl."""
+    with Phase.open(run, round_number, ROLE) as phase:
+        config, prompts = phase.config, meta_prompts(phase)
+        drafts, triples = [], []
+        for step in phase.steps(config.pg_max_steps):
+            asked = [prompts[(step * config.pg_prompts + i) % len(prompts)] for i in range(config.pg_prompts)]
+            with phase.timed("rollout"):
+                episodes = phase.agent.rollout(ROLE, prompt_generator.requests(asked, config.pg_samples, *phase.seed_key, step))
+            found, attempts = assess(phase, [prompt_generator.task(e) for e in episodes], step)
+            scored = [e.with_reward(d["reward"] + rewards.format_bonus(e), task=d) for e, d in zip(episodes, found, strict=True)]
+            groups = [scored[i : i + config.pg_samples] for i in range(0, len(scored), config.pg_samples)]
+            metrics = phase.update(groups) | rewards.stop_shares(episodes)
+            drafts, triples = drafts + found, triples + attempts
+            tasks = rewards.distinct_tasks([d for d in drafts if d["reward"] > 0])
+            phase.log(step, mean([d["reward"] for d in found]), metrics | task_metrics(found) | {"tasks": len(tasks)})
+            if len(tasks) >= (config.max_tasks_first if round_number == 1 else config.max_tasks):
+                break
+        phase.write("drafts.jsonl", drafts)
+        phase.write("tasks.jsonl", rewards.distinct_tasks([d for d in drafts if d["reward"] > 0]))
+        phase.write("verification.jsonl", triples)
+
+
+def meta_prompts(phase: Phase) -> list[dict]:
+    """Round 1: the corpus's titles as topics. Later: harder or easier than the previous round's tasks. In random order."""
+    if phase.round == 1:
+        found = [prompt_generator.topic_prompt(topic) for topic in topics(phase.agent.passages)]
+    else:
+        file = run_dir.require(phase.run, phase.round - 1, "policy") / "meta_prompts.jsonl"
+        found = [row for _, row in read_jsonl(file)]
+    if not found:
+        raise InputError(f"{phase.run}: round {phase.round} has no meta prompts (the corpus has no titles, or no task was kept)")
+    return random.Random(repr(phase.seed_key)).sample(found, len(found))
+
+
+def assess(phase: Phase, tasks: list[dict | None], step: int) -> tuple[list[dict], list[dict]]:
+    """Verify, solve and judge the well-formed tasks: every task as a draft with its reward, and the verification triples.
+
+    A task that fails the verify gate earns 0 whatever its attempts, so it is solved only where its verdicts are data (`grm_labels: self`).
+    """
+    config, key = phase.config, (*phase.seed_key, step)
+    drafts = [(task or {"question": None, "answer": None}) | {"well_formed": task is not None, "verdicts": [], "votes": [], "answers": []} for task in tasks]
+    formed = [d for d in drafts if d["well_formed"]]
+    for draft, votes in zip(formed, vote(phase, formed, config.verify_samples, *key, "verify"), strict=True):
+        draft |= {"votes": votes, "verified": rewards.verified(votes, config.verify_threshold)}
+    solved = [d for d in formed if d["verified"] or config.grm_labels == "self"]
+    attempt(phase, solved, config.attempts, *key)
+    for draft in drafts:
+        draft["reward"] = rewards.task_reward(draft["verdicts"], draft["votes"], config.verify_threshold)
+    triples = [
+        {"question": d["question"], "reference": d["answer"], "verified": d["verified"], "answer": answer, "verdict": verdict}
+        for d in solved
+        for answer, verdict in zip(d["answers"], d["verdicts"], strict=True)
+        if answer
+    ]
+    return drafts, triples
+
+
+def vote(phase: Phase, tasks: list[dict], m: int, *key: object) -> list[list[bool]]:
+    """M verdicts of the GRM on each task's own answer."""
+    with phase.timed("judging"):
+        pairs = [(task["question"], task["answer"]) for task in tasks for _ in range(m)]
+        verdicts = reward_model.judge(phase.agent.as_role("reward_model"), pairs, *key)
+    return [[v is True for v in verdicts[i * m : (i + 1) * m]] for i in range(len(tasks))]
+
+
+def attempt(phase: Phase, tasks: list[dict], k: int, *key: object) -> None:
+    """K policy attempts at each task, each judged once; fills in `answers`, `verdicts` and the mean number of tool calls."""
+    with phase.timed("rollout"):
+        episodes = phase.agent.rollout("policy", policy.requests([task["question"] for task in tasks], k, *key, "solve"))
+    answers = [policy.answer(episode) for episode in episodes]
+    with phase.timed("judging"):
+        pairs = [(task["question"], answers[i * k + j]) for i, task in enumerate(tasks) for j in range(k)]
+        verdicts = [v is True for v in reward_model.judge(phase.agent.as_role("reward_model"), pairs, *key, "judge")]
+    for i, task in enumerate(tasks):
+        own = slice(i * k, (i + 1) * k)
+        task |= {"answers": answers[own], "verdicts": verdicts[own], "tool_calls": mean([e.n_tool_calls for e in episodes[own]])}
+
+
+def task_metrics(drafts: list[dict]) -> dict[str, float]:
+    """Shares of well-formed, verified and distinct tasks, and how often the policy is judged right on them."""
+    formed = [d for d in drafts if d["well_formed"]]
+    return {
+        "well_formed_share": len(formed) / max(len(drafts), 1),
+        "verify_mean": mean([mean(d["votes"]) for d in formed]),
+        "solve_rate": mean([mean(d["verdicts"]) for d in formed if d["verdicts"]]),
+        "kept_share": sum(d["reward"] > 0 for d in drafts) / max(len(drafts), 1),
+        "distinct_share": len(rewards.distinct_tasks(formed)) / max(len(formed), 1),
+    }
+
+
+def mean(values: list) -> float:
+    return sum(values) / len(values) if values else 0.0
+
+
+if __name__ == "__main__":
+    phase_main(ROLE, run_phase, __doc__)

@@ -1,0 +1,54 @@
+"""Phase 2 of a round: train the Generative Reward Model on the verification data of phase 1.
+
+The data is balanced per question. A label is the GRM's own earlier verdict (`grm_labels: self`) or whether the attempt matches
+the PG's own answer (`reference`; then only tasks that passed the verify gate are used, a deviation from the released code,
+since the other tasks' answers are mostly wrong). Reward = 1 if the conclusion equals the label, else 0, plus the format bonus.
+
+    accelerate launch -m asl_min.train_reward_model --run runs/NAME --round 1
+"""
+
+import random
+from pathlib import Path
+
+from asl_min import rewards, run_dir
+from asl_min.corpus import read_jsonl
+from asl_min.episode import seed_of
+from asl_min.phase import Phase, phase_main
+from asl_min.roles import reward_model
+
+ROLE = "reward_model"
+
+
+def run_phase(run: Path, round_number: int) -> None:
+    """Writes labelled.jsonl, the balanced data trained on. Without any the phase ends at once and the weights stay."""
+    with Phase.open(run, round_number, ROLE) as phase:
+        config = phase.config
+        data = verification_data(phase)
+        phase.write("labelled.jsonl", data)
+        for step in phase.steps(config.grm_max_steps if data else 0):
+            batch = [data[(step * config.grm_prompts + i) % len(data)] for i in range(config.grm_prompts)]
+            asked = [(triple, i, j) for i, triple in enumerate(batch) for j in range(config.grm_samples)]
+            with phase.timed("rollout"):
+                requests = [reward_model.request(t["question"], t["answer"], *phase.seed_key, step, i, j) for t, i, j in asked]
+                episodes = phase.agent.rollout(ROLE, requests)
+            hits = [rewards.label_reward(reward_model.verdict(e), t["label"]) for e, (t, _, _) in zip(episodes, asked, strict=True)]
+            scored = [e.with_reward(h + rewards.format_bonus(e), label=t["label"]) for e, h, (t, _, _) in zip(episodes, hits, asked, strict=True)]
+            metrics = phase.update([scored[i : i + config.grm_samples] for i in range(0, len(scored), config.grm_samples)])
+            said = [reward_model.verdict(e) for e in episodes]
+            shares = {"says_correct": sum(v is True for v in said) / len(said), "unreadable": sum(v is None for v in said) / len(said)}
+            phase.log(step, sum(hits) / len(hits), metrics | shares | rewards.stop_shares(episodes))
+            if rewards.plateaued(phase.rewards, config.grm_plateau, config.plateau_threshold):
+                break
+
+
+def verification_data(phase: Phase) -> list[dict]:
+    """This round's labelled triples, balanced per question, in random order."""
+    file = run_dir.require(phase.run, phase.round, "prompt_generator") / "verification.jsonl"
+    source, rng = phase.config.grm_labels, random.Random(seed_of(*phase.seed_key))
+    triples = [row for _, row in read_jsonl(file) if source == "self" or row["verified"]]
+    found = rewards.balanced([t | {"label": rewards.label(t, source)} for t in triples], rng)
+    return rng.sample(found, len(found))
+
+
+if __name__ == "__main__":
+    phase_main(ROLE, run_phase, __doc__)

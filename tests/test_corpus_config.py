@@ -1,0 +1,252 @@
+"""Bad input is refused with one line that names the file, the place and the value; good input is read as written."""
+
+import json
+
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from asl_min.config import PACKAGE, Config, check, dump_config, load_config
+from asl_min.corpus import InputError, load_corpus, load_questions, read_jsonl, topics, write_jsonl
+
+
+@pytest.fixture
+def file(tmp_path):
+    """Write text to a file and return its path."""
+
+    def write(text: str | bytes, name: str = "input.jsonl"):
+        path = tmp_path / name
+        path.write_bytes(text if isinstance(text, bytes) else text.encode())
+        return path
+
+    return write
+
+
+def refused(read, path, *said: object) -> None:
+    with pytest.raises(InputError) as error:
+        read(path)
+    message = str(error.value)
+    assert "\n" not in message
+    for part in (path.name, *map(str, said)):
+        assert part in message
+
+
+# --- JSONL files
+
+ROW = '{"id": "0", "contents": "\\"Paris\\"\\nA city."}\n'
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("", ["empty"]),
+        ("\n \n", ["empty"]),
+        (ROW + '{"id": "1", contents}\n', [":2:", "not JSON"]),
+        (ROW + "\n" + "[1]\n", [":3:", "list"]),
+        (ROW + "7\n", [":2:", "int"]),
+        ('{"contents": "x"}\n', [":1:", "'id'"]),
+        ('{"id": "0"}\n', [":1:", "'contents'"]),
+        ('{"id": "0", "contents": " "}\n', [":1:", "' '"]),
+        ('{"id": "0", "contents": ["x"]}\n', [":1:", "['x']"]),
+        ('{"id": "0", "contents": null}\n', [":1:", "None"]),
+    ],
+)
+def test_bad_corpus_is_refused(file, text, said):
+    refused(load_corpus, file(text), *said)
+
+
+def test_missing_corpus_is_refused(tmp_path):
+    refused(load_corpus, tmp_path / "none.jsonl", "no such file")
+
+
+def test_corpus_row_is_read_as_title_and_text(file):
+    (passage,) = load_corpus(file(ROW))
+    assert (passage.id, passage.title, passage.text, passage.contents) == ("0", "Paris", "A city.", '"Paris"\nA city.')
+
+
+def test_corpus_row_without_a_second_line_is_its_own_title(file):
+    (passage,) = load_corpus(file('{"id": 5, "contents": "Paris is a city."}'))
+    assert (passage.id, passage.title, passage.text) == ("5", "Paris is a city.", "Paris is a city.")
+
+
+def test_topics_are_the_distinct_titles_in_order(file):
+    rows = [{"id": str(i), "contents": f'"{title}"\ntext {i}'} for i, title in enumerate(["b", "a", "b", "c"])]
+    assert topics(load_corpus(file("\n".join(map(json.dumps, rows))))) == ["b", "a", "c"]
+
+
+def test_corpus_with_a_byte_order_mark_is_read(file):
+    assert load_corpus(file(b"\xef\xbb\xbf" + ROW.encode()))[0].title == "Paris"
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"golden_answers": ["x"]},
+        {"question": 7, "golden_answers": ["x"]},
+        {"question": "q"},
+        {"question": "q", "golden_answers": []},
+        {"question": "q", "golden_answers": "x"},
+    ],
+)
+def test_bad_question_is_refused(file, row):
+    good = '{"question": "q", "golden_answers": ["x"]}\n'
+    refused(load_questions, file(good + json.dumps(row)), ":2:", "golden_answers")
+
+
+def test_empty_question_set_is_refused(file):
+    refused(load_questions, file(""), "empty")
+
+
+def test_question_defaults(file):
+    assert load_questions(file('{"question": "q", "golden_answers": [7]}')) == [{"id": "1", "question": "q", "golden_answers": ["7"], "metadata": {}}]
+
+
+@given(st.lists(st.dictionaries(st.text(), st.text()), max_size=3))
+def test_rows_are_read_back_as_written(tmp_path_factory, rows):
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    write_jsonl(path, rows)
+    assert [row for _, row in read_jsonl(path)] == rows
+
+
+@pytest.mark.parametrize("break_", ["\u2028", "\u2029", "\x85"], ids=["line separator", "paragraph separator", "next line"])
+def test_text_with_a_unicode_line_break_is_read_back(tmp_path, break_):
+    """Models write them and so do web pages; in JSONL only a newline ends a row."""
+    write_jsonl(tmp_path / "rows.jsonl", [{"answer": f"a{break_}b"}])
+    assert read_jsonl(tmp_path / "rows.jsonl") == [(1, {"answer": f"a{break_}b"})]
+
+
+def test_failed_write_leaves_the_old_file(tmp_path):
+    write_jsonl(tmp_path / "rows.jsonl", [{"a": 1}])
+    with pytest.raises(TypeError):
+        write_jsonl(tmp_path / "rows.jsonl", [{"a": 2}, {"a": object()}])
+    assert read_jsonl(tmp_path / "rows.jsonl") == [(1, {"a": 1})]
+
+
+# --- config files
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("learning_rat: 1.0e-3", ["'learning_rat'", "0.001"]),
+        ("7: x", ["7"]),
+        ("seed: many", ["'seed'", "'many'", "int"]),
+        ("seed: 1.5", ["'seed'", "1.5", "int"]),
+        ("seed: true", ["'seed'", "True", "int"]),
+        ("learning_rate: fast", ["'learning_rate'", "'fast'", "float"]),
+        ("learning_rate: [1]", ["'learning_rate'", "[1]", "float"]),
+        ("learning_rate: true", ["'learning_rate'", "True", "float"]),
+        ("learning_rate: null", ["'learning_rate'", "None", "float"]),
+        ("learning_rate: .nan", ["'learning_rate'", "nan"]),
+        ("learning_rate: nan", ["'learning_rate'", "nan"]),
+        ("learning_rate: .inf", ["'learning_rate'", "inf"]),
+        ("learning_rate: 1" + "0" * 400, ["'learning_rate'"]),
+        ("learning_rate: 0", ["'learning_rate'", "above 0"]),
+        ("learning_rate: -1e-3", ["'learning_rate'", "-0.001"]),
+        ("rounds: 0", ["'rounds'", "0", "above 0"]),
+        ("top_k: -3", ["'top_k'", "-3"]),
+        ("temperature: 0", ["'temperature'", "0", "above 0"]),
+        ("kl_coef: -1", ["'kl_coef'", "-1", "at least 0"]),
+        ("seed: -1", ["'seed'", "-1", "at least 0"]),
+        ("verify_threshold: 1.5", ["'verify_threshold'", "1.5"]),
+        ("adapters: none", ["'adapters'", "'none'", "'shared'", "'per_role'"]),
+        ("grm_labels: gold", ["'grm_labels'", "'gold'"]),
+        ("mixed_precision: int4", ["'mixed_precision'", "'int4'"]),
+        ("oracle: mars", ["'oracle'", "'mars'"]),
+        ("pg_samples: 1", ["'pg_samples'", "1", "at least 2"]),
+        ("grm_samples: 1", ["'grm_samples'", "1", "at least 2"]),
+        ("policy_samples: 1", ["'policy_samples'", "1", "at least 2"]),
+        ("corpus: null", ["'corpus'", "None"]),
+        ("questions: [a]", ["'questions'", "['a']"]),
+        ("- a\n- b", ["list"]),
+        ("just words", ["str"]),
+        ("a: [1", ["not YAML"]),
+        ("extends: nowhere.yaml", ["nowhere.yaml"]),
+    ],
+)
+def test_bad_config_is_refused(file, text, said):
+    with pytest.raises(InputError) as error:
+        load_config(file(text, "run.yaml"))
+    for part in (".yaml", *said):
+        assert part in str(error.value)
+
+
+def test_config_that_is_not_text_is_refused(file):
+    refused(load_config, file(b"seed: \xff\xfe", "run.yaml"))
+
+
+def test_missing_config_is_refused(tmp_path):
+    refused(load_config, tmp_path / "none.yaml", "no such")
+
+
+def test_children_override_parents(file):
+    file("seed: 1\nrounds: 2\ntop_k: 5", "grand.yaml")
+    file("extends: grand.yaml\nrounds: 3\ntop_k: 6", "parent.yaml")
+    config = load_config(file("extends: parent.yaml\ntop_k: 7", "child.yaml"))
+    assert (config.seed, config.rounds, config.top_k) == (1, 3, 7)
+
+
+def test_parent_is_found_beside_its_child(file, tmp_path, monkeypatch):
+    file("seed: 9", "parent.yaml")
+    child = file("extends: parent.yaml", "child.yaml")
+    monkeypatch.chdir("/")
+    assert load_config(child).seed == 9
+
+
+def test_circle_of_parents_is_refused(file):
+    file("extends: b.yaml", "a.yaml")
+    with pytest.raises(InputError, match="circle"):
+        load_config(file("extends: a.yaml", "b.yaml"))
+
+
+def test_error_in_a_parent_names_the_parent(file):
+    file("seed: many", "parent.yaml")
+    with pytest.raises(InputError, match=r"parent\.yaml.*'seed'.*'many'"):
+        load_config(file("extends: parent.yaml", "child.yaml"))
+
+
+@pytest.mark.parametrize(("text", "value"), [("1e-3", 1e-3), ("'0.5'", 0.5), ("1", 1.0), ("2.5E-4", 2.5e-4)])
+def test_floats_are_read_however_yaml_spells_them(file, text, value):
+    config = load_config(file(f"learning_rate: {text}", "run.yaml"))
+    assert config.learning_rate == value and isinstance(config.learning_rate, float)
+
+
+def test_zero_is_allowed_where_it_means_something():
+    assert check({"kl_coef": 0, "eval_tasks": 0, "policy_max_steps": 0, "seed": 0}, "x").kl_coef == 0.0
+
+
+def test_no_gold_is_a_valid_config():
+    config = check({"questions": None, "judgments": None, "oracle": None}, "x")
+    assert (config.questions, config.judgments, config.oracle) == (None, None, None)
+
+
+def test_overrides_win_over_the_file(file):
+    assert load_config(file("seed: 1", "run.yaml"), seed=2).seed == 2
+
+
+def test_overrides_are_checked(file):
+    with pytest.raises(InputError, match="'seed'"):
+        load_config(file("", "run.yaml"), seed="x")
+
+
+def test_tiny_config_is_the_defaults():
+    assert load_config(PACKAGE.parent / "configs" / "tiny.yaml") == Config()
+
+
+def test_dumped_config_reads_back():
+    config = check({"seed": 3, "learning_rate": "2e-4", "oracle": None, "adapters": "per_role"}, "x")
+    assert check(yaml.safe_load(dump_config(config)), "x") == config
+
+
+def test_shipped_path_is_found_from_anywhere(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert Config().path(Config().corpus).is_file()
+
+
+def test_path_as_given_wins_over_the_shipped_one(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / Config().corpus
+    own.parent.mkdir(parents=True)
+    own.write_text(ROW)
+    assert load_corpus(Config().path(Config().corpus))[0].title == "Paris"

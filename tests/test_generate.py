@@ -1,0 +1,207 @@
+"""Generation: a completion depends on its own context and seed alone, and its log-probabilities are the model's."""
+
+import random
+
+import numpy as np
+import pytest
+import torch
+from helpers import bigram_model, random_model
+
+from asl_min.generate import Completion, Ended, Generator, sample
+from asl_min.protocol import STOP_STRINGS
+
+
+@pytest.fixture(scope="module")
+def generator(model, chat) -> Generator:
+    return Generator(model, chat)
+
+
+@pytest.fixture(scope="module")
+def contexts(tokenizer) -> list[list[int]]:
+    """Twelve contexts of 3 to 47 tokens, two of which are one the end of the other, and two that are one the start of the other."""
+    rng = random.Random(0)
+    found = [[rng.randrange(15, len(tokenizer)) for _ in range(length)] for length in (3, 7, 15, 16, 17, 30, 31, 32, 40, 47)]
+    return [*found, found[5][4:], found[8][:9]]
+
+
+def by_alone(generator, contexts, max_new, temperature) -> list[Completion]:
+    return [generator.generate([c], [i], [n], temperature)[0] for i, (c, n) in enumerate(zip(contexts, max_new, strict=True))]
+
+
+def assert_same(found: list[Completion], expected: list[Completion]) -> None:
+    assert [c.ids for c in found] == [c.ids for c in expected]
+    assert [c.ended for c in found] == [c.ended for c in expected]
+    for a, b in zip(found, expected, strict=True):
+        assert a.logprobs == pytest.approx(b.logprobs, abs=1e-4)
+
+
+# --- independence of the batch
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.0])
+def test_completion_is_the_same_alone_and_in_a_shuffled_batch(generator, contexts, temperature):
+    max_new = [5 + 3 * i for i in range(len(contexts))]
+    alone = by_alone(generator, contexts, max_new, temperature)
+    order = random.Random(1).sample(range(len(contexts)), len(contexts))
+    batch = generator.generate([contexts[i] for i in order], order, [max_new[i] for i in order], temperature)
+    assert_same(batch, [alone[i] for i in order])
+
+
+def test_duplicates_in_a_batch_change_nothing(generator, contexts):
+    alone = by_alone(generator, contexts, [20] * len(contexts), 1.0)
+    twice = [i for i in range(len(contexts)) for _ in range(3)]
+    random.Random(2).shuffle(twice)
+    assert_same(generator.generate([contexts[i] for i in twice], twice, [20] * len(twice), 1.0), [alone[i] for i in twice])
+
+
+def test_contexts_that_differ_only_in_leading_padding_ids_are_told_apart(generator, contexts):
+    """Batches are padded on the left with id 0, which is also a token: [0, 0, x] is not [x]."""
+    pair = [contexts[4], [0, 0, *contexts[4]]]
+    assert_same(generator.generate(pair, [0, 1], [12, 12], 1.0), by_alone(generator, pair, [12, 12], 1.0))
+
+
+@pytest.mark.parametrize("batch_rows", [1, 2, 5])
+def test_batch_size_changes_nothing(model, chat, generator, contexts, batch_rows):
+    seeds, max_new = list(range(len(contexts))), [16] * len(contexts)
+    assert_same(Generator(model, chat, batch_rows).generate(contexts, seeds, max_new, 1.0), generator.generate(contexts, seeds, max_new, 1.0))
+
+
+def test_same_seed_same_tokens(generator, contexts):
+    assert generator.generate(contexts[:1], [7], [30], 1.0) == generator.generate(contexts[:1], [7], [30], 1.0)
+
+
+def test_other_seed_other_tokens(generator, contexts):
+    found = generator.generate(contexts[5:6] * 4, [1, 2, 3, 4], [30] * 4, 1.0)
+    assert len({c.ids for c in found}) == 4
+
+
+def test_larger_budget_continues_the_same_completion(generator, contexts):
+    short, long = (generator.generate(contexts[5:6], [3], [n], 1.0)[0] for n in (6, 25))
+    assert long.ids[:6] == short.ids and len(long.ids) > 6
+
+
+def test_no_contexts_no_completions(generator):
+    assert generator.generate([], [], [], 1.0) == []
+
+
+# --- the right distribution
+
+
+@torch.no_grad()
+def plain_logprobs(model, context: list[int], ids: tuple[int, ...], temperature: float) -> list[float]:
+    logits = model(torch.tensor([[*context, *ids]]), use_cache=False).logits[0, len(context) - 1 : -1] / temperature
+    return logits.log_softmax(-1).gather(-1, torch.tensor(ids)[:, None])[:, 0].tolist()
+
+
+@pytest.mark.parametrize("temperature", [1.0, 0.7])
+def test_logprobs_are_those_of_a_plain_forward_pass(generator, model, contexts, temperature):
+    found = generator.generate(contexts, range(len(contexts)), [30] * len(contexts), temperature)
+    for context, completion in zip(contexts, found, strict=True):
+        assert completion.logprobs == pytest.approx(plain_logprobs(model, context, completion.ids, temperature), abs=1e-4)
+
+
+def test_greedy_logprobs_are_those_of_temperature_one(generator, model, contexts):
+    (completion,) = generator.generate(contexts[3:4], [0], [10], 0.0)
+    assert completion.logprobs == pytest.approx(plain_logprobs(model, contexts[3], completion.ids, 1.0), abs=1e-4)
+
+
+@torch.no_grad()
+def test_greedy_is_the_argmax_at_every_step(generator, model, contexts):
+    for context in contexts[:4]:
+        (completion,) = generator.generate([context], [0], [15], 0.0)
+        ids = list(context)
+        for token in completion.ids:
+            assert token == model(torch.tensor([ids]), use_cache=False).logits[0, -1].argmax().item()
+            ids.append(token)
+
+
+def test_sample_draws_tokens_as_often_as_their_probability():
+    logits = torch.tensor([2.0, 0.0, -1.0, 1.0, -30.0])
+    uniforms = torch.from_numpy(np.random.default_rng(0).random(20_000))
+    tokens, logprobs = sample(logits.expand(20_000, -1), uniforms, 0.8)
+    expected = (logits / 0.8).softmax(-1)
+    shares = torch.bincount(tokens, minlength=5) / 20_000
+    assert torch.allclose(shares, expected, atol=0.012)  # 3 standard errors of a share of 1/2
+    assert torch.allclose(logprobs, expected.log()[tokens], atol=1e-5)
+
+
+@pytest.mark.parametrize(("uniform", "token"), [(0.0, 1), (0.4999, 1), (0.5001, 3), (1 - 2**-53, 3)])
+def test_sample_inverts_the_cumulative_distribution(uniform, token):
+    logits = torch.tensor([[-torch.inf, 0.0, -torch.inf, 0.0, -torch.inf]])  # tokens 1 and 3, half each
+    assert sample(logits, torch.tensor([uniform], dtype=torch.float64), 1.0)[0].item() == token
+
+
+# --- where it stops
+
+
+@pytest.fixture(scope="module")
+def many(generator, contexts) -> list[Completion]:
+    """Long completions of the random model, which writes any token sooner or later."""
+    return generator.generate(contexts * 5, range(60), [80] * 60, 1.0)
+
+
+def test_every_end_occurs(many):
+    assert {c.ended for c in many} == set(Ended)
+
+
+def test_end_of_turn_stops_at_its_first_occurrence(many, chat):
+    for completion in many:
+        places = [i for i, token in enumerate(completion.ids) if token in chat.eos_ids]
+        assert places == ([len(completion.ids) - 1] if completion.ended is Ended.EOS else [])
+
+
+def test_stop_string_stops_at_its_first_occurrence(many, chat):
+    for completion in many:
+        text = chat.decode(list(completion.ids))
+        assert text.endswith(STOP_STRINGS) == (completion.ended is Ended.STOP)
+        assert sum(text.count(stop) for stop in STOP_STRINGS) == (completion.ended is Ended.STOP)
+
+
+def test_length_stops_the_rest(many):
+    assert all(len(c.ids) == 80 for c in many if c.ended is Ended.LENGTH)
+
+
+def test_ids_and_logprobs_are_equally_many(many):
+    assert all(len(c.ids) == len(c.logprobs) for c in many)
+
+
+def test_max_new_holds_for_each_row(generator, contexts):
+    found = generator.generate(contexts, range(len(contexts)), range(1, len(contexts) + 1), 1.0)
+    lengths = [(len(c.ids), n) for n, c in enumerate(found, start=1) if c.ended is Ended.LENGTH]
+    assert len(lengths) > 6 and all(length == n for length, n in lengths)
+    assert all(len(c.ids) <= n for n, c in enumerate(found, start=1))
+
+
+def test_stop_string_spelt_in_several_tokens_stops(chat, tokenizer):
+    chain = [tokenizer.convert_tokens_to_ids(ch) for ch in "z</answer>y"]
+    (completion,) = Generator(bigram_model(len(tokenizer), chain), chat).generate([chain[:1]], [0], [30], 0.0)
+    assert (chat.decode(list(completion.ids)), completion.ended) == ("</answer>", Ended.STOP)
+
+
+def test_stop_on_the_last_token_allowed_is_a_stop(chat, tokenizer):
+    chain = [tokenizer.convert_tokens_to_ids(ch) for ch in "z</answer>y"]
+    (completion,) = Generator(bigram_model(len(tokenizer), chain), chat).generate([chain[:1]], [0], [9], 0.0)
+    assert (len(completion.ids), completion.ended) == (9, Ended.STOP)
+
+
+def test_stop_string_begun_in_the_context_does_not_stop(chat, tokenizer):
+    chain = [tokenizer.convert_tokens_to_ids(ch) for ch in "</answer>y"]
+    (completion,) = Generator(bigram_model(len(tokenizer), chain), chat).generate([chain[:5]], [0], [6], 0.0)
+    assert completion.ended is Ended.LENGTH and chat.decode(list(completion.ids)).startswith("wer>y")
+
+
+def test_model_with_more_ids_than_the_tokenizer_can_write_them(chat, tokenizer):
+    """Checkpoints often round the vocabulary up; a sampled id past the tokenizer's end is a token like any other."""
+    spare = len(tokenizer) + 3
+    start = tokenizer.convert_tokens_to_ids("z")
+    generator = Generator(bigram_model(len(tokenizer) + 8, [start, spare, start]), chat)
+    (completion,) = generator.generate([[start]], [0], [4], 0.0)
+    assert completion.ids == (spare, start, spare, start) and completion.ended is Ended.LENGTH
+
+
+def test_logits_that_are_not_numbers_do_not_end_the_run(chat, tokenizer):
+    broken = random_model(len(tokenizer))
+    with torch.no_grad():
+        broken.model.norm.weight.fill_(torch.nan)
+    (completion,) = Generator(broken, chat).generate([[20, 21]], [0], [5], 1.0)
+    assert 1 <= len(completion.ids) <= 5 and all(lp <= 0 for lp in completion.logprobs)

@@ -1,0 +1,303 @@
+"""GRPO: hand-worked advantages and losses, and that neither batching, padding nor the number of processes changes the update."""
+
+import json
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import two_processes
+from accelerate import Accelerator
+from helpers import make_episode, make_groups
+from safetensors.torch import load_file
+
+from asl_min.config import dump_config
+from asl_min.grpo import Learner, Scorer, advantages, micro_batches
+from asl_min.model import load_backbone
+
+TESTS = Path(__file__).parent
+
+
+def learner_of(config) -> Learner:
+    return Learner(Accelerator(), load_backbone(config, {}), "shared", config)
+
+
+def weights(learner: Learner) -> dict[str, torch.Tensor]:
+    return {name: p.detach().clone() for name, p in learner.model.named_parameters() if "lora_" in name}
+
+
+def updated(config, groups) -> dict[str, torch.Tensor]:
+    learner = learner_of(config)
+    learner.step(groups)
+    return weights(learner)
+
+
+def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
+    assert a.keys() == b.keys() and a
+    return max((a[name] - b[name]).abs().max().item() for name in a)
+
+
+@torch.no_grad()
+def logprob(learner: Learner, episode) -> float:
+    (batch,) = micro_batches([episode], 1)
+    return Scorer(learner.model, learner.config.temperature)(batch.ids, batch.sampled)[0].sum().item()
+
+
+# --- advantages
+
+
+def test_advantages_by_hand():
+    # 1, 0, 0, 1: mean 1/2, std 1/2, so +-1; 2, 0, 0, 0: mean 1/2, std sqrt(3)/2, so 1.5 / 0.8660 = 1.7320 and -0.5774
+    found = advantages(np.array([[1.0, 0.0, 0.0, 1.0], [2.0, 0.0, 0.0, 0.0]]))
+    assert found == pytest.approx(np.array([[1, -1, -1, 1], [1.73205, -0.57735, -0.57735, -0.57735]]), abs=1e-4)
+
+
+def test_advantages_do_not_depend_on_the_scale_of_the_rewards():
+    assert advantages([[100.0, 0.0]]) == pytest.approx(advantages([[0.6, 0.4]]), abs=1e-4)
+
+
+@pytest.mark.parametrize("value", [0.0, 1.0, 0.1, 1 / 3, 1e9])
+def test_group_of_equal_rewards_has_advantages_of_exactly_zero(value):
+    assert (advantages([[value] * 7]) == 0).all()
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf])
+def test_group_with_a_reward_that_is_no_number_has_advantages_of_zero_and_leaves_the_others(bad):
+    found = advantages([[bad, 1.0, 0.0], [1.0, 0.0, 0.0]])
+    assert (found[0] == 0).all()
+    assert (found[1] == advantages([[1.0, 0.0, 0.0]])[0]).all()
+
+
+# --- batching
+
+
+def test_micro_batches_hold_every_episode_once_within_the_budget():
+    episodes = [e for group in make_groups() for e in group]
+    batches = micro_batches(episodes, 300)
+    assert len(batches) > 1 and all(b.ids.numel() <= 300 for b in batches)
+    assert sorted(int(b.sampled.sum(1)[i]) for b in batches for i in range(len(b.ids))) == sorted(e.n_sampled for e in episodes)
+
+
+def test_episode_longer_than_the_budget_is_a_batch_of_its_own():
+    episodes = [make_episode(0, 90, [80]), make_episode(1, 20, [10]), make_episode(2, 90, [80])]
+    assert [len(b.ids) for b in micro_batches(episodes, 50)] == [1, 1, 1]
+
+
+def test_padding_changes_no_score(config):
+    model = load_backbone(config, {})
+    episodes = [make_episode(i, length, range(4, length)) for i, length in enumerate((20, 90, 33))]
+    scorer = Scorer(model, 1.0)
+    with torch.no_grad():
+        together = torch.cat([torch.stack(scorer(b.ids, b.sampled)) for b in micro_batches(episodes, 10_000)], 1)
+        alone = torch.cat([torch.stack(scorer(b.ids, b.sampled)) for b in micro_batches(episodes, 1)], 1)
+    assert together.shape[1] == 16 + 86 + 29
+    assert torch.allclose(together, alone, atol=1e-5)
+
+
+def test_score_is_the_plain_log_softmax_at_the_temperature(config):
+    model, episode = load_backbone(config, {}), make_episode(3, 12, [5, 6, 9])
+    (batch,) = micro_batches([episode], 1)
+    with torch.no_grad():
+        logprobs, entropies = Scorer(model, 0.5)(batch.ids, batch.sampled)
+        plain = (model(torch.tensor([episode.ids])).logits[0] / 0.5).log_softmax(-1)
+    for found, entropy, place in zip(logprobs, entropies, (5, 6, 9), strict=True):
+        assert found.item() == pytest.approx(plain[place - 1, episode.ids[place]].item(), abs=1e-5)
+        assert entropy.item() == pytest.approx(-(plain[place - 1].exp() * plain[place - 1]).sum().item(), abs=1e-5)
+
+
+@pytest.mark.parametrize("minibatches", [1, 2])
+def test_size_of_micro_batches_changes_nothing(changed, minibatches):
+    small, large = (changed(micro_batch_tokens=n, minibatches=minibatches) for n in (1, 100_000))
+    groups = make_groups()
+    assert distance(updated(small, groups), updated(large, groups)) < 1e-5
+
+
+# --- the update
+
+
+def test_step_moves_the_adapter_alone(config):
+    learner = learner_of(config)
+    before = {name: p.detach().clone() for name, p in learner.model.named_parameters()}
+    learner.step(make_groups())
+    moved = {name for name, p in learner.model.named_parameters() if not torch.equal(p, before[name])}
+    assert moved and all(".shared." in name for name in moved)
+
+
+def test_groups_without_spread_change_nothing(config):
+    groups = [[replace(e, reward=1.0) for e in group] for group in make_groups()]
+    learner = learner_of(config)
+    before = weights(learner)
+    found, metrics = learner.step(groups)
+    assert distance(weights(learner), before) == 0
+    assert metrics["zero_variance_share"] == 1.0 and metrics["loss_tokens"] == 0
+    assert all(e.advantage == 0 for group in found for e in group)
+
+
+def test_groups_without_spread_add_nothing_to_the_others(changed):
+    config = changed(minibatches=1)
+    groups = make_groups()
+    dead = [[replace(e, reward=0.5) for e in group] for group in make_groups(seed=9)]
+    assert distance(updated(config, groups), updated(config, [dead[0], *groups, *dead[1:]])) == 0
+
+
+def test_reward_that_is_no_number_changes_nothing(config):
+    groups = [[replace(group[0], reward=float("nan")), *group[1:]] for group in make_groups()]
+    learner = learner_of(config)
+    before = weights(learner)
+    learner.step(groups)
+    assert distance(weights(learner), before) == 0
+
+
+def test_episode_without_sampled_tokens_is_harmless(config):
+    groups = make_groups()
+    groups[0][0] = make_episode(99, 30, [], reward=5.0)
+    found, metrics = learner_of(config).step(groups)
+    assert all(np.isfinite(value) for value in metrics.values()) and found[0][0].advantage > 0
+
+
+@pytest.mark.parametrize("minibatches", [1, 2])
+def test_better_episode_becomes_likelier_and_worse_one_less_likely(changed, minibatches):
+    groups = [[make_episode(10 * p, 40, range(10, 40), 1.0), make_episode(10 * p + 1, 40, range(10, 40), 0.0)] for p in range(2)]
+    learner = learner_of(changed(minibatches=minibatches))
+    before = [[logprob(learner, e) for e in group] for group in groups]
+    learner.step(groups)
+    for group, (better, worse) in zip(groups, before, strict=True):
+        assert logprob(learner, group[0]) > better + 0.01 and logprob(learner, group[1]) < worse - 0.01
+
+
+def test_groups_come_back_with_their_advantages(config):
+    groups, _ = learner_of(config).step(make_groups())
+    assert [[round(e.advantage, 4) for e in group] for group in groups[:2]] == [[1, -1, 1, -1], [-1, 1, -1, 1]]
+
+
+def test_samplers_logprobs_have_no_influence(config):
+    groups = make_groups()
+    other = [[replace(e, logprobs=tuple(lp - 3.0 * m for lp, m in zip(e.logprobs, e.mask, strict=True))) for e in group] for group in groups]
+    learners = [learner_of(config) for _ in range(2)]
+    gaps = [learner.step(g)[1]["sampler_gap"] for learner, g in zip(learners, (groups, other), strict=True)]
+    assert distance(weights(learners[0]), weights(learners[1])) == 0
+    assert gaps[0] != pytest.approx(gaps[1], abs=0.1)
+
+
+def test_tokens_after_the_last_sampled_one_have_no_influence(changed):
+    config = changed(minibatches=1)
+    groups = [[make_episode(i, 40, range(10, 30), float(i % 2)) for i in range(4)]]
+    other = [[replace(e, ids=(*e.ids[:30], *(7,) * 10)) for e in groups[0]]]
+    assert distance(updated(config, groups), updated(config, other)) < 1e-6
+
+
+def test_tokens_that_were_given_carry_no_loss(changed):
+    """Two updates on the same ids: in the first the response in the middle is masked, in the second it is trained on."""
+    config = changed(minibatches=1)
+    masked, trained = ([[make_episode(i, 40, places, float(i % 2)) for i in range(2)]] for places in ([*range(5, 10), *range(30, 40)], range(5, 40)))
+    learners = [learner_of(config) for _ in range(2)]
+    tokens = [learner.step(groups)[1]["loss_tokens"] for learner, groups in zip(learners, (masked, trained), strict=True)]
+    assert tokens == [30, 70] and distance(weights(learners[0]), weights(learners[1])) > 1e-4
+
+
+# --- the metrics
+
+
+def test_loss_by_hand(changed):
+    # ratio 1 at the first step, advantages +1 on 3 tokens and -1 on 1 token: -(3 - 1) / 4
+    groups = [[make_episode(0, 20, [5, 6, 7], 1.0), make_episode(1, 20, [5], 0.0)]]
+    _, metrics = learner_of(changed(minibatches=1)).step(groups)
+    assert metrics["loss"] == pytest.approx(-0.5, abs=1e-5) and metrics["loss_tokens"] == 4
+
+
+def test_nothing_is_clipped_in_a_single_minibatch(changed):
+    _, metrics = learner_of(changed(minibatches=1, learning_rate=0.1)).step(make_groups())
+    assert metrics["clip_share"] == 0.0
+
+
+def test_second_minibatch_is_clipped_after_a_large_step(changed):
+    _, metrics = learner_of(changed(minibatches=2, learning_rate=0.1)).step(make_groups())
+    assert 0 < metrics["clip_share"] <= 0.5  # the first half never is
+
+
+def test_sampler_gap_is_the_mean_distance_to_the_trainers_logprobs(changed):
+    learner = learner_of(changed(minibatches=1))
+    groups = make_groups(prompts=1)
+    own = [[replace(e, logprobs=trainers_logprobs(learner, e, shift=0.25)) for e in groups[0]]]
+    assert learner.step(own)[1]["sampler_gap"] == pytest.approx(0.25, abs=1e-4)
+
+
+@torch.no_grad()
+def trainers_logprobs(learner: Learner, episode, shift: float) -> tuple[float, ...]:
+    (batch,) = micro_batches([episode], 1)
+    found = iter(Scorer(learner.model, 1.0)(batch.ids, batch.sampled)[0].tolist())
+    return tuple(next(found) + shift if sampled else 0.0 for sampled in episode.mask)
+
+
+def test_kl_to_base_is_zero_for_a_new_adapter_and_grows(config):
+    learner = learner_of(config)
+    first, second = (learner.step(make_groups(seed=seed))[1]["kl_to_base"] for seed in (0, 1))
+    assert first == pytest.approx(0.0, abs=1e-9) and second > 1e-4
+
+
+def test_kl_penalty_holds_the_adapter_near_the_base(changed):
+    found = []
+    for kl_coef in (0.0, 10.0):
+        learner = learner_of(changed(kl_coef=kl_coef))
+        found.append([learner.step(make_groups(seed=seed % 2))[1]["kl_to_base"] for seed in range(8)][-1])
+    assert found[1] < 0.5 * found[0]
+
+
+def test_gradients_are_clipped(changed):
+    learner = learner_of(changed(max_grad_norm=1e-12, minibatches=1))
+    before = weights(learner)
+    learner.step(make_groups())  # Adam divides by |g| + 1e-8, so clipped to 1e-12 a step is at most 1e-4 of the learning rate
+    assert distance(weights(learner), before) < 1e-3 * learner.config.learning_rate
+
+
+# --- two processes
+
+
+@pytest.fixture(scope="module")
+def one_and_two(config, tmp_path_factory) -> tuple[Path, Path]:
+    """The folders written by the same script in this process and by two processes. Micro-batches are few and uneven in number."""
+    folder = tmp_path_factory.mktemp("processes")
+    (folder / "config.yaml").write_text(dump_config(replace(config, micro_batch_tokens=200)))
+    two_processes.main(folder / "config.yaml", folder / "one")
+    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
+    environment = os.environ | {"PYTHONPATH": f"{TESTS.parent}:{TESTS}", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
+    done = subprocess.run(
+        [*launch, str(TESTS / "two_processes.py"), str(folder / "config.yaml"), str(folder / "two")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=150,
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    return folder / "one", folder / "two"
+
+
+def results(folder: Path) -> list[dict]:
+    return [json.loads(file.read_text()) for file in sorted(folder.glob("process_*.json"))]
+
+
+def test_two_processes_really_ran(one_and_two):
+    assert [r["processes"] for r in results(one_and_two[0])] == [1]
+    assert [r["processes"] for r in results(one_and_two[1])] == [2, 2]
+
+
+def test_two_processes_make_the_same_update(one_and_two):
+    one, two = (load_file(folder / "adapter" / "adapter_model.safetensors") for folder in one_and_two)
+    assert distance(one, two) < 1e-5
+
+
+def test_two_processes_log_the_same_metrics(one_and_two):
+    (one,), two = results(one_and_two[0]), results(one_and_two[1])
+    assert two[0]["metrics"] == two[1]["metrics"]
+    for step, other in zip(one["metrics"], two[0]["metrics"], strict=True):
+        assert {k: v for k, v in other.items() if k != "kl_to_base"} == pytest.approx({k: v for k, v in step.items() if k != "kl_to_base"}, rel=1e-3, abs=1e-5)
+
+
+def test_two_processes_share_a_rollout_and_both_get_all_of_it_in_order(one_and_two):
+    answers = [f"<answer>{i}</answer>" for i in range(5)]
+    assert [r["answers"] for folder in one_and_two for r in results(folder)] == [answers] * 3
+    assert [r["played"] for r in results(one_and_two[1])] == [3, 2]
