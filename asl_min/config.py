@@ -60,7 +60,7 @@ class Config:
     """"shared": one LoRA adapter for the three roles, as the paper's one backbone; "per_role": one each."""
     lora_rank: int = 16
     """Rank of the adapters, on every linear layer of the blocks; alpha is twice the rank."""
-    learning_rate: float = 1e-3
+    learning_rate: float = 3e-4
     """AdamW, constant within a phase (paper: 1e-6 on full weights)."""
     clip: float = 0.2
     """Range of the importance ratio."""
@@ -82,7 +82,7 @@ class Config:
     """Meta prompts a step."""
     pg_samples: int = 4
     """Tasks a meta prompt (paper: 4)."""
-    pg_max_steps: int = 8
+    pg_max_steps: int = 6
     """The phase ends after this many steps at the latest."""
     attempts: int = 6
     """K: policy attempts a task (paper: 10)."""
@@ -96,11 +96,11 @@ class Config:
     """The same in later rounds (paper: 5000)."""
 
     # 2. Generative Reward Model phase
-    grm_prompts: int = 16
+    grm_prompts: int = 32
     """Verification triples a step (paper: 32)."""
-    grm_samples: int = 8
+    grm_samples: int = 4
     """Judgments a triple (paper: 4)."""
-    grm_max_steps: int = 16
+    grm_max_steps: int = 12
     """The phase ends after this many steps at the latest."""
     grm_labels: str = "reference"
     """"self": the GRM's own earlier verdict; "reference": match of the attempt with the PG's own answer."""
@@ -112,7 +112,7 @@ class Config:
     """Tasks a step (paper: 32)."""
     policy_samples: int = 8
     """Episodes a task (paper: 4)."""
-    policy_max_steps: int = 16
+    policy_max_steps: int = 6
     """The phase ends after this many steps at the latest."""
     policy_plateau: int = 400
     """N of the plateau rule, steps (paper: 400)."""
@@ -126,7 +126,7 @@ class Config:
     """Held-out questions of each number of hops; the first ones of the file."""
     eval_judgments: int = 300
     """Gold judgments judged; the first ones of the file."""
-    eval_tasks: int = 128
+    eval_tasks: int = 192
     """Tasks that the PG writes on topics for its evaluation."""
 
     def path(self, value: str) -> Path:

@@ -85,6 +85,20 @@ def load_questions(path: str | Path) -> list[dict]:
     return rows
 
 
+def load_judgments(path: str | Path) -> list[dict]:
+    """Gold judgments `{"question", "answer", "label"}`. Raises `InputError` on malformed rows, `gold.GoldAccessError` in a training phase."""
+    gold.refuse_in_training(f"the gold judgments {path}")
+    rows = []
+    for number, row in read_jsonl(path):
+        texts = isinstance(row.get("question"), str) and isinstance(row.get("answer"), str)
+        if not texts or not isinstance(row.get("label"), bool):
+            raise InputError(f"{path}:{number}: needs 'question' and 'answer' (texts) and 'label' (true or false)")
+        rows.append(row | {"metadata": row.get("metadata") or {}})
+    if not rows:
+        raise InputError(f"{path}: no judgments")
+    return rows
+
+
 def write_jsonl(path: str | Path, rows: list[dict]) -> None:
     """Write rows whole or not at all: a temporary file beside it, then a rename."""
     path = Path(path)

@@ -19,7 +19,7 @@ from accelerate import Accelerator
 
 from asl_min import run_dir
 from asl_min.config import Config, load_config
-from asl_min.corpus import InputError, load_questions, read_jsonl, topics, write_jsonl
+from asl_min.corpus import InputError, load_judgments, load_questions, read_jsonl, topics, write_jsonl
 from asl_min.model import ROLES
 from asl_min.oracle import Oracle
 from asl_min.phase import Agent, clear_errors
@@ -29,6 +29,7 @@ from asl_min.text import matches
 
 METRIC = Path(__file__).parent / "metrics" / "qa_match"
 CONSISTENCY_SAMPLES = 3
+VARIANTS = [{"direction": direction, "way": way} for way in ("width", "depth") for direction in ("harder", "easier")]
 
 
 def evaluate_agent(agent: Agent) -> tuple[dict, dict[str, list[dict]]]:
@@ -41,7 +42,7 @@ def evaluate_agent(agent: Agent) -> tuple[dict, dict[str, list[dict]]]:
         results["accuracy"], rows["policy.jsonl"] = policy_accuracy(agent, questions, 1.0)
         results["accuracy_greedy"], rows["policy_greedy.jsonl"] = policy_accuracy(agent, questions, 0.0)
     if config.judgments and config.eval_judgments:
-        gold = [row for _, row in read_jsonl(config.path(config.judgments))][: config.eval_judgments]
+        gold = load_judgments(config.path(config.judgments))[: config.eval_judgments]
         results["grm"], rows["grm.jsonl"] = judge_accuracy(agent, gold)
     if config.oracle and config.eval_tasks:
         results["pg"], rows["pg.jsonl"] = task_quality(agent, Oracle.of(config.oracle))
@@ -121,24 +122,28 @@ def _balanced(flat: list[tuple]) -> float:
 
 
 def task_quality(agent: Agent, oracle: Oracle) -> tuple[dict, list[dict]]:
-    """Tasks that the PG writes on topics, one policy attempt at each and one verdict: shares by the oracle."""
+    """Tasks that the PG writes, by the oracle: on topics, with one policy attempt and one verdict each; and, under `related`, on
+    harder and easier variants, by width and by depth in turn, of those tasks."""
+    key, n = (agent.config.seed, "evaluate"), agent.config.eval_tasks
     found = topics(agent.passages)
-    asked = [
-        prompt_generator.topic_prompt(found[i % len(found)])
-        for i in np.random.default_rng(agent.config.seed).permutation(max(len(found), agent.config.eval_tasks))
-    ]
-    episodes = agent.rollout("prompt_generator", prompt_generator.requests(asked[: agent.config.eval_tasks], 1, agent.config.seed, "evaluate"), 1.0)
-    tasks = [prompt_generator.task(e) for e in episodes]
-    formed = [t for t in tasks if t]
-    answers = [policy.answer(e) for e in agent.rollout("policy", policy.requests([t["question"] for t in formed], 1, agent.config.seed, "evaluate tasks"), 1.0)]
+    asked = [prompt_generator.topic_prompt(found[i % len(found)]) for i in np.random.default_rng(agent.config.seed).permutation(max(len(found), n))[:n]]
+    formed = write_tasks(agent, asked, *key)
+    answers = [policy.answer(e) for e in agent.rollout("policy", policy.requests([t["question"] for t in formed], 1, *key, "tasks"), 1.0)]
     verdicts = _judge(agent, [(t["question"], a) for t, a in zip(formed, answers, strict=True)])
-    rows = [
-        describe(t, oracle) | {"attempt": a, "verdict": v, "attempt_right": oracle.right(t["question"], a)}
-        for t, a, v in zip(formed, answers, verdicts, strict=True)
-    ]
-    result = shares_of_tasks(rows) | {"well_formed": len(formed) / max(len(tasks), 1)}
+    rows = [describe(t, oracle) | {"attempt": a, "verdict": v} for t, a, v in zip(formed, answers, verdicts, strict=True)]
+    rows = [row | {"attempt_right": oracle.right(row["question"], row["attempt"])} for row in rows]
+    variants = [VARIANTS[i % len(VARIANTS)] | {"question": t["question"]} for i, t in enumerate(formed)]
+    variants = [{"kind": "task_from_question", "fields": fields} for fields in variants]
+    related = [describe(t, oracle) | t["parent"] for t in write_tasks(agent, variants, *key, "related")]
+    result = shares_of_tasks(rows) | {"well_formed": len(formed) / max(n, 1), "related": shares_of_tasks(related)}
     result |= {"judge_reward": _mean([r["verdict"] is True for r in rows]), "true_accuracy": _mean([r["attempt_right"] for r in rows])}
-    return result, rows
+    return result, [*rows, *related]
+
+
+def write_tasks(agent: Agent, meta_prompts: list[dict], *seed_key: object) -> list[dict]:
+    """The well-formed tasks that the PG writes, one episode a meta prompt."""
+    episodes = agent.rollout("prompt_generator", prompt_generator.requests(meta_prompts, 1, *seed_key), 1.0)
+    return [task for task in map(prompt_generator.task, episodes) if task]
 
 
 def describe(task: dict, oracle: Oracle) -> dict:

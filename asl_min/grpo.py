@@ -7,7 +7,8 @@ ratio w = exp(logp - old logp), the loss is
 
 summed over the sampled tokens of all episodes of a minibatch and divided by their number (token-level normalisation).
 Departures from the paper's PPO: no critic, no GAE, no entropy bonus. Groups without spread are skipped. Old log-probabilities
-are recomputed by the trainer, never taken from the sampler; their difference is logged.
+are the trainer's, never the sampler's; their difference is logged. With `minibatches` > 1 they are recomputed before the first
+optimizer step; with 1 they are those of the update's own forward pass, so that the ratio is 1 and the clip idle.
 """
 
 from collections.abc import Sequence

@@ -81,6 +81,7 @@ class Phase:
             phase.accelerator.wait_for_everyone()
             yield phase
             phase._finish()
+            phase.accelerator.wait_for_everyone()
 
     @property
     def seed_key(self) -> tuple:

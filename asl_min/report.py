@@ -1,4 +1,4 @@
-"""Summary, figures and the short report of a run, all from its files; nothing here is computed anew.
+"""Summary, table and figures of one run or of several seeds, all from the runs' files; nothing here is computed anew.
 
 python -m asl_min.report runs/NAME
 """
@@ -8,10 +8,16 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 
+import matplotlib
+import numpy as np
+
 from asl_min import run_dir
 from asl_min.corpus import read_jsonl
 from asl_min.model import ROLES
 from asl_min.phase import clear_errors
+
+matplotlib.use("Agg")
+from matplotlib import pyplot
 
 ROUND_KEYS = {
     "grm_balanced_accuracy": ("grm", "balanced_accuracy"),
@@ -26,6 +32,22 @@ BASE_KEYS = ROUND_KEYS | {
     "policy_judge_reward": ("pg", "judge_reward"),
     "policy_true_accuracy": ("pg", "true_accuracy"),
 }
+COLUMNS = {
+    "1 hop": ("accuracy", "hop1"),
+    "2 hops": ("accuracy", "hop2"),
+    "3 hops": ("accuracy", "hop3"),
+    "mean": ("accuracy", "mean"),
+    "greedy": ("accuracy_greedy", "mean"),
+    "GRM": ("grm_balanced_accuracy",),
+    "answerable": ("pg_answerable",),
+    "task right": ("pg_answer_right",),
+    "judged": ("policy_judge_reward",),
+    "true": ("policy_true_accuracy",),
+}
+LEGEND = (
+    "Percent. Held-out exact match at temperature 1 by hops, their mean, and greedy; GRM: balanced accuracy on gold judgments; by the "
+    "oracle: the round's tasks answerable, kept tasks with the right answer; the policy's answers judged correct and truly so. Round 0 is the base."
+)
 
 
 def write_summary(run: Path) -> dict:
@@ -56,10 +78,80 @@ def round_summary(run: Path, number: int) -> dict:
     return found | {"grm": results["grm"], "pg": results["pg"], "phase": results["phase"]}
 
 
-def _dig(values: dict | None, path: tuple[str, ...]) -> float | None:
+def _dig(row: dict | None, path: tuple[str, ...]) -> float | None:
     for key in path:
-        values = values.get(key) if values else None
-    return values
+        row = row.get(key) if row else None
+    return row
+
+
+def values(summaries: list[dict], column: str) -> np.ndarray:
+    """One column of `COLUMNS` as [seeds, rounds], in percent; NaN where it was not measured."""
+    rounds = min(len(s["rounds"]) for s in summaries)
+    found = [[_dig(row, COLUMNS[column]) for row in s["rounds"][:rounds]] for s in summaries]
+    return 100 * np.array(found, dtype=float)
+
+
+def table(summaries: list[dict]) -> list[list[str]]:
+    """Rows of cells, the header first: means over the summaries; with several, lowest and highest of the mean and the GRM."""
+    found = {column: values(summaries, column) for column in COLUMNS}
+    rows = [["round", *COLUMNS, "tasks", "episodes", "seconds"]]
+    for number in range(found["mean"].shape[1]):
+        row = [str(number)]
+        for column, of_seeds in found.items():
+            seeds = of_seeds[:, number]
+            spread = f" ({seeds.min():.1f}-{seeds.max():.1f})" if len(seeds) > 1 and column in ("mean", "GRM") else ""
+            row.append("-" if np.isnan(seeds).all() else f"{seeds.mean():.1f}{spread}")
+        of_round = [s["rounds"][number] for s in summaries]
+        rows.append([*row, *(f"{np.mean([r[key] for r in of_round]):.0f}" for key in ("n_tasks", "episodes", "seconds"))])
+    return rows
+
+
+def markdown(rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], ["---"] * len(rows[0]), *rows[1:]])
+
+
+def draw_rounds(summaries: list[dict], path: Path) -> None:
+    """Left: held-out accuracy by hops. Right: judge and tasks, against the oracle. Bands: from the lowest to the highest seed; with
+    one seed, the 95% bootstrap interval of the mean."""
+    figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
+    sides = {"Held-out accuracy, temperature 1": list(COLUMNS)[:4], "Judge and tasks, against the oracle": list(COLUMNS)[5:]}
+    for axis, (title, columns) in zip(axes, sides.items(), strict=True):
+        for column in columns:
+            found = values(summaries, column)
+            rounds = np.arange(found.shape[1])
+            if np.isnan(found).all():
+                continue
+            (line,) = axis.plot(rounds, found.mean(0), "o-", label=column, linewidth=3 if column == "mean" else 1.5)
+            low, high = _band(summaries, column, found)
+            axis.fill_between(rounds, low, high, color=line.get_color(), alpha=0.15)
+        axis.set(title=title, xlabel="round (0 = base model)", ylabel="%", ylim=(0, 100), xticks=rounds)
+        if axis.lines:
+            axis.legend(fontsize=8, loc="lower right")
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
+
+
+def _band(summaries: list[dict], column: str, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    if len(summaries) == 1 and column == "mean":
+        low, high = zip(*(row["accuracy"]["interval"] for row in summaries[0]["rounds"]), strict=True)
+        return 100 * np.array(low), 100 * np.array(high)
+    return found.min(0), found.max(0)
+
+
+def draw_steps(run: Path, path: Path) -> None:
+    """Reward per step of every phase, the rounds end to end."""
+    titles = {"prompt_generator": "PG: entropy + verify (nats)", "reward_model": "GRM: agreement with labels", "policy": "Policy: judged correct"}
+    figure, axes = pyplot.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
+    for axis, role in zip(axes, ROLES, strict=True):
+        start = 0
+        for number in range(1, run_dir.read_config(run).rounds + 1):
+            file = run_dir.phase_dir(run, number, role) / "metrics.jsonl"
+            rewards = [row["reward"] for _, row in read_jsonl(file)] if file.is_file() else []
+            axis.plot(range(start, start + len(rewards)), rewards)
+            start += len(rewards)
+        axis.set(title=titles[role], xlabel="step (a colour a round)", ylabel="reward")
+    figure.savefig(path, dpi=120)
+    pyplot.close(figure)
 
 
 def write_report(run: Path) -> Path:
@@ -67,101 +159,12 @@ def write_report(run: Path) -> Path:
     summary = write_summary(run)
     folder = run / "report"
     folder.mkdir(exist_ok=True)
-    draw_rounds(summary["rounds"], folder / "rounds.png")
+    draw_rounds([summary], folder / "rounds.png")
     draw_steps(run, folder / "steps.png")
-    run_dir.write_text(folder / "REPORT.md", report_text(summary))
+    title = f"# {summary['recipe']}, seed {summary['seed']}"
+    text = "\n\n".join([title, LEGEND, markdown(table([summary])), "![rounds](rounds.png)", "![steps](steps.png)"])
+    run_dir.write_text(folder / "REPORT.md", text + "\n")
     return folder / "REPORT.md"
-
-
-def draw_rounds(rounds: list[dict], path: Path) -> None:
-    """Left: held-out accuracy by hops over rounds. Right: is the judge still worth trusting?"""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    figure, (left, right) = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    numbers = [r["round"] for r in rounds]
-    if all(r["accuracy"] for r in rounds):
-        keys = [key for key in rounds[0]["accuracy"] if key.startswith("hop")]
-        for key in keys:
-            left.plot(numbers, [100 * r["accuracy"][key] for r in rounds], "o-", alpha=0.55, label=f"{key[3:]} hop{'s' if key != 'hop1' else ''}")
-        low, high = zip(*(r["accuracy"]["interval"] for r in rounds), strict=True)
-        left.plot(numbers, [100 * r["accuracy"]["mean"] for r in rounds], "ko-", linewidth=2.5, label="mean")
-        left.fill_between(numbers, [100 * v for v in low], [100 * v for v in high], color="k", alpha=0.12, label="95% interval")
-        left.legend()
-    left.set(title="Held-out accuracy, temperature 1", xlabel="round (0 = base model)", ylabel="exact match (%)", xticks=numbers, ylim=(0, 100))
-    names = {
-        "grm_balanced_accuracy": "GRM balanced accuracy",
-        "pg_answerable": "tasks answerable",
-        "pg_answer_right": "kept tasks with right answer",
-        "policy_judge_reward": "policy: judge reward",
-        "policy_true_accuracy": "policy: true accuracy",
-    }
-    for key, name in names.items():
-        points = [(r["round"], 100 * r[key]) for r in rounds if r[key] is not None]
-        if points:
-            right.plot(*zip(*points, strict=True), "o--" if key.startswith("policy") else "o-", label=name)
-    right.set(title="Judge and tasks, against the oracle", xlabel="round (0 = base model)", ylabel="share (%)", xticks=numbers, ylim=(0, 100))
-    if right.lines:
-        right.legend(fontsize=8)
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
-
-
-def draw_steps(run: Path, path: Path) -> None:
-    """Reward per step of every phase, the rounds end to end."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib import pyplot
-
-    titles = {"prompt_generator": "PG: entropy + verify (nats)", "reward_model": "GRM: agreement with labels", "policy": "Policy: judged correct"}
-    figure, axes = pyplot.subplots(1, 3, figsize=(12, 3.2), layout="constrained")
-    for axis, role in zip(axes, ROLES, strict=True):
-        start = 0
-        for number in range(1, 1000):
-            file = run_dir.phase_dir(run, number, role) / "metrics.jsonl"
-            if not file.is_file():
-                break
-            rewards = [row["reward"] for _, row in read_jsonl(file)]
-            axis.plot(range(start, start + len(rewards)), rewards, label=f"round {number}")
-            start += len(rewards)
-        axis.set(title=titles[role], xlabel="step", ylabel="reward")
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
-
-
-def report_text(summary: dict) -> str:
-    rows = []
-    for r in summary["rounds"]:
-        accuracy = r["accuracy"] or {}
-        cells = [accuracy.get(k) for k in ("hop1", "hop2", "hop3", "mean")] + [(r["accuracy_greedy"] or {}).get("mean")]
-        cells += [r[k] for k in ROUND_KEYS]
-        rows.append(
-            f"| {r['round']} | "
-            + " | ".join("-" if c is None else f"{100 * c:.1f}" for c in cells)
-            + f" | {r['n_tasks']} | {r['episodes']} | {r['seconds']:.0f} |"
-        )
-    head = (
-        "| round | 1 hop | 2 hops | 3 hops | mean | greedy mean | GRM | answerable | task right | judge reward | true accuracy | tasks | episodes | seconds |"
-    )
-    return "\n".join(
-        [
-            f"# {summary['recipe']}, seed {summary['seed']}",
-            "",
-            "Held-out accuracy (exact match, %) at temperature 1 by hops; GRM balanced accuracy on gold judgments; tasks and policy by the oracle.",
-            "",
-            head,
-            "|" + "---|" * (head.count("|") - 1),
-            *rows,
-            "",
-            "![rounds](rounds.png)",
-            "",
-            "![steps](steps.png)",
-            "",
-        ]
-    )
 
 
 def main() -> None:

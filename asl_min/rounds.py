@@ -17,35 +17,16 @@ from rich.console import Console
 from rich.table import Table
 
 from asl_min import run_dir, train_policy, train_prompt_generator, train_reward_model
+from asl_min.chat import Chat
 from asl_min.config import Config, load_config
-from asl_min.corpus import InputError, load_corpus
+from asl_min.corpus import InputError, load_corpus, load_judgments, load_questions
 from asl_min.evaluate import evaluate_round
 from asl_min.model import ROLES, load_tokenizer
 from asl_min.phase import clear_errors
-from asl_min.report import write_report, write_summary
+from asl_min.report import LEGEND, table, write_report, write_summary
 
 PHASES = {"prompt_generator": train_prompt_generator, "reward_model": train_reward_model, "policy": train_policy}
-TABLE_WIDTH = 110
-COLUMNS = {
-    "round": lambda r: str(r["round"]),
-    "1 hop": lambda r: _percent(r["accuracy"], "hop1"),
-    "2 hops": lambda r: _percent(r["accuracy"], "hop2"),
-    "3 hops": lambda r: _percent(r["accuracy"], "hop3"),
-    "mean": lambda r: _percent(r["accuracy"], "mean"),
-    "greedy": lambda r: _percent(r["accuracy_greedy"], "mean"),
-    "GRM": lambda r: _percent(r, "grm_balanced_accuracy"),
-    "answerable": lambda r: _percent(r, "pg_answerable"),
-    "task right": lambda r: _percent(r, "pg_answer_right"),
-    "judged": lambda r: _percent(r, "policy_judge_reward"),
-    "true": lambda r: _percent(r, "policy_true_accuracy"),
-    "tasks": lambda r: str(r["n_tasks"]),
-    "seconds": lambda r: f"{r['seconds']:.0f}",
-}
-
-
-def _percent(values: dict | None, key: str) -> str:
-    value = values.get(key) if values else None
-    return "-" if value is None else f"{100 * value:.1f}"
+TABLE_WIDTH = 126
 
 
 def run_rounds(run: Path) -> dict:
@@ -62,7 +43,7 @@ def run_rounds(run: Path) -> dict:
         evaluate_round(run, number)
         if main:
             summary = write_summary(run)
-            console.print(table(summary["rounds"]))
+            console.print(terminal_table(summary))
             if fresh:
                 left = (time.time() - start) / fresh * 3 * (config.rounds - number)
                 console.print(f"about {left / 60:.0f} min left" if left else f"done in {(time.time() - start) / 60:.1f} min")
@@ -72,24 +53,25 @@ def run_rounds(run: Path) -> dict:
     return {}
 
 
-def table(rounds: list[dict]) -> Table:
-    """The round-by-round table, in percent; round 0 is the base model."""
-    shown = Table(title="Agentic Self-Learning, held-out accuracy at temperature 1 (%)")
-    for name in COLUMNS:
+def terminal_table(summary: dict) -> Table:
+    """The round-by-round table, in percent."""
+    header, *rows = table([summary])
+    shown = Table(title="Agentic Self-Learning, round by round (%)", caption=LEGEND)
+    for name in header:
         shown.add_column(name, justify="right")
-    for row in rounds:
-        shown.add_row(*(cell(row) for cell in COLUMNS.values()))
+    for row in rows:
+        shown.add_row(*row)
     return shown
 
 
 def prepare(run: Path, config: Config) -> None:
     """Check every input before any work starts, then make (or accept) the run folder."""
     load_corpus(config.path(config.corpus))
-    load_tokenizer(config)
-    for key in ("questions", "judgments"):
-        value = getattr(config, key)
-        if value and not config.path(value).is_file():
-            raise InputError(f"key '{key}' is {value!r}: no such file")
+    Chat(load_tokenizer(config), config.prompts)
+    if config.questions:
+        load_questions(config.path(config.questions))
+    if config.judgments:
+        load_judgments(config.path(config.judgments))
     if PartialState().is_main_process:
         run_dir.create(run, config)
     PartialState().wait_for_everyone()

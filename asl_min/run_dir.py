@@ -72,13 +72,14 @@ def write_text(path: Path, text: str) -> None:
 def latest_adapters(run: Path, config: Config, round_number: int, role: str | None) -> dict[str, Path]:
     """The adapter folder that each role has when `role`'s phase of a round begins (None: after the round).
 
-    With a shared adapter that is the last finished phase's, for all roles; else each role's own last one.
+    With a shared adapter that is the last phase's, for all roles; else each role's own last one. Raises `InputError` where an earlier
+    phase is not finished.
     """
     order = [(r, phase) for r in range(1, round_number + 1) for phase in ROLES]
     before = order[: order.index((round_number, role))] if role else order
     found = {}
     for number, phase in before:
-        folder = phase_dir(run, number, phase) / "adapter"
+        folder = require(run, number, phase) / "adapter"
         for name in ROLES if config.adapters == "shared" else (phase,):
             found[name] = folder
     return found

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from dataclasses import replace
@@ -265,14 +266,14 @@ def one_and_two(config, tmp_path_factory) -> tuple[Path, Path]:
     two_processes.main(folder / "config.yaml", folder / "one")
     launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
     environment = os.environ | {"PYTHONPATH": f"{TESTS.parent}:{TESTS}", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    done = subprocess.run(
-        [*launch, str(TESTS / "two_processes.py"), str(folder / "config.yaml"), str(folder / "two")],
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=150,
-    )
-    assert done.returncode == 0, done.stderr[-3000:]
+    command = [*launch, str(TESTS / "two_processes.py"), str(folder / "config.yaml"), str(folder / "two")]
+    started = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    try:
+        _, said = started.communicate(timeout=150)
+    except subprocess.TimeoutExpired:
+        os.killpg(started.pid, signal.SIGKILL)  # the two processes too, which may wait for each other
+        raise
+    assert started.returncode == 0, said[-3000:]
     return folder / "one", folder / "two"
 
 

@@ -199,23 +199,32 @@ def test_run_folder_refuses_another_config(config, tmp_path):
         run_dir.create(run, replace(config, seed=1))
 
 
-def test_shared_adapter_is_the_last_finished_phases(config, tmp_path):
-    found = run_dir.latest_adapters(tmp_path, config, 2, "reward_model")
-    assert found == dict.fromkeys(ROLES, tmp_path / "round_02" / "prompt_generator" / "adapter")
-    assert run_dir.latest_adapters(tmp_path, config, 1, "prompt_generator") == {}
+@pytest.fixture
+def all_done(tmp_path) -> Path:
+    """A run folder in which every phase of two rounds is marked as done."""
+    for number in (1, 2):
+        for role in ROLES:
+            run_dir.finish(run_dir.begin(tmp_path, number, role), {})
+    return tmp_path
 
 
-def test_per_role_adapters_are_each_roles_last(changed, tmp_path):
-    found = run_dir.latest_adapters(tmp_path, changed(adapters="per_role"), 2, "reward_model")
-    assert {role: str(path.parent.relative_to(tmp_path)) for role, path in found.items()} == {
+def test_shared_adapter_is_the_last_phases(config, all_done):
+    found = run_dir.latest_adapters(all_done, config, 2, "reward_model")
+    assert found == dict.fromkeys(ROLES, all_done / "round_02" / "prompt_generator" / "adapter")
+    assert run_dir.latest_adapters(all_done, config, 1, "prompt_generator") == {}
+
+
+def test_per_role_adapters_are_each_roles_last(changed, all_done):
+    found = run_dir.latest_adapters(all_done, changed(adapters="per_role"), 2, "reward_model")
+    assert {role: str(path.parent.relative_to(all_done)) for role, path in found.items()} == {
         "prompt_generator": "round_02/prompt_generator",
         "reward_model": "round_01/reward_model",
         "policy": "round_01/policy",
     }
 
 
-def test_adapters_after_a_round_include_the_policys(config, tmp_path):
-    assert run_dir.latest_adapters(tmp_path, config, 1, None)["policy"] == tmp_path / "round_01" / "policy" / "adapter"
+def test_adapters_after_a_round_include_the_policys(config, all_done):
+    assert run_dir.latest_adapters(all_done, config, 1, None)["policy"] == all_done / "round_01" / "policy" / "adapter"
 
 
 # --- gold

@@ -146,8 +146,10 @@ def test_no_plateau_before_the_window_is_full():
     assert not rewards.plateaued([0.5] * 7, 8, 0.005)
 
 
-def test_only_the_window_is_looked_at():
-    assert rewards.plateaued([0.0] * 50 + [0.5] * 8, 8, 0.005)
+def test_only_the_latest_window_is_looked_at():
+    rising = [0.1, 0.2, 0.3, 0.4, 0.6, 0.6, 0.7, 0.7]
+    assert rewards.plateaued([*rising, *[0.5] * 8], 8, 0.005)
+    assert not rewards.plateaued([*[0.5] * 8, *rising], 8, 0.005)
 
 
 def test_rewards_of_zero_are_a_plateau():

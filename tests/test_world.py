@@ -127,7 +127,16 @@ def test_oracle_rejects_misspelt_names(oracle, world):
 
 
 @pytest.mark.parametrize(
-    "question", ["", "?", "What is the capital?", "What is the capital of ?", "What is the colour of {}?", "Tell me: What is the capital of {}?"]
+    "question",
+    [
+        "",
+        "?",
+        "What is the capital?",
+        "What is the capital of ?",
+        "What is the colour of {}?",
+        "Tell me: What is the capital of {}?",
+        "What is the capital of {}? Say.",
+    ],
 )
 def test_oracle_rejects_questions_that_are_not_the_worlds(oracle, world, question):
     assert oracle.hops(question.format(world.of_kind("country")[0].name)) is None
@@ -182,8 +191,9 @@ def test_spell_population(people, spelt):
 # --- the pages
 
 
-def test_bare_name_finds_its_own_page_among_the_first_three(world):
-    tool = SearchTool(load_corpus(TARGET / "corpus.jsonl"), top_k=3)
+@pytest.mark.parametrize("top_k", [3, 1])
+def test_bare_name_finds_its_own_page(world, top_k):
+    tool = SearchTool(load_corpus(TARGET / "corpus.jsonl"), top_k)
     found = tool.retrieve(list(world.entities))
     hits = [entity.title in {p.title for p in pages} for entity, pages in zip(world.entities.values(), found, strict=True)]
     assert sum(hits) >= 0.98 * len(hits)
@@ -249,7 +259,7 @@ def test_related_task_by_depth_has_a_hop_more_or_less(invented, direction, hops)
 
 
 def test_noisy_teacher_errs(invented):
-    teacher = Teacher(invented, random.Random(3), Noise())
+    teacher = Teacher(invented, random.Random(3), Noise(0.3, 0.45, 0.14, 0.3, 0.15))
     wrong = [not judged_right(teacher, demonstrate(teacher)) for _ in range(300)]
     assert 0.1 < sum(wrong) / len(wrong) < 0.6
 

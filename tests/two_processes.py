@@ -31,7 +31,6 @@ def main(config_file: Path, out: Path) -> None:
     if accelerator.is_main_process:
         save_adapter(model, "shared", out / "adapter")
     accelerator.wait_for_everyone()
-    accelerator.end_training()
 
 
 if __name__ == "__main__":

@@ -38,6 +38,7 @@ half of the embedded geography. It has seen nothing of the *target* half, on whi
 | tasks answerable (oracle) | {answerable:.1%} | at least 90% |
 | tasks with the right answer | {right:.1%} | at least 65% |
 | tasks well formed | {well_formed:.1%} | |
+| harder and easier variants: answerable / right | {related_answerable:.1%} / {related_right:.1%} | |
 
 {samples}
 
@@ -47,8 +48,8 @@ half of the embedded geography. It has seen nothing of the *target* half, on whi
 
 ## Rebuild
 
-`make base`: {skill} steps from a teacher without errors, then {noisy} steps from the noisy one, fixed seeds (about 25 minutes on two cores), then this card. Use it
-for the loop's miniature only: outside pages worded like those of its world it knows nothing.
+`make base`: {skill} steps from a teacher without errors, then {noisy} steps from the noisy one, fixed seeds (about
+25 minutes on two cores), then this card. Use it for the loop's miniature only: outside pages worded like those of its world it knows nothing.
 """
 
 
@@ -72,6 +73,8 @@ def main() -> None:
         answerable=pg["answerable"],
         right=pg["right"],
         well_formed=pg["well_formed"],
+        related_answerable=pg["related"]["answerable"],
+        related_right=pg["related"]["right"],
         samples=f"300 questions a number of hops (mean: {low:.1%} to {high:.1%}), 600 judgments, {pg['n']} tasks; `python -m asl_min.tiny.card`.",
         noise=noise,
         skill=STAGES["skill"].steps,

@@ -158,18 +158,20 @@ class Teacher:
         return query and self._task("task_from_question", fields, query, turns, thought)
 
     def wander(self, name: str) -> tuple[list, str, str]:
-        """Search an entity and move to one that its pages link to; from a city, over its country to another place."""
+        """Search an entity and move to another one of its country that its pages name: the searches, the thought, the new entity."""
         entity = self.world.entities[name]
         turns = [self.search("search", name)]
         if entity.kind == "city":
             country = mention(entity, self.world)
             if self.rng.random() < 0.4:
-                return turns, f"other: {country}", self._canonical(country)
+                return turns, f"country: {country}", self._canonical(country)
             turns.append(self.search(f"country: {country}", country))
             entity = self.world.entities[self._canonical(country)]
-        links = [*shown_cities(entity), *(n for n in entity.neighbours[:4] if n in self.world.entities)]
-        other = self.rng.choice(links)
-        return turns, f"other: {other}", other
+        cities = shown_cities(entity)
+        links = [("capital", self.shown(entity.name, "capital")), ("largest city", self.shown(entity.name, "largest"))]
+        links += [("first city", cities[0]), ("last city", cities[-1])]
+        word, other = self.rng.choice([link for link in links if link[1] != name] or links)
+        return turns, f"{word}: {other}", other
 
     def deepen(self, parent: Query, hops: int) -> Query | None:
         """One hop more: asked further on, or starting from a city of the parent's country."""
@@ -198,7 +200,7 @@ class Teacher:
         return Demonstration(kind, fields, (*turns, *searches, (final, None)))
 
 
-ROLE_MIX = {"solve": 0.26, "judge": 0.44, "topic": 0.14, "related": 0.16}
+ROLE_MIX = {"solve": 0.25, "judge": 0.42, "topic": 0.13, "related": 0.20}
 HOP_MIX = {"solve": (0.42, 0.40, 0.18), "judge": (0.45, 0.40, 0.15), "topic": (0.50, 0.36, 0.14), "related": (0.40, 0.35, 0.25)}
 
 
