@@ -44,6 +44,13 @@ COLUMNS = {
     "judged": ("policy_judge_reward",),
     "true": ("policy_true_accuracy",),
 }
+LONG_NAMES = {
+    "GRM": "GRM balanced accuracy",
+    "answerable": "tasks answerable",
+    "task right": "kept tasks with right answer",
+    "judged": "policy: judge reward",
+    "true": "policy: true accuracy",
+}
 LEGEND = (
     "Percent. Held-out exact match at temperature 1 by hops, their mean, and greedy; GRM: balanced accuracy on gold judgments; by the "
     "oracle: the round's tasks answerable, kept tasks with the right answer; the policy's answers judged correct and truly so. Round 0 is the base."
@@ -121,7 +128,7 @@ def draw_rounds(summaries: list[dict], path: Path) -> None:
             rounds = np.arange(found.shape[1])
             if np.isnan(found).all():
                 continue
-            (line,) = axis.plot(rounds, found.mean(0), "o-", label=column, linewidth=3 if column == "mean" else 1.5)
+            (line,) = axis.plot(rounds, found.mean(0), "o-", label=LONG_NAMES.get(column, column), linewidth=3 if column == "mean" else 1.5)
             low, high = _band(summaries, column, found)
             axis.fill_between(rounds, low, high, color=line.get_color(), alpha=0.15)
         axis.set(title=title, xlabel="round (0 = base model)", ylabel="%", ylim=(0, 100), xticks=rounds)
