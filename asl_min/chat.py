@@ -59,8 +59,10 @@ class Chat:
 
     def _render(self, kind: str) -> str:
         role = self.prompts[kind]
-        slots = {field: f"{SLOT}{field}{SLOT}" for field in PROMPT_KEYS[kind]}
-        messages = [{"role": "user", "content": role["user"].format(**slots)}]
+        user = role["user"]
+        for field in PROMPT_KEYS[kind]:  # other braces are plain text, such as an example of a tool call
+            user = user.replace(f"{{{field}}}", f"{SLOT}{field}{SLOT}")
+        messages = [{"role": "user", "content": user}]
         if role.get("system"):
             messages.insert(0, {"role": "system", "content": role["system"]})
         return self._template(messages, add_generation_prompt=True)
@@ -92,7 +94,8 @@ def load_prompts(name: str) -> dict[str, dict[str, str]]:
         raise InputError(f"prompts: no file {name!r} and none of that name in {PROMPTS}")
     prompts = yaml.safe_load(path.read_text())
     for kind, fields in PROMPT_KEYS.items():
-        user = prompts.get(kind, {}).get("user") if isinstance(prompts, dict) else None
+        role = prompts.get(kind) if isinstance(prompts, dict) else None
+        user = role.get("user") if isinstance(role, dict) else None
         if not isinstance(user, str):
             raise InputError(f"{path}: key '{kind}.user' is missing")
         for field in fields:

@@ -160,8 +160,7 @@ AT_LEAST_TWO = {"pg_samples", "grm_samples", "policy_samples"}
 
 def load_config(path: str | Path, **overrides: object) -> Config:
     """Read a YAML file over its parents over the defaults. Raises `InputError` on unknown keys and impossible values."""
-    values = _read(Path(path), set()) | overrides
-    return check(values, str(path))
+    return check(_read(Path(path), set()) | overrides, str(path))
 
 
 def _read(path: Path, seen: set[Path]) -> dict:
@@ -170,13 +169,14 @@ def _read(path: Path, seen: set[Path]) -> dict:
     if path.resolve() in seen:
         raise InputError(f"{path}: 'extends' goes in a circle")
     try:
-        values = yaml.safe_load(path.read_text()) or {}
-    except yaml.YAMLError as error:
+        values = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise InputError(f"{path}: not YAML: {' '.join(str(error).split())}") from None
     if not isinstance(values, dict):
         raise InputError(f"{path}: expected keys and values, found {type(values).__name__}")
     parent = values.pop("extends", None)
     inherited = _read(path.parent / str(parent), seen | {path.resolve()}) if parent else {}
+    check(values, str(path))
     return inherited | values
 
 
@@ -209,7 +209,7 @@ def _convert(value: object, wanted: type, where: str) -> object:
                 return number
         elif isinstance(value, wanted) and not (wanted is int and isinstance(value, bool)):
             return value
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         pass
     name = getattr(wanted, "__name__", str(wanted))
     raise InputError(f"{where} is {value!r}, expected {name}")

@@ -77,9 +77,9 @@ class Generator:
     def __init__(self, model: PreTrainedModel, chat: Chat, batch_rows: int = 256):
         self.model, self.chat, self.batch_rows = model, chat, batch_rows
         pieces = chat.tokenizer.batch_decode([[i] for i in range(len(chat.tokenizer))], skip_special_tokens=False)
-        self._closing = torch.tensor([">" in piece for piece in pieces])
-        self._eos = torch.zeros(len(pieces), dtype=torch.bool)
-        self._eos[list(chat.eos_ids)] = True
+        self._may_end = torch.zeros(max(len(pieces), model.config.vocab_size), dtype=torch.bool)
+        self._may_end[: len(pieces)] = torch.tensor([">" in piece for piece in pieces])
+        self._may_end[list(chat.eos_ids)] = True
 
     @torch.no_grad()
     def generate(self, contexts: Sequence[Sequence[int]], seeds: Sequence[int], max_new: Sequence[int], temperature: float) -> list[Completion]:
@@ -106,12 +106,12 @@ class Generator:
         logits = state.prefill()
         for step in range(steps):
             tokens, token_logprobs = sample(logits, uniforms[rows, step], temperature)
-            looks_closed = (self._closing | self._eos)[tokens.cpu()].tolist()
-            for row, token, logprob, closed in zip(rows, tokens.tolist(), token_logprobs.tolist(), looks_closed, strict=True):
+            may_end = self._may_end[tokens.cpu()].tolist()
+            for row, token, logprob, check in zip(rows, tokens.tolist(), token_logprobs.tolist(), may_end, strict=True):
                 if row in running:
                     ids[row].append(token)
                     logprobs[row].append(logprob)
-                    end = self._end(ids[row]) if closed else None
+                    end = self._end(ids[row]) if check else None
                     ended[row] = end or Ended.LENGTH
                     if end or len(ids[row]) == max_new[row]:
                         running.discard(row)
@@ -159,7 +159,8 @@ class _Rows:
 
     def prefill(self) -> torch.Tensor:
         """Logits [rows, vocabulary] after the contexts. Rows with the same context share one forward pass."""
-        unique, place = torch.unique(self.ids, dim=0, return_inverse=True)
+        told_apart = self.ids.masked_fill(~self.seen[:, : self.length], -1)
+        unique, place = torch.unique(told_apart, dim=0, return_inverse=True)
         first = torch.full((len(unique),), len(place), device=place.device).scatter_reduce(0, place, torch.arange(len(place), device=place.device), "amin")
         seen = self.seen[first, : self.length]
         causal = torch.ones(self.length, self.length, dtype=torch.bool, device=seen.device).tril()

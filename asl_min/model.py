@@ -58,6 +58,8 @@ def load_backbone(config: Config, saved: dict[str, Path]) -> PeftModel:
         if model is not None and name in model.peft_config:
             continue
         folder = saved.get(role)
+        if folder and not (Path(folder) / "adapter_config.json").is_file():
+            raise InputError(f"{folder}: holds no peft adapter (no adapter_config.json)")
         if model is None:
             base = load_base(config)
             model = PeftModel.from_pretrained(base, folder, adapter_name=name) if folder else get_peft_model(base, lora, adapter_name=name)

@@ -5,12 +5,12 @@ by the intermediate entity, a flaw that a policy can exploit until the judge is 
 """
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from asl_min.corpus import Passage
 from asl_min.protocol import render_tool_call
 from asl_min.search import SearchTool
-from asl_min.world import Query, World, ask, is_sound, mention, passages, paths, sample_query, shown_cities
+from asl_min.world import Entity, Query, World, ask, is_sound, mention, passages, paths, sample_query, shown_cities
 
 WORDS = {
     "country": "country",
@@ -32,9 +32,9 @@ class Noise:
 
     wrong_value: float = 0.18
     """The policy answers another value from the pages it read."""
-    stop_early: float = 0.52
+    stop_early: float = 0.60
     """The policy answers the intermediate entity, drawn at each hop but the last."""
-    verdict_flip: float = 0.11
+    verdict_flip: float = 0.08
     """The judge says the opposite of what it thinks."""
     judge_stops_early: float = 0.30
     """The judge holds a multi-hop question's first intermediate entity for its answer."""
@@ -49,6 +49,15 @@ class Demonstration:
     kind: str
     fields: dict[str, str]
     turns: tuple[tuple[str, str | None], ...]
+
+
+@dataclass(frozen=True)
+class Reading:
+    """What has been read before a task is looked up: the turns so far, the thought they end in, the entities whose pages are known."""
+
+    turns: tuple[tuple[str, str], ...]
+    thought: str
+    seen: frozenset[str] = frozenset()
 
 
 @dataclass
@@ -87,15 +96,20 @@ class Teacher:
     def search(self, thought: str, query: str) -> tuple[str, str]:
         return f"<think>{thought}</think>{render_tool_call(query)}", self.tool.respond([query])
 
-    def look_up(self, query: Query, hops: int, first_thought: str = "search") -> tuple[list, str]:
-        """Search turns along the first `hops` relations of a query, and the thought that the last page gives rise to."""
-        turns, thought, name = [], first_thought, query.start
+    def look_up(self, query: Query, hops: int, thought: str = "search", seen: frozenset[str] = frozenset()) -> tuple[list, str]:
+        """Search turns along the first `hops` relations of a query, and the thought that the last page gives rise to.
+
+        Pages of the entities in `seen` have been read already and are not searched again; what they say joins the next thought.
+        """
+        turns, name = [], query.start
         for relation in query.path[:hops]:
-            turns.append(self.search(thought, name))
-            value = self.shown(self._canonical(name), relation)
             entity = self.world.entities[self._canonical(name)]
+            if entity.name not in seen:
+                turns.append(self.search(thought, thought.rsplit(": ", 1)[1] if ": " in thought else name))
+                thought = ""
+            value = self.shown(entity.name, relation)
             spelt = f"{value} ({entity.facts[relation].answers[1]})" if relation == "currency" else value
-            thought, name = f"{WORDS[relation]}: {spelt}", value
+            thought, name = f"{thought} ; {WORDS[relation]}: {spelt}".removeprefix(" ; "), value
         return turns, thought
 
     def _canonical(self, name: str) -> str:
@@ -109,7 +123,7 @@ class Teacher:
             hops += 1
         turns, thought = self.look_up(query, hops)
         relation, node = query.path[hops - 1], self.world.walk(query)[hops - 1]
-        value = thought.split(": ", 1)[1]
+        value = thought.rsplit(": ", 1)[1]
         if relation == "currency":
             value = self.rng.choices(self.world.entities[node].facts[relation].answers[:2], (0.8, 0.2))[0]
         if self.rng.random() < self.noise.wrong_value:
@@ -143,64 +157,72 @@ class Teacher:
     def set_task(self, start: str, hops: int) -> Demonstration | None:
         """A task on a topic; the topic is a page's title."""
         query = sample_query(self.world, hops, self.rng, start)
-        return query and self._task("task_from_topic", {"topic": self.world.entities[start].title}, query, [], "search")
+        return query and self._task("task_from_topic", {"topic": self.world.entities[start].title}, query, Reading((), "search"))
 
     def set_related_task(self, parent: Query, direction: str, way: str) -> Demonstration | None:
-        """A harder or easier task than the parent's: on a linked entity (width) or with a hop more or less (depth)."""
-        hops = min(max(parent.hops + (1 if direction == "harder" else -1), 1), 3)
-        turns, thought, start = [], "search", parent.start
-        if way == "width":
-            turns, thought, start = self.wander(parent.start)
-            query = sample_query(self.world, hops, self.rng, start)
-        else:
-            query = self.deepen(parent, hops) if hops > parent.hops else self.shorten(parent, hops)
-        fields = {"direction": direction, "way": way, "question": ask(parent, self.rng)}
-        return query and self._task("task_from_question", fields, query, turns, thought)
+        """A harder or easier task than the parent's: on another place (width) or with a hop more or less (depth).
 
-    def wander(self, name: str) -> tuple[list, str, str]:
-        """Search an entity and move to another one of its country that its pages name: the searches, the thought, the new entity."""
-        entity = self.world.entities[name]
-        turns = [self.search("search", name)]
+        The parent's start is always read first, and every further place is one that a page read so far names.
+        """
+        hops = min(max(parent.hops + (1 if direction == "harder" else -1), 1), 3)
+        change = self.wander if way == "width" else self.deepen if hops > parent.hops else self.shorten
+        found = change(parent, hops)
+        fields = {"direction": direction, "way": way, "question": ask(parent, self.rng)}
+        return found and self._task("task_from_question", fields, *found)
+
+    def wander(self, parent: Query, hops: int) -> tuple[Query, "Reading"] | None:
+        """Another place of the same country, or the country itself, with a question of this many hops about it."""
+        entity = self.world.entities[parent.start]
+        reading = Reading((self.search("search", entity.name),), "", frozenset([entity.name]))
         if entity.kind == "city":
             country = mention(entity, self.world)
-            if self.rng.random() < 0.4:
-                return turns, f"country: {country}", self._canonical(country)
-            turns.append(self.search(f"country: {country}", country))
-            entity = self.world.entities[self._canonical(country)]
-        cities = shown_cities(entity)
-        links = [("capital", self.shown(entity.name, "capital")), ("largest city", self.shown(entity.name, "largest"))]
-        links += [("first city", cities[0]), ("last city", cities[-1])]
-        word, other = self.rng.choice([link for link in links if link[1] != name] or links)
-        return turns, f"{word}: {other}", other
+            thought, entity = f"country: {country}", self.world.entities[self._canonical(country)]
+            if hops < 3 and self.rng.random() < 0.4:
+                query = sample_query(self.world, hops, self.rng, entity.name)
+                return query and (query, replace(reading, thought=thought))
+            reading = Reading((*reading.turns, self.search(thought, country)), "", reading.seen | {entity.name})
+        links = {"capital": self.shown(entity.name, "capital"), "largest city": self.shown(entity.name, "largest")} | self._listed(entity)
+        word = self.rng.choice([word for word, place in links.items() if place != parent.start] or list(links))
+        query = sample_query(self.world, hops, self.rng, links[word])
+        return query and (query, replace(reading, thought=f"{word}: {links[word]}"))
 
-    def deepen(self, parent: Query, hops: int) -> Query | None:
-        """One hop more: asked further on, or starting from a city of the parent's country."""
-        kind = self.world.entities[parent.start].kind
-        longer = [Query(parent.start, p) for p in paths(kind, hops) if p[: parent.hops - 1] == parent.path[:-1]]
-        if kind == "country":
-            longer += [Query(city, ("country", *parent.path)) for city in shown_cities(self.world.entities[parent.start])]
-        longer = [q for q in longer if is_sound(q, self.world)]
+    def _listed(self, country: Entity) -> dict[str, str]:
+        cities = shown_cities(country)
+        return {"first city": cities[0], "last city": cities[-1]}
+
+    def deepen(self, parent: Query, hops: int) -> tuple[Query, "Reading"] | None:
+        """One hop more: asked further on, or starting from a city that the parent's country lists."""
+        entity = self.world.entities[parent.start]
+        reading = Reading((self.search("search", entity.name),), "", frozenset([entity.name]))
+        longer = [(Query(entity.name, p), reading) for p in paths(entity.kind, hops) if p[: parent.hops - 1] == parent.path[:-1]]
+        if entity.kind == "country":
+            longer += [(Query(c, ("country", *parent.path)), replace(reading, thought=f"{w}: {c}")) for w, c in self._listed(entity).items()]
+        longer = [found for found in longer if is_sound(found[0], self.world)]
         return self.rng.choice(longer) if longer else None
 
-    def shorten(self, parent: Query, hops: int) -> Query | None:
-        """One hop less: the question about an earlier place on the way, or about the second place directly."""
+    def shorten(self, parent: Query, hops: int) -> tuple[Query, "Reading"] | None:
+        """One hop less: about an earlier place on the way, or about the second place directly; of one hop, another fact."""
+        reading = Reading((self.search("search", parent.start),), "", frozenset([parent.start]))
         if parent.hops == 1:
-            return sample_query(self.world, 1, self.rng, parent.start)
-        shorter = [Query(parent.start, parent.path[:-1]), Query(self.world.walk(parent)[1], parent.path[1:])]
-        shorter = [q for q in shorter if q.hops == hops and is_sound(q, self.world)]
+            query = sample_query(self.world, 1, self.rng, parent.start)
+            return query and (query, reading)
+        second = self.shown(parent.start, parent.path[0])
+        shorter = [(Query(parent.start, parent.path[:-1]), reading)]
+        shorter += [(Query(self._canonical(second), parent.path[1:]), replace(reading, thought=f"{WORDS[parent.path[0]]}: {second}"))]
+        shorter = [found for found in shorter if is_sound(found[0], self.world)]
         return self.rng.choice(shorter) if shorter else None
 
-    def _task(self, kind: str, fields: dict, query: Query, turns: list, thought: str) -> Demonstration:
-        searches, last = self.look_up(query, query.hops, thought)
+    def _task(self, kind: str, fields: dict, query: Query, reading: "Reading") -> Demonstration:
+        searches, last = self.look_up(query, query.hops, reading.thought, reading.seen)
         node, relation = self.world.walk(query)[-1], query.path[-1]
-        value = self.world.entities[node].facts[relation].answers[0] if relation == "currency" else last.split(": ", 1)[1]
+        value = self.world.entities[node].facts[relation].answers[0] if relation == "currency" else last.rsplit(": ", 1)[1]
         if self.rng.random() < self.noise.wrong_task_answer:
             value = self.other_value(node, relation, self.world.answers(query))
         final = f"<think>{last}</think><question>{ask(query, self.rng)}</question><answer>{value}</answer>"
-        return Demonstration(kind, fields, (*turns, *searches, (final, None)))
+        return Demonstration(kind, fields, (*reading.turns, *searches, (final, None)))
 
 
-ROLE_MIX = {"solve": 0.25, "judge": 0.42, "topic": 0.13, "related": 0.20}
+ROLE_MIX = {"solve": 0.24, "judge": 0.41, "topic": 0.13, "related": 0.22}
 HOP_MIX = {"solve": (0.42, 0.40, 0.18), "judge": (0.45, 0.40, 0.15), "topic": (0.50, 0.36, 0.14), "related": (0.40, 0.35, 0.25)}
 
 
