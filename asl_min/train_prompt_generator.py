@@ -43,14 +43,13 @@ def run_phase(run: Path, round_number: int) -> None:
 
 
 def meta_prompts(phase: Phase) -> list[dict]:
-    """Round 1: the corpus's titles as topics. Later: harder or easier than the previous round's tasks. In random order."""
-    if phase.round == 1:
-        found = [prompt_generator.topic_prompt(topic) for topic in topics(phase.agent.passages)]
-    else:
-        file = run_dir.require(phase.run, phase.round - 1, "policy") / "meta_prompts.jsonl"
-        found = [row for _, row in read_jsonl(file)]
+    """Harder or easier than the previous round's tasks; in round 1, or when no task was kept, the corpus's titles as topics. In random order."""
+    found = []
+    if phase.round > 1:
+        found = [row for _, row in read_jsonl(run_dir.require(phase.run, phase.round - 1, "policy") / "meta_prompts.jsonl")]
+    found = found or [prompt_generator.topic_prompt(topic) for topic in topics(phase.agent.passages)]
     if not found:
-        raise InputError(f"{phase.run}: round {phase.round} has no meta prompts (the corpus has no titles, or no task was kept)")
+        raise InputError(f"{phase.config.corpus}: no passage has a title to start from")
     return random.Random(repr(phase.seed_key)).sample(found, len(found))
 
 

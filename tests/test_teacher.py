@@ -1,0 +1,45 @@
+"""The teacher's demonstrations: what an errorless one says is true, and nothing is searched that was not read before."""
+
+import random
+
+from asl_min import protocol
+from asl_min.oracle import Oracle
+from asl_min.tiny.alternate import alternate_world
+from asl_min.tiny.teacher import Demonstration, Noise, Teacher, demonstrate
+
+ERRORLESS = Noise(0.0, 0.0, 0.0, 0.0, 0.0)
+
+
+def demonstrations(n: int) -> tuple[Oracle, list[Demonstration]]:
+    teacher = Teacher(alternate_world(5), random.Random(0), ERRORLESS)
+    return Oracle(teacher.world), [demonstrate(teacher) for _ in range(n)]
+
+
+def test_tasks_of_an_errorless_teacher_are_right():
+    oracle, found = demonstrations(600)
+    finals = [d.turns[-1][0] for d in found if d.kind.startswith("task")]
+    assert len(finals) > 100
+    assert all(oracle.right(protocol.question(text), protocol.answer(text)) for text in finals)
+
+
+def test_every_search_is_for_something_read_before():
+    _, found = demonstrations(600)
+    for demonstration in found:
+        read = " ".join(demonstration.fields.values())
+        for text, response in demonstration.turns[:-1]:
+            assert protocol.tool_call(text).queries[0] in read
+            read += response
+
+
+def test_no_page_is_read_twice_for_a_task():
+    _, found = demonstrations(600)
+    for demonstration in (d for d in found if d.kind == "task_from_question"):
+        queries = [protocol.tool_call(text).queries[0] for text, _ in demonstration.turns[:-1]]
+        assert len(queries) == len(set(queries))
+
+
+def test_a_harder_variant_has_more_hops_and_an_easier_one_fewer():
+    oracle, found = demonstrations(600)
+    for demonstration in (d for d in found if d.kind == "task_from_question"):
+        before, after = oracle.hops(demonstration.fields["question"]), oracle.hops(protocol.question(demonstration.turns[-1][0]))
+        assert after == min(max(before + (1 if demonstration.fields["direction"] == "harder" else -1), 1), 3)
