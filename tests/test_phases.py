@@ -109,9 +109,11 @@ def test_finished_evaluation_is_kept(garbage):
     assert evaluate_round(garbage, 0) == json.loads(file.read_text()) and file.stat().st_mtime_ns == written
 
 
-def test_round_without_meta_prompts_is_refused(garbage):
-    with pytest.raises(InputError, match="round 2 has no meta prompts"):
-        train_prompt_generator.run_phase(garbage, 2)
+def test_round_after_one_that_kept_no_task_starts_from_topics_again(garbage, tmp_path):
+    run = shutil.copytree(garbage, tmp_path / "run")
+    train_prompt_generator.run_phase(run, 2)
+    drafts = (run_dir.phase_dir(run, 2, "prompt_generator") / "episodes.jsonl").read_text().splitlines()
+    assert {json.loads(line)["kind"] for line in drafts} == {"task_from_topic"}
 
 
 def test_evaluation_of_an_unfinished_round_is_refused(garbage):
