@@ -82,7 +82,7 @@ class Config:
     """Meta prompts a step."""
     pg_samples: int = 4
     """Tasks a meta prompt (paper: 4)."""
-    pg_max_steps: int = 6
+    pg_max_steps: int = 8
     """The phase ends after this many steps at the latest."""
     attempts: int = 6
     """K: policy attempts a task (paper: 10)."""
@@ -100,7 +100,7 @@ class Config:
     """Verification triples a step (paper: 32)."""
     grm_samples: int = 4
     """Judgments a triple (paper: 4)."""
-    grm_max_steps: int = 12
+    grm_max_steps: int = 16
     """The phase ends after this many steps at the latest."""
     grm_labels: str = "reference"
     """"self": the GRM's own earlier verdict; "reference": match of the attempt with the PG's own answer."""
@@ -126,8 +126,8 @@ class Config:
     """Held-out questions of each number of hops; the first ones of the file."""
     eval_judgments: int = 300
     """Gold judgments judged; the first ones of the file."""
-    eval_tasks: int = 192
-    """Tasks that the PG writes on topics for its evaluation."""
+    eval_tasks: int = 384
+    """Tasks on topics that the PG writes for its evaluation, and as many variants of these."""
 
     def path(self, value: str) -> Path:
         """A configured path: as given, or inside the package when only that exists."""

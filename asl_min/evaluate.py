@@ -15,7 +15,6 @@ from pathlib import Path
 
 import evaluate
 import numpy as np
-from accelerate import Accelerator
 
 from asl_min import run_dir
 from asl_min.config import Config, load_config
@@ -122,8 +121,9 @@ def _balanced(flat: list[tuple]) -> float:
 
 
 def task_quality(agent: Agent, oracle: Oracle) -> tuple[dict, list[dict]]:
-    """Tasks that the PG writes, by the oracle: on topics, with one policy attempt and one verdict each; and, under `related`, on
-    harder and easier variants, by width and by depth in turn, of those tasks."""
+    """Tasks that the PG writes for the same meta prompts at every round, by the oracle: on topics (with one policy attempt and one
+    verdict each), and harder and easier variants, by width and by depth in turn, of those tasks. `answerable` and `right`: the mean
+    over both kinds; `attempts`: what the policy did with the tasks on topics."""
     key, n = (agent.config.seed, "evaluate"), agent.config.eval_tasks
     found = topics(agent.passages)
     asked = [prompt_generator.topic_prompt(found[i % len(found)]) for i in np.random.default_rng(agent.config.seed).permutation(max(len(found), n))[:n]]
@@ -134,10 +134,11 @@ def task_quality(agent: Agent, oracle: Oracle) -> tuple[dict, list[dict]]:
     rows = [row | {"attempt_right": oracle.right(row["question"], row["attempt"])} for row in rows]
     variants = [VARIANTS[i % len(VARIANTS)] | {"question": t["question"]} for i, t in enumerate(formed)]
     variants = [{"kind": "task_from_question", "fields": fields} for fields in variants]
-    related = [describe(t, oracle) | t["parent"] for t in write_tasks(agent, variants, *key, "related")]
-    result = shares_of_tasks(rows) | {"well_formed": len(formed) / max(n, 1), "related": shares_of_tasks(related)}
-    result |= {"judge_reward": _mean([r["verdict"] is True for r in rows]), "true_accuracy": _mean([r["attempt_right"] for r in rows])}
-    return result, [*rows, *related]
+    varied = [describe(t, oracle) | t["parent"] for t in write_tasks(agent, variants, *key, "variants")]
+    kinds = {"topics": shares_of_tasks(rows), "variants": shares_of_tasks(varied)}
+    result = {share: _mean([kind[share] for kind in kinds.values() if kind["n"]]) for share in ("answerable", "right")}
+    attempts = {"judge_reward": _mean([r["verdict"] is True for r in rows]), "true_accuracy": _mean([r["attempt_right"] for r in rows])}
+    return result | kinds | {"well_formed": len(formed) / max(n, 1), "attempts": attempts}, [*rows, *varied]
 
 
 def write_tasks(agent: Agent, meta_prompts: list[dict], *seed_key: object) -> list[dict]:
@@ -200,17 +201,16 @@ def evaluate_round(run: Path, round_number: int) -> dict:
     if round_number:
         for role in ROLES:
             run_dir.require(run, round_number, role)
-    accelerator = Accelerator(mixed_precision=config.mixed_precision)
-    agent = Agent(config, run_dir.latest_adapters(run, config, round_number, None), accelerator)
+    agent = Agent(config, run_dir.latest_adapters(run, config, round_number, None))
     results, rows = evaluate_agent(agent)
     results["phase"] = phase_quality(run, config, round_number) if round_number and config.oracle else None
-    if accelerator.is_main_process:
+    if agent.accelerator.is_main_process:
         folder = run_dir.begin(run, round_number, "evaluation")
         for name, table in rows.items():
             write_jsonl(folder / name, table)
         run_dir.write_text(folder / "results.json", json.dumps(results, indent=1))
         run_dir.finish(folder, {"seconds": round(time.time() - start, 1)})
-    accelerator.wait_for_everyone()
+    agent.accelerator.wait_for_everyone()
     return results
 
 
@@ -228,7 +228,7 @@ def main() -> None:
             results = evaluate_round(args.run, args.round)
         else:
             config = load_config(args.config)
-            results, _ = evaluate_agent(Agent(config, dict.fromkeys(ROLES, args.adapter) if args.adapter else {}, Accelerator()))
+            results, _ = evaluate_agent(Agent(config, dict.fromkeys(ROLES, args.adapter) if args.adapter else {}))
         print(json.dumps(results, indent=1))
 
 

@@ -25,16 +25,22 @@ from asl_min.rollout import Limits, Rollout
 from asl_min.search import SearchTool
 
 
+def accelerator_of(config: Config) -> Accelerator:
+    """This process among those of the launcher. Accelerate must be told that there is no GPU: else the CPU processes of `torchrun` take no
+    notice of each other, and each runs the whole loop."""
+    return Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision=config.mixed_precision)
+
+
 class Agent:
     """The backbone with its adapters, its tool and its rollouts: acts as any of the three roles."""
 
-    def __init__(self, config: Config, adapters: dict[str, Path], accelerator: Accelerator):
+    def __init__(self, config: Config, adapters: dict[str, Path]):
         if config.threads:
             torch.set_num_threads(config.threads)
-        self.config, self.accelerator = config, accelerator
+        self.config, self.accelerator = config, accelerator_of(config)
         self.passages = load_corpus(config.path(config.corpus))
         self.chat = Chat(load_tokenizer(config), config.prompts)
-        self.model = load_backbone(config, adapters).to(accelerator.device)
+        self.model = load_backbone(config, adapters).to(self.accelerator.device)
         generator = Generator(self.model, self.chat, config.generation_rows)
         limits = Limits(config.max_turns, config.max_turn_tokens, config.max_episode_tokens)
         self._rollout = Rollout(generator, self.chat, SearchTool(self.passages, config.top_k), limits)
@@ -60,8 +66,8 @@ class Phase:
     def __init__(self, run: Path, round_number: int, role: str):
         self.run, self.round, self.role, self.start = run, round_number, role, time.time()
         self.config = run_dir.read_config(run)
-        self.accelerator = Accelerator(mixed_precision=self.config.mixed_precision)
-        self.agent = Agent(self.config, run_dir.latest_adapters(run, self.config, round_number, role), self.accelerator)
+        self.agent = Agent(self.config, run_dir.latest_adapters(run, self.config, round_number, role))
+        self.accelerator = self.agent.accelerator
         self.learner = Learner(self.accelerator, self.agent.model, adapter_name(self.config, role), self.config)
         self.folder = run_dir.phase_dir(run, round_number, role)
         self.rewards: list[float] = []

@@ -21,16 +21,15 @@ from matplotlib import pyplot
 
 ROUND_KEYS = {
     "grm_balanced_accuracy": ("grm", "balanced_accuracy"),
-    "pg_answerable": ("phase", "drafts", "answerable"),
+    "pg_answerable": ("pg", "answerable"),
     "pg_answer_right": ("phase", "kept", "right"),
     "policy_judge_reward": ("phase", "judge_reward"),
     "policy_true_accuracy": ("phase", "true_accuracy"),
 }
 BASE_KEYS = ROUND_KEYS | {
-    "pg_answerable": ("pg", "answerable"),
     "pg_answer_right": ("pg", "right"),
-    "policy_judge_reward": ("pg", "judge_reward"),
-    "policy_true_accuracy": ("pg", "true_accuracy"),
+    "policy_judge_reward": ("pg", "attempts", "judge_reward"),
+    "policy_true_accuracy": ("pg", "attempts", "true_accuracy"),
 }
 COLUMNS = {
     "1 hop": ("accuracy", "hop1"),
@@ -40,27 +39,31 @@ COLUMNS = {
     "greedy": ("accuracy_greedy", "mean"),
     "GRM": ("grm_balanced_accuracy",),
     "answerable": ("pg_answerable",),
+    "drafts": ("phase", "drafts", "answerable"),
     "task right": ("pg_answer_right",),
     "judged": ("policy_judge_reward",),
     "true": ("policy_true_accuracy",),
 }
 LONG_NAMES = {
     "GRM": "GRM balanced accuracy",
-    "answerable": "tasks answerable",
+    "answerable": "tasks answerable, fixed prompts",
+    "drafts": "tasks answerable, the round's own",
     "task right": "kept tasks with right answer",
     "judged": "policy: judge reward",
     "true": "policy: true accuracy",
 }
 LEGEND = (
     "Percent. Held-out exact match at temperature 1 by hops, their mean, and greedy; GRM: balanced accuracy on gold judgments; by the "
-    "oracle: the round's tasks answerable, kept tasks with the right answer; the policy's answers judged correct and truly so. Round 0 is the base."
+    "oracle: tasks answerable (for fixed meta prompts, and the round's own drafts), kept tasks with the right answer; the policy's answers judged "
+    "correct and truly so. Round 0 is the base."
 )
 
 
 def write_summary(run: Path) -> dict:
     """`summary.json`: one entry a finished round, entry 0 the base model.
 
-    In entry 0, where no phase has run, the task and policy figures are those of the evaluation: tasks on topics, one attempt each.
+    `pg_answerable` is measured on the same meta prompts in every entry. In entry 0, where no phase has run, the other task and policy
+    figures are those of the evaluation too: all its tasks, and one attempt at each on a topic.
     """
     config = run_dir.read_config(run)
     rounds = []

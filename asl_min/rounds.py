@@ -12,7 +12,6 @@ import time
 from pathlib import Path
 
 import yaml
-from accelerate import PartialState
 from rich.console import Console
 from rich.table import Table
 
@@ -22,7 +21,7 @@ from asl_min.config import Config, load_config
 from asl_min.corpus import InputError, load_corpus, load_judgments, load_questions
 from asl_min.evaluate import evaluate_round
 from asl_min.model import ROLES, load_tokenizer
-from asl_min.phase import clear_errors
+from asl_min.phase import accelerator_of, clear_errors
 from asl_min.report import LEGEND, table, write_report, write_summary
 
 PHASES = {"prompt_generator": train_prompt_generator, "reward_model": train_reward_model, "policy": train_policy}
@@ -33,7 +32,7 @@ def run_rounds(run: Path) -> dict:
     """Everything that is still to do of a prepared run. Returns the summary."""
     config, start = run_dir.read_config(run), time.time()
     console = Console(stderr=True, width=max(Console().width, TABLE_WIDTH))
-    main = PartialState().is_main_process
+    main = accelerator_of(config).is_main_process
     fresh = 0
     for number in range(config.rounds + 1):
         for role in ROLES if number else ():
@@ -72,9 +71,10 @@ def prepare(run: Path, config: Config) -> None:
         load_questions(config.path(config.questions))
     if config.judgments:
         load_judgments(config.path(config.judgments))
-    if PartialState().is_main_process:
+    accelerator = accelerator_of(config)
+    if accelerator.is_main_process:
         run_dir.create(run, config)
-    PartialState().wait_for_everyone()
+    accelerator.wait_for_everyone()
 
 
 def parse_overrides(pairs: list[str]) -> dict:

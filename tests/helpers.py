@@ -1,8 +1,13 @@
 """What several test files build on: tiny models, a scripted generator, hand-made episodes."""
 
+import os
 import random
+import signal
+import subprocess
+import sys
 from collections.abc import Callable, Sequence
 from itertools import pairwise
+from pathlib import Path
 
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
@@ -15,6 +20,7 @@ from asl_min.protocol import STOP_STRINGS
 from asl_min.search import SearchTool
 from asl_min.tiny.tokenizer import train_tokenizer
 
+ROOT = Path(__file__).parents[1]
 TEXTS = [
     "Paris is a city in France. Its time zone is Europe/Paris and its population is 2.14 million.",
     "France lies in Europe. The capital is Paris; the largest city is Paris.",
@@ -101,3 +107,19 @@ def make_groups(prompts: int = 4, samples: int = 4, seed: int = 0) -> list[list[
             group.append(make_episode(seed * 1000 + prompt * 10 + sample, length, places, float(sample % 2 == prompt % 2)))
         groups.append(group)
     return groups
+
+
+def launch(*command: str, **variables: str) -> tuple[str, str]:
+    """Output (stdout, stderr) of two processes under torch.distributed.run, on the CPU, with these environment variables besides."""
+    path = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "CUDA_VISIBLE_DEVICES": ""}
+    environment = {k: v for k, v in os.environ.items() if k != "ACCELERATE_USE_CPU"} | path | variables
+    whole = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *command]
+    pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
+    started = subprocess.Popen(whole, env=environment, text=True, start_new_session=True, **pipes)
+    try:
+        said, log = started.communicate(timeout=300)
+    except subprocess.TimeoutExpired:
+        os.killpg(started.pid, signal.SIGKILL)
+        raise
+    assert started.returncode == 0, log[-3000:]
+    return said, log

@@ -1,10 +1,6 @@
 """GRPO: hand-worked advantages and losses, and that neither batching, padding nor the number of processes changes the update."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +9,7 @@ import pytest
 import torch
 import two_processes
 from accelerate import Accelerator
-from helpers import make_episode, make_groups
+from helpers import launch, make_episode, make_groups
 from safetensors.torch import load_file
 
 from asl_min.config import dump_config
@@ -264,16 +260,7 @@ def one_and_two(config, tmp_path_factory) -> tuple[Path, Path]:
     folder = tmp_path_factory.mktemp("processes")
     (folder / "config.yaml").write_text(dump_config(replace(config, micro_batch_tokens=200)))
     two_processes.main(folder / "config.yaml", folder / "one")
-    launch = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2"]
-    environment = os.environ | {"PYTHONPATH": f"{TESTS.parent}:{TESTS}", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "true"}
-    command = [*launch, str(TESTS / "two_processes.py"), str(folder / "config.yaml"), str(folder / "two")]
-    started = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True, start_new_session=True)
-    try:
-        _, said = started.communicate(timeout=150)
-    except subprocess.TimeoutExpired:
-        os.killpg(started.pid, signal.SIGKILL)  # the two processes too, which may wait for each other
-        raise
-    assert started.returncode == 0, said[-3000:]
+    launch(str(TESTS / "two_processes.py"), str(folder / "config.yaml"), str(folder / "two"), ACCELERATE_USE_CPU="true")
     return folder / "one", folder / "two"
 
 

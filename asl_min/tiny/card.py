@@ -7,8 +7,6 @@ Uses 300 questions a number of hops, all 600 gold judgments (3 samples each) and
 
 from dataclasses import fields
 
-from accelerate import Accelerator
-
 from asl_min.config import PACKAGE, Config
 from asl_min.evaluate import evaluate_agent
 from asl_min.phase import Agent
@@ -38,7 +36,7 @@ half of the embedded geography. It has seen nothing of the *target* half, on whi
 | tasks answerable (oracle) | {answerable:.1%} | at least 90% |
 | tasks with the right answer | {right:.1%} | at least 65% |
 | tasks well formed | {well_formed:.1%} | |
-| harder and easier variants: answerable / right | {related_answerable:.1%} / {related_right:.1%} | |
+| harder and easier variants: answerable / right | {variants_answerable:.1%} / {variants_right:.1%} | |
 
 {samples}
 
@@ -55,7 +53,7 @@ half of the embedded geography. It has seen nothing of the *target* half, on whi
 
 def main() -> None:
     config = Config(eval_per_hop=300, eval_judgments=600, eval_tasks=512)
-    agent = Agent(config, {}, Accelerator())
+    agent = Agent(config, {})
     results, _ = evaluate_agent(agent)
     accuracy, greedy, grm, pg = (results[key] for key in ("accuracy", "accuracy_greedy", "grm", "pg"))
     noise = "\n".join(f"- `{f.name}` = {getattr(Noise(), f.name)}" for f in fields(Noise))
@@ -70,12 +68,12 @@ def main() -> None:
         grm1=grm["hop1"],
         grm2=grm["hop2"],
         consistency=grm["consistency"],
-        answerable=pg["answerable"],
-        right=pg["right"],
+        answerable=pg["topics"]["answerable"],
+        right=pg["topics"]["right"],
         well_formed=pg["well_formed"],
-        related_answerable=pg["related"]["answerable"],
-        related_right=pg["related"]["right"],
-        samples=f"300 questions a number of hops (mean: {low:.1%} to {high:.1%}), 600 judgments, {pg['n']} tasks; `python -m asl_min.tiny.card`.",
+        variants_answerable=pg["variants"]["answerable"],
+        variants_right=pg["variants"]["right"],
+        samples=f"300 questions a number of hops (mean: {low:.1%} to {high:.1%}), 600 judgments, {pg['topics']['n']} tasks; `python -m asl_min.tiny.card`.",
         noise=noise,
         skill=STAGES["skill"].steps,
         noisy=STAGES["noise"].steps,

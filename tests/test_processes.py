@@ -1,0 +1,51 @@
+"""The command for several CPU processes: they are one run, not several that write into one folder."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from helpers import launch
+from safetensors.torch import load_file
+
+from asl_min import run_dir
+from asl_min.config import dump_config
+from asl_min.rounds import prepare, run_rounds
+
+
+@pytest.fixture(scope="module")
+def small(config):
+    """One round without evaluation; the random base sets no task, so that only the first phase trains."""
+    return replace(config, rounds=1, eval_per_hop=0, eval_judgments=0, eval_tasks=0, oracle=None)
+
+
+@pytest.fixture(scope="module")
+def one(small, tmp_path_factory) -> Path:
+    run = tmp_path_factory.mktemp("one") / "run"
+    prepare(run, small)
+    run_rounds(run)
+    return run
+
+
+@pytest.fixture(scope="module")
+def two(small, tmp_path_factory) -> tuple[Path, str, str]:
+    """The run folder of `torchrun -m asl_min.rounds`, and what its processes said."""
+    folder = tmp_path_factory.mktemp("two")
+    (folder / "config.yaml").write_text(dump_config(small))
+    said, log = launch("-m", "--", "asl_min.rounds", "--config", str(folder / "config.yaml"), "--run", str(folder / "run"))
+    return folder / "run", said, log
+
+
+def test_only_one_of_two_processes_reports(two):
+    assert sorted(json.loads(line)["rounds"] for line in two[1].splitlines() if line.startswith("{")) == [0, 2]
+    assert two[2].count("report: ") == 1
+
+
+def test_two_processes_log_every_step_once(two, small):
+    lines = (run_dir.phase_dir(two[0], 1, "prompt_generator") / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["step"] for line in lines] == list(range(small.pg_max_steps))
+
+
+def test_two_processes_train_the_same_adapter_as_one(one, two):
+    a, b = (load_file(run_dir.phase_dir(run, 1, "policy") / "adapter" / "adapter_model.safetensors") for run in (one, two[0]))
+    assert a.keys() == b.keys() and max((a[name] - b[name]).abs().max().item() for name in a) < 1e-5
