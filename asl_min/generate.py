@@ -2,6 +2,10 @@
 
 `generate` takes contexts and returns one `Completion` each, for any Hugging Face causal LM. Each context's samples are drawn
 from its own seed by inverting the cumulative distribution, so a completion depends neither on its batch nor on the process.
+
+Samples of one prompt often say the same for a long while. What several rows of a batch have in common from the start, a history,
+is computed once: it has one place in the key-value cache, which forks when the rows part. Keys and values of a finished turn are
+kept until the next call, so that an episode's next turn begins with the tool's response, not with the whole context.
 """
 
 from collections.abc import Sequence
@@ -14,10 +18,11 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from asl_min.chat import Chat
+from asl_min.model import hidden_states, logits_of
 from asl_min.protocol import STOP_STRINGS
 
 TAIL = 24  # tokens decoded to look for a stop string
-KEEP_SHARE = 0.75  # finished rows are dropped from the cache when at most this share of its rows still runs
+KEEP_SHARE = 0.75  # the cache is packed when at most this share of its places is still in use
 PAD_TO = 16  # lengths are rounded up to this, so that few shapes occur and memory stays flat
 
 
@@ -36,30 +41,42 @@ class Completion:
     ended: Ended
 
 
-class RowLayer(CacheLayerMixin):
-    """Keys and values of one layer in a block allocated once, [rows, heads, capacity, head dim]; rows can be dropped."""
+KeysValues = list[tuple[torch.Tensor, torch.Tensor]]
+"""Keys and values of one history, each [heads, tokens, head dim], for every layer."""
 
-    def __init__(self, capacity: int):
+
+class PlaceLayer(CacheLayerMixin):
+    """Keys and values of one layer in a block allocated once, [places, heads, capacity, head dim]; the first places are in use.
+
+    A place may start with the keys and values of a `past`; the first `length` columns are set apart for these.
+    """
+
+    def __init__(self, places: int, capacity: int, pasts: dict[int, tuple[torch.Tensor, torch.Tensor]], length: int):
         super().__init__()
-        self.capacity, self.length = capacity, 0
+        self.places, self.capacity, self.pasts, self.length = places, capacity, pasts, length
 
     def lazy_initialization(self, keys: torch.Tensor, values: torch.Tensor) -> None:
-        shape = (*keys.shape[:2], self.capacity)
-        self.keys = keys.new_empty((*shape, keys.shape[-1]))
-        self.values = values.new_empty((*shape, values.shape[-1]))
+        self.keys, self.values = (x.new_zeros((self.places, x.shape[1], self.capacity, x.shape[-1])) for x in (keys, values))
+        for place, (past_keys, past_values) in self.pasts.items():
+            self.keys[place, :, : past_keys.shape[1]] = past_keys
+            self.values[place, :, : past_values.shape[1]] = past_values
         self.is_initialized = True
 
     def update(self, keys: torch.Tensor, values: torch.Tensor, *args, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
         if not self.is_initialized:
             self.lazy_initialization(keys, values)
-        end = self.length + keys.shape[-2]
-        self.keys[:, :, self.length : end] = keys
-        self.values[:, :, self.length : end] = values
+        used, end = len(keys), self.length + keys.shape[-2]
+        self.keys[:used, :, self.length : end] = keys
+        self.values[:used, :, self.length : end] = values
         self.length = end
-        return self.keys[:, :, :end], self.values[:, :, :end]
+        return self.keys[:used, :, :end], self.values[:used, :, :end]
 
-    def select(self, rows: torch.Tensor) -> None:
-        self.keys, self.values = self.keys[rows], self.values[rows]
+    def copy(self, sources: torch.Tensor, targets: torch.Tensor) -> None:
+        for block in (self.keys, self.values):
+            block[targets, :, : self.length] = block[sources, :, : self.length]
+
+    def of(self, place: int, columns: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        return self.keys[place][:, columns], self.values[place][:, columns]
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.length + query_length, 0
@@ -72,56 +89,56 @@ class RowLayer(CacheLayerMixin):
 
 
 class Generator:
-    """Samples from a model with a key-value cache, in batches of contexts of like length."""
+    """Samples from a model with a key-value cache."""
 
-    def __init__(self, model: PreTrainedModel, chat: Chat, batch_rows: int = 256):
-        self.model, self.chat, self.batch_rows = model, chat, batch_rows
+    def __init__(self, model: PreTrainedModel, chat: Chat):
+        self.model, self.chat = model, chat
         pieces = chat.tokenizer.batch_decode([[i] for i in range(len(chat.tokenizer))], skip_special_tokens=False)
         self._may_end = torch.zeros(max(len(pieces), model.config.vocab_size), dtype=torch.bool)
         self._may_end[: len(pieces)] = torch.tensor([">" in piece for piece in pieces])
         self._may_end[list(chat.eos_ids)] = True
+        self._kept: dict[tuple[int, ...], KeysValues] = {}
+
+    def forget(self) -> None:
+        """Drop what is kept of earlier calls; due whenever the weights change."""
+        self._kept = {}
 
     @torch.no_grad()
-    def generate(self, contexts: Sequence[Sequence[int]], seeds: Sequence[int], max_new: Sequence[int], temperature: float) -> list[Completion]:
-        """One completion a context, in the order given. `temperature` 0 is greedy; `max_new` tokens at most, each at least 1."""
-        order = sorted(range(len(contexts)), key=lambda i: len(contexts[i]))
-        done: list[Completion | None] = [None] * len(contexts)
-        for start in range(0, len(order), self.batch_rows):
-            rows = order[start : start + self.batch_rows]
-            batch = self._batch([contexts[i] for i in rows], [seeds[i] for i in rows], [max_new[i] for i in rows], temperature)
-            for row, completion in zip(rows, batch, strict=True):
-                done[row] = completion
-        return done
+    def generate(
+        self, contexts: Sequence[Sequence[int]], seeds: Sequence[int], max_new: Sequence[int], temperature: float, known: Sequence[int] | None = None
+    ) -> list[Completion]:
+        """One completion a context, in the order given, all in one batch. `temperature` 0 is greedy; `max_new` tokens at most, each at least 1.
 
-    def _batch(self, contexts: list[Sequence[int]], seeds: list[int], max_new: list[int], temperature: float) -> list[Completion]:
-        steps = max(max_new)
-        state = _Rows(self.model, contexts, steps)
-        uniforms = np.stack([np.random.Generator(np.random.Philox(key=seed)).random(steps) for seed in seeds])
+        `known`: how many of a context's first tokens are a context and completion of the call before, whose work is then not done again.
+        """
+        if not contexts:
+            return []
+        kept, self._kept = self._kept, {}
+        histories = _Histories(self.model, list(map(tuple, contexts)), known or [0] * len(contexts), kept, max(max_new))
+        uniforms = np.stack([np.random.Generator(np.random.Philox(key=seed)).random(max(max_new)) for seed in seeds])
         uniforms = torch.from_numpy(uniforms).to(self.model.device)
         ids: list[list[int]] = [[] for _ in contexts]
         logprobs: list[list[float]] = [[] for _ in contexts]
         ended: list[Ended] = [Ended.LENGTH] * len(contexts)
-        rows = list(range(len(contexts)))  # the row in each place of the cache, finished ones included until they are dropped
-        running = set(rows)
-        logits = state.prefill()
-        for step in range(steps):
-            tokens, token_logprobs = sample(logits, uniforms[rows, step], temperature)
+        running = list(range(len(contexts)))
+        places, logits = histories.prefill()
+        for step in range(max(max_new)):
+            tokens, token_logprobs = sample(logits[places], uniforms[running, step], temperature)
             may_end = self._may_end[tokens.cpu()].tolist()
-            for row, token, logprob, check in zip(rows, tokens.tolist(), token_logprobs.tolist(), may_end, strict=True):
-                if row in running:
-                    ids[row].append(token)
-                    logprobs[row].append(logprob)
-                    end = self._end(ids[row]) if check else None
-                    ended[row] = end or Ended.LENGTH
-                    if end or len(ids[row]) == max_new[row]:
-                        running.discard(row)
-            if not running:
+            going = []
+            for i, (row, token, logprob, check) in enumerate(zip(running, tokens.tolist(), token_logprobs.tolist(), may_end, strict=True)):
+                ids[row].append(token)
+                logprobs[row].append(logprob)
+                end = self._end(ids[row]) if check else None
+                ended[row] = end or Ended.LENGTH
+                if end and (history := (*contexts[row], *ids[row][:-1])) not in self._kept:
+                    self._kept[history] = histories.keys_values(int(places[i]))
+                if not end and len(ids[row]) < max_new[row]:
+                    going.append(i)
+            if not going:
                 break
-            kept = None
-            if len(running) <= KEEP_SHARE * len(rows):
-                kept = [place for place, row in enumerate(rows) if row in running]
-                rows = [rows[place] for place in kept]
-            logits = state.step(tokens, kept)
+            running = [running[i] for i in going]
+            places, logits = histories.grow(places[going], tokens[going])
         return [Completion(tuple(i), tuple(lp), e) for i, lp, e in zip(ids, logprobs, ended, strict=True)]
 
     def _end(self, ids: list[int]) -> Ended | None:
@@ -143,50 +160,79 @@ def sample(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float) -> 
     return tokens, logprobs.gather(-1, tokens[:, None])[:, 0]
 
 
-class _Rows:
-    """The rows of one batch still being sampled: left-padded contexts, their positions and their cache."""
+class _Histories:
+    """The distinct histories of a batch. Columns of the cache: what was known before, the rest of the contexts, then one a step."""
 
-    def __init__(self, model: PreTrainedModel, contexts: list[Sequence[int]], max_new: int):
-        self.model = model
-        length = -(-max(map(len, contexts)) // PAD_TO) * PAD_TO
-        self.ids = torch.zeros(len(contexts), length, dtype=torch.long, device=model.device)
-        self.seen = torch.zeros(len(contexts), length + max_new, dtype=torch.bool, device=model.device)
-        for row, context in enumerate(contexts):
-            self.ids[row, length - len(context) :] = torch.tensor(context, device=model.device)
-            self.seen[row, length - len(context) :] = True
-        self.length, self.positions = length, self.seen[:, :length].sum(-1)
-        self.cache = Cache(layers=[RowLayer(length + max_new) for _ in range(model.config.num_hidden_layers)])
+    def __init__(self, model: PreTrainedModel, contexts: list[tuple[int, ...]], known: Sequence[int], kept: dict[tuple[int, ...], KeysValues], max_new: int):
+        self.model, device = model, model.device
+        distinct = dict(zip(contexts, known, strict=True))
+        number = {context: place for place, context in enumerate(distinct)}
+        self.row_places = torch.tensor([number[context] for context in contexts], device=device)
+        pasts = {number[c]: kept[c[: n - 1]] for c, n in distinct.items() if n and c[: n - 1] in kept}
+        starts = [n - 1 if number[c] in pasts else 0 for c, n in distinct.items()]
+        new = [context[start:] for context, start in zip(distinct, starts, strict=True)]
+        self.used, self.width, chunk = len(distinct), _padded(max(starts)), _padded(max(map(len, new)))
+        self.ids = torch.tensor([(*part, *(0,) * (chunk - len(part))) for part in new], device=device)
+        self.starts, self.lasts = torch.tensor(starts, device=device), torch.tensor([len(part) - 1 for part in new], device=device)
+        capacity = self.width + chunk + max_new
+        self.lengths = torch.zeros(len(contexts), dtype=torch.long, device=device)
+        self.lengths[: self.used] = self.starts + self.lasts + 1
+        self.seen = torch.zeros(len(contexts), capacity, dtype=torch.bool, device=device)
+        self.seen[: self.used, : self.width] = torch.arange(self.width, device=device) < self.starts[:, None]
+        self.seen[: self.used, self.width : self.width + chunk] = torch.arange(chunk, device=device) <= self.lasts[:, None]
+        depth = range(model.config.num_hidden_layers)
+        self.layers = [PlaceLayer(len(contexts), capacity, {place: past[i] for place, past in pasts.items()}, self.width) for i in depth]
 
-    def prefill(self) -> torch.Tensor:
-        """Logits [rows, vocabulary] after the contexts. Rows with the same context share one forward pass."""
-        told_apart = self.ids.masked_fill(~self.seen[:, : self.length], -1)
-        unique, place = torch.unique(told_apart, dim=0, return_inverse=True)
-        first = torch.full((len(unique),), len(place), device=place.device).scatter_reduce(0, place, torch.arange(len(place), device=place.device), "amin")
-        seen = self.seen[first, : self.length]
-        causal = torch.ones(self.length, self.length, dtype=torch.bool, device=seen.device).tril()
-        mask = seen[:, None, None, :] & causal | torch.eye(self.length, dtype=torch.bool, device=seen.device)
-        positions = (seen.cumsum(-1) - 1).clamp(min=0)
-        logits = self._forward(self.ids[first], mask, positions)
-        self._select(place)
-        return logits[place]
+    def prefill(self) -> tuple[torch.Tensor, torch.Tensor]:
+        """The place of each row's history [rows], and the logits [places, vocabulary] after each history."""
+        chunk, mask, positions = self.ids.shape[1], None, None
+        if self.width:
+            causal = torch.ones(chunk, self.width + chunk, dtype=torch.bool, device=self.ids.device).tril(self.width)
+            mask = self.seen[: self.used, None, None, : self.width + chunk] & causal
+            positions = self.starts[:, None] + torch.arange(chunk, device=self.ids.device)
+        hidden = hidden_states(self.model, self.ids, attention_mask=mask, position_ids=positions, past_key_values=Cache(layers=self.layers), use_cache=True)
+        return self.row_places, logits_of(self.model, hidden[torch.arange(self.used, device=hidden.device), self.lasts])
 
-    def step(self, tokens: torch.Tensor, kept: list[int] | None) -> torch.Tensor:
-        """Logits after one more token a row; only the places in `kept` stay in the batch (None: all)."""
-        if kept is not None:
-            places = torch.tensor(kept, device=tokens.device)
-            tokens, self.positions, self.seen = tokens[places], self.positions[places], self.seen[places]
-            self._select(places)
-        self.seen[:, self.length] = True
-        self.length += 1
-        mask = self.seen[:, None, None, : self.length]
-        logits = self._forward(tokens[:, None], mask, self.positions[:, None])
-        self.positions = self.positions + 1
-        return logits
+    def keys_values(self, place: int) -> KeysValues:
+        """Of the history at a place, without gaps."""
+        columns = self.seen[place, : self.layers[0].length].nonzero()[:, 0]
+        return [layer.of(place, columns) for layer in self.layers]
 
-    def _select(self, rows: torch.Tensor) -> None:
-        for layer in self.cache.layers:
-            layer.select(rows)
+    def grow(self, places: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Each row, given by the place of its history [rows], gets one more token [rows]. Returns as `prefill`."""
+        size = self.model.config.vocab_size
+        pairs, index = torch.unique(places * size + tokens, return_inverse=True)
+        places = self._fork(pairs // size)
+        ids = torch.zeros(self.used, 1, dtype=torch.long, device=places.device)
+        ids[places, 0] = pairs % size
+        column = self.layers[0].length
+        self.seen[: self.used, column] = True
+        mask, positions = self.seen[: self.used, None, None, : column + 1], self.lengths[: self.used, None].clone()
+        hidden = hidden_states(self.model, ids, attention_mask=mask, position_ids=positions, past_key_values=Cache(layers=self.layers), use_cache=True)
+        self.lengths += 1
+        return places[index], logits_of(self.model, hidden[:, 0])
 
-    def _forward(self, ids: torch.Tensor, mask: torch.Tensor, positions: torch.Tensor) -> torch.Tensor:
-        output = self.model(input_ids=ids, attention_mask=mask, position_ids=positions, past_key_values=self.cache, use_cache=True, logits_to_keep=1)
-        return output.logits[:, -1]
+    def _fork(self, parents: torch.Tensor) -> torch.Tensor:
+        """A place for every child of the histories at `parents` (sorted): the parent's own for its first child, a free one for the others."""
+        if len(parents) <= KEEP_SHARE * self.used:
+            self._copy(parents, torch.arange(len(parents), device=parents.device))
+            self.used = len(parents)
+            return torch.arange(self.used, device=parents.device)
+        later = torch.zeros_like(parents, dtype=torch.bool)
+        later[1:] = parents[1:] == parents[:-1]
+        free = torch.ones(len(self.lengths), dtype=torch.bool, device=parents.device)
+        free[parents] = False
+        children = parents.clone()
+        children[later] = free.nonzero()[: int(later.sum()), 0]
+        self._copy(parents[later], children[later])
+        self.used = int(children.max()) + 1
+        return children
+
+    def _copy(self, sources: torch.Tensor, targets: torch.Tensor) -> None:
+        for layer in self.layers:
+            layer.copy(sources, targets)
+        self.seen[targets], self.lengths[targets] = self.seen[sources], self.lengths[sources]
+
+
+def _padded(length: int) -> int:
+    return -(-length // PAD_TO) * PAD_TO

@@ -13,7 +13,8 @@ optimizer step; with 1 they are those of the update's own forward pass, so that 
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from itertools import takewhile
 
 import numpy as np
 import torch
@@ -24,7 +25,7 @@ from torch import nn
 
 from asl_min.config import Config
 from asl_min.episode import Episode
-from asl_min.model import use
+from asl_min.model import hidden_states, logits_of, use
 
 PAD_TO = 16
 
@@ -46,26 +47,83 @@ class Scorer(nn.Module):
         super().__init__()
         self.model, self.temperature = model, temperature or 1.0
 
-    def forward(self, ids: torch.Tensor, sampled: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """ids and sampled [rows, length], padded on the right -> log-probabilities and entropies (nats), both [sampled tokens]."""
-        base = self.model.get_base_model()
-        hidden = base.get_decoder()(input_ids=ids, use_cache=False).last_hidden_state
-        logits = base.get_output_embeddings()(hidden[:, :-1][sampled[:, 1:]]).float() / self.temperature
-        logprobs = logits.log_softmax(-1)
-        chosen = logprobs.gather(-1, ids[:, 1:][sampled[:, 1:]][:, None])[:, 0]
+    def forward(self, ids: torch.Tensor, depths: torch.Tensor, ends: torch.Tensor | None, nodes: torch.Tensor, parents: torch.Tensor):
+        """Trees as in `MicroBatch` -> log-probabilities and entropies (nats) of `nodes`, both [nodes]."""
+        mask = None
+        if ends is not None:  # a node sees those above it and itself: the ones whose subtree it lies in
+            place = torch.arange(ids.shape[1], device=ids.device)
+            mask = ((place <= place[:, None]) & (place[:, None] < ends[:, None, :]))[:, None]
+        hidden = hidden_states(self.model, ids, attention_mask=mask, position_ids=depths, use_cache=False).flatten(0, 1)
+        logprobs = (logits_of(self.model, hidden[parents]) / self.temperature).log_softmax(-1)
+        chosen = logprobs.gather(-1, ids.flatten()[nodes][:, None])[:, 0]
         with torch.no_grad():
             entropy = -(logprobs.exp() * logprobs).sum(-1)
         return chosen, entropy
 
 
+@dataclass
+class Tree:
+    """Episodes as one sequence in which what they share from the start stands once. Nodes are in preorder, a chain for one episode."""
+
+    ids: list[int] = field(default_factory=list)
+    depths: list[int] = field(default_factory=list)
+    ends: list[int] = field(default_factory=list)
+    """One past the last node of each node's subtree."""
+    paths: list[tuple[Episode, list[int]]] = field(default_factory=list)
+    """Each episode with its nodes, one a token."""
+
+    def shared(self, episode: Episode) -> int:
+        """How many tokens the episode has in common with the last one added, from the start."""
+        last = self.paths[-1][0]
+        same = (a == b for a, b in zip(_keys(last), _keys(episode), strict=False))
+        return sum(1 for _ in takewhile(bool, same))
+
+    def add(self, episode: Episode, shared: int) -> None:
+        """Episodes must come in the order of their tokens, so that new nodes follow the last path's."""
+        path = self.paths[-1][1][:shared] if self.paths else []
+        start = len(self.ids)
+        new = list(range(start, start + len(episode.ids) - shared))
+        self.ids += episode.ids[shared:]
+        self.depths += range(shared, len(episode.ids))
+        self.ends += [0] * len(new)
+        self.paths.append((episode, path + new))
+        for node in path + new:
+            self.ends[node] = len(self.ids)
+
+
+def _keys(episode: Episode) -> zip:
+    """What makes tokens the same node: id, and whether it was sampled."""
+    return zip(episode.ids, episode.mask, strict=True)
+
+
+def trees(episodes: Sequence[Episode], max_nodes: int) -> list[Tree]:
+    """The episodes in trees of at most `max_nodes` nodes. One joins a tree when half of its tokens or more stand there already."""
+    found: list[Tree] = []
+    for episode in sorted(episodes, key=lambda e: tuple(_keys(e))):
+        shared = found[-1].shared(episode) if found else 0
+        if 2 * shared < len(episode.ids) or len(found[-1].ids) + len(episode.ids) - shared > max_nodes:
+            found.append(Tree())
+            shared = 0
+        found[-1].add(episode, shared)
+    return found
+
+
 @dataclass(frozen=True)
 class MicroBatch:
-    """Episodes of like length that are scored together, padded on the right."""
+    """Trees of like length that are scored together, padded on the right."""
 
     ids: torch.Tensor
-    """[rows, length]"""
-    sampled: torch.Tensor
-    """[rows, length], True on sampled tokens"""
+    """[trees, length]"""
+    depths: torch.Tensor
+    """[trees, length], the position of each node in its episodes"""
+    ends: torch.Tensor | None
+    """[trees, length], see `Tree`; None if all are chains"""
+    nodes: torch.Tensor
+    """[nodes], the sampled ones, as places in the flattened `ids`"""
+    parents: torch.Tensor
+    """[nodes], the place of the node before each"""
+    token_nodes: torch.Tensor
+    """[sampled tokens], which of `nodes` each token is"""
     advantages: torch.Tensor
     """[sampled tokens]"""
     sampler_logprobs: torch.Tensor
@@ -75,13 +133,14 @@ class MicroBatch:
 
 
 def micro_batches(episodes: Sequence[Episode], max_tokens: int) -> list[MicroBatch]:
-    """Episodes sorted by length and cut so that each micro-batch pads to at most `max_tokens` (one episode at least)."""
-    found: list[list[Episode]] = []
-    for episode in sorted(episodes, key=lambda e: -len(e.ids)):
+    """Trees of the episodes sorted by length and cut so that each micro-batch pads to at most `max_tokens` (one tree at least)."""
+    found: list[list[Tree]] = []
+    for tree in sorted(trees(episodes, max_tokens), key=lambda t: (len(t.paths) > 1, -len(t.ids))):
         length = _padded(len(found[-1][0].ids)) if found else 0
-        if not found or (len(found[-1]) + 1) * length > max_tokens:
+        alike = found and (len(found[-1][0].paths) > 1) == (len(tree.paths) > 1)
+        if not alike or (len(found[-1]) + 1) * length > max_tokens:
             found.append([])
-        found[-1].append(episode)
+        found[-1].append(tree)
     return [_collate(batch) for batch in found]
 
 
@@ -89,15 +148,26 @@ def _padded(length: int) -> int:
     return -(-length // PAD_TO) * PAD_TO
 
 
-def _collate(batch: list[Episode]) -> MicroBatch:
+def _collate(batch: list[Tree]) -> MicroBatch:
     length = _padded(len(batch[0].ids))
-    ids, sampled = torch.zeros(len(batch), length, dtype=torch.long), torch.zeros(len(batch), length, dtype=torch.bool)
-    for row, episode in enumerate(batch):
-        ids[row, : len(episode.ids)] = torch.tensor(episode.ids)
-        sampled[row, : len(episode.ids)] = torch.tensor(episode.mask)
-    advantage = torch.cat([torch.full((e.n_sampled,), e.advantage) for e in batch])
-    logprobs = torch.cat([torch.tensor(e.logprobs)[torch.tensor(e.mask)] for e in batch])
-    return MicroBatch(ids, sampled, advantage.float(), logprobs.float())
+    ids, depths = np.zeros((2, len(batch), length), dtype=np.int64)
+    ends = np.tile(np.arange(1, length + 1), (len(batch), 1))
+    nodes, parents, advantages, logprobs = [], [], [], []
+    for row, tree in enumerate(batch):
+        size = len(tree.ids)
+        ids[row, :size], depths[row, :size], ends[row, :size] = tree.ids, tree.depths, tree.ends
+        for episode, path in tree.paths:
+            places = np.array(path) + row * length
+            sampled = np.flatnonzero(episode.mask[1:]) + 1
+            nodes.append(places[sampled])
+            parents.append(places[sampled - 1])
+            advantages.append(np.full(len(sampled), episode.advantage))
+            logprobs.append(np.array(episode.logprobs)[sampled])
+    distinct, first, token_nodes = np.unique(np.concatenate(nodes), return_index=True, return_inverse=True)
+    tensors = [torch.from_numpy(x) for x in (ids, depths, ends, distinct, np.concatenate(parents)[first], token_nodes)]
+    if all(len(tree.paths) == 1 for tree in batch):
+        tensors[2] = None
+    return MicroBatch(*tensors, *(torch.from_numpy(np.concatenate(x)).float() for x in (advantages, logprobs)))
 
 
 class Learner:
@@ -132,17 +202,21 @@ class Learner:
         """This process's micro-batches; every process gets equally many, filled up with copies that carry no loss."""
         every, world = micro_batches(episodes, self.config.micro_batch_tokens), self.accelerator.num_processes
         mine = every[self.accelerator.process_index :: world]
-        empty = replace(every[-1], sampled=torch.zeros_like(every[-1].sampled), advantages=torch.zeros(0), sampler_logprobs=torch.zeros(0))
+        nothing = {name: getattr(every[-1], name)[:0] for name in ("nodes", "parents", "token_nodes", "advantages", "sampler_logprobs")}
+        empty = replace(every[-1], **nothing)
         return mine + [empty] * (-(-len(every) // world) - len(mine))
 
     @torch.no_grad()
     def _with_old(self, batch: MicroBatch) -> MicroBatch:
-        return replace(batch, old_logprobs=self._score(batch)[0].cpu())
+        return replace(batch, old_logprobs=self._score(self.scorer, batch)[0].cpu())
 
-    def _score(self, batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
+    def _score(self, scorer: nn.Module, batch: MicroBatch) -> tuple[torch.Tensor, torch.Tensor]:
+        """Log-probabilities and entropies, both [sampled tokens]."""
         device = self.accelerator.device
+        trees = (batch.ids, batch.depths, batch.ends, batch.nodes, batch.parents)
         with self.accelerator.autocast():
-            return self.scorer(batch.ids.to(device), batch.sampled.to(device))
+            logprobs, entropies = scorer(*(x if x is None else x.to(device) for x in trees))
+        return logprobs[batch.token_nodes.to(device)], entropies[batch.token_nodes.to(device)]
 
     def _optimizer_step(self, part: list[MicroBatch], sums: "_Sums", measure_kl: bool) -> None:
         tokens = torch.tensor(float(sum(len(b.advantages) for b in part)), device=self.accelerator.device)
@@ -160,7 +234,7 @@ class Learner:
 
     def _loss(self, batch: MicroBatch, sums: "_Sums", measure_kl: bool) -> torch.Tensor:
         """Loss of one micro-batch, summed over its sampled tokens."""
-        logprobs, entropies = self._score(batch)
+        logprobs, entropies = self._score(self.scorer, batch)
         advantage = batch.advantages.to(logprobs.device)
         old = logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs.to(logprobs.device)
         ratio = torch.exp(logprobs - old)
@@ -176,7 +250,7 @@ class Learner:
     def _k3(self, batch: MicroBatch, logprobs: torch.Tensor) -> torch.Tensor:
         """k3 estimate of KL(now || base model) per sampled token; the base is the backbone with its adapter switched off."""
         with torch.no_grad(), self.model.disable_adapter():
-            reference, _ = self.accelerator.unwrap_model(self.scorer)(batch.ids.to(logprobs.device), batch.sampled.to(logprobs.device))
+            reference, _ = self._score(self.accelerator.unwrap_model(self.scorer), batch)
         gap = reference - logprobs
         return torch.exp(gap) - gap - 1
 

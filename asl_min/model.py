@@ -70,6 +70,20 @@ def load_backbone(config: Config, saved: dict[str, Path]) -> PeftModel:
     return model.eval()  # no dropout anywhere: sampling and training see the same function
 
 
+def hidden_states(model: PreTrainedModel | PeftModel, ids: torch.Tensor, **arguments) -> torch.Tensor:
+    """Last hidden states [rows, length, hidden] of token ids [rows, length]; `arguments` are the decoder's."""
+    return _plain(model).get_decoder()(input_ids=ids, **arguments).last_hidden_state
+
+
+def logits_of(model: PreTrainedModel | PeftModel, hidden: torch.Tensor) -> torch.Tensor:
+    """Logits [..., vocabulary] in float32: only of the places that are asked for, since a vocabulary is wide."""
+    return _plain(model).get_output_embeddings()(hidden).float()
+
+
+def _plain(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+    return model.get_base_model() if isinstance(model, PeftModel) else model
+
+
 def use(model: PeftModel, name: str, trainable: bool = False) -> None:
     """Make one adapter the active one; its weights alone require gradients, if `trainable`."""
     model.set_adapter(name)

@@ -41,9 +41,9 @@ class Agent:
         self.passages = load_corpus(config.path(config.corpus))
         self.chat = Chat(load_tokenizer(config), config.prompts)
         self.model = load_backbone(config, adapters).to(self.accelerator.device)
-        generator = Generator(self.model, self.chat, config.generation_rows)
+        generator = Generator(self.model, self.chat)
         limits = Limits(config.max_turns, config.max_turn_tokens, config.max_episode_tokens)
-        self._rollout = Rollout(generator, self.chat, SearchTool(self.passages, config.top_k), limits)
+        self._rollout = Rollout(generator, self.chat, SearchTool(self.passages, config.top_k), limits, config.generation_rows)
         self.episodes = self.tokens = 0
 
     def rollout(self, role: str, requests: Sequence[Request], temperature: float | None = None) -> list[Episode]:

@@ -38,6 +38,8 @@ class _Draft:
     logprobs: list[float]
     turns: list[Turn] = field(default_factory=list)
     stop: StopReason | None = None
+    known: int = 0
+    """Tokens up to the end of the last turn sampled."""
 
     def append(self, ids: Sequence[int], logprobs: Sequence[float] | None) -> None:
         """Tokens sampled by the model (with log-probabilities) or given to it (None)."""
@@ -52,8 +54,8 @@ class _Draft:
 class Rollout:
     """Rolls out requests with one generator, one tool and one set of budgets."""
 
-    def __init__(self, generator: Generator, chat: Chat, tool: SearchTool, limits: Limits):
-        self.generator, self.chat, self.tool, self.limits = generator, chat, tool, limits
+    def __init__(self, generator: Generator, chat: Chat, tool: SearchTool, limits: Limits, batch_rows: int = 256):
+        self.generator, self.chat, self.tool, self.limits, self.batch_rows = generator, chat, tool, limits, batch_rows
 
     def __call__(self, requests: Sequence[Request], temperature: float) -> list[Episode]:
         """One episode a request, in their order, on every process."""
@@ -66,16 +68,23 @@ class Rollout:
 
     def _local(self, requests: Sequence[Request], temperature: float) -> list[Episode]:
         drafts = [self._open(request) for request in requests]
+        alike = sorted(drafts, key=lambda draft: (len(draft.ids), draft.ids))
+        for start in range(0, len(alike), self.batch_rows):
+            self._play(alike[start : start + self.batch_rows], temperature)
+        return [draft.finish() for draft in drafts]
+
+    def _play(self, drafts: list[_Draft], temperature: float) -> None:
+        """One batch through all its turns."""
+        self.generator.forget()
         for turn in range(self.limits.turns):
             active = [d for d in drafts if d.stop is None]
             if not active:
                 break
             room = [min(self.limits.turn_tokens, self.limits.episode_tokens - len(d.ids)) for d in active]
             seeds = [d.request.seed * SEED_STRIDE + turn for d in active]
-            completions = self.generator.generate([d.ids for d in active], seeds, room, temperature)
+            completions = self.generator.generate([d.ids for d in active], seeds, room, temperature, [d.known for d in active])
             for draft, completion in zip(active, completions, strict=True):
                 self._advance(draft, completion, last=turn == self.limits.turns - 1)
-        return [draft.finish() for draft in drafts]
 
     def _open(self, request: Request) -> _Draft:
         prompt = self.chat.prompt(request.kind, **request.fields)
@@ -88,6 +97,7 @@ class Rollout:
     def _advance(self, draft: _Draft, completion: Completion, last: bool) -> None:
         """Append one sampled turn; then stop, or append the tool's response."""
         draft.append(completion.ids, completion.logprobs)
+        draft.known = len(draft.ids)
         ended = completion.ended is Ended.EOS
         text = self.chat.decode(list(completion.ids[:-1] if ended else completion.ids))
         call = protocol.tool_call(text) if completion.ended is not Ended.LENGTH else None

@@ -67,7 +67,10 @@ class Scripted:
     def __init__(self, chat: Chat, *turns: str, write: Callable[[str, int], str] | None = None):
         self.chat, self.turns, self.write, self.seen = chat, list(turns), write, []
 
-    def generate(self, contexts, seeds, max_new, temperature) -> list[Completion]:
+    def forget(self) -> None:
+        pass
+
+    def generate(self, contexts, seeds, max_new, temperature, known=None) -> list[Completion]:
         texts = [self.chat.decode(list(context)) for context in contexts]
         self.seen.append(texts)
         turn = "" if self.write else self.turns.pop(0)

@@ -1,5 +1,6 @@
 """Generation: a completion depends on its own context and seed alone, and its log-probabilities are the model's."""
 
+import copy
 import random
 
 import numpy as np
@@ -7,7 +8,9 @@ import pytest
 import torch
 from helpers import bigram_model, random_model
 
+from asl_min import generate
 from asl_min.generate import Completion, Ended, Generator, sample
+from asl_min.model import hidden_states
 from asl_min.protocol import STOP_STRINGS
 
 
@@ -54,16 +57,48 @@ def test_duplicates_in_a_batch_change_nothing(generator, contexts):
     assert_same(generator.generate([contexts[i] for i in twice], twice, [20] * len(twice), 1.0), [alone[i] for i in twice])
 
 
-def test_contexts_that_differ_only_in_leading_padding_ids_are_told_apart(generator, contexts):
-    """Batches are padded on the left with id 0, which is also a token: [0, 0, x] is not [x]."""
-    pair = [contexts[4], [0, 0, *contexts[4]]]
-    assert_same(generator.generate(pair, [0, 1], [12, 12], 1.0), by_alone(generator, pair, [12, 12], 1.0))
+def test_contexts_that_differ_only_in_padding_ids_are_told_apart(generator, contexts):
+    """Batches are padded with id 0, which is also a token: [0, 0, x] is not [x], nor is [x, 0, 0]."""
+    three = [contexts[4], [0, 0, *contexts[4]], [*contexts[4], 0, 0]]
+    assert_same(generator.generate(three, [0, 1, 2], [12] * 3, 1.0), by_alone(generator, three, [12] * 3, 1.0))
 
 
-@pytest.mark.parametrize("batch_rows", [1, 2, 5])
-def test_batch_size_changes_nothing(model, chat, generator, contexts, batch_rows):
-    seeds, max_new = list(range(len(contexts))), [16] * len(contexts)
-    assert_same(Generator(model, chat, batch_rows).generate(contexts, seeds, max_new, 1.0), generator.generate(contexts, seeds, max_new, 1.0))
+@pytest.fixture(scope="module")
+def short_turns(model, chat) -> Generator:
+    """Every fifth token ends the turn, so that turns end of their own accord."""
+    eager = copy.copy(chat)
+    eager.eos_ids = frozenset(range(0, model.config.vocab_size, 5))
+    return Generator(model, eager)
+
+
+def test_next_turn_is_the_same_from_kept_work_as_from_nothing(short_turns, contexts, tokenizer, monkeypatch):
+    """Turns with given tokens between them; two episodes are one and the same, and one drops out on the way."""
+    chunks = []
+    monkeypatch.setattr(generate, "hidden_states", lambda model, ids, **rest: chunks.append(ids.shape[1]) or hidden_states(model, ids, **rest))
+    rng, active = random.Random(3), [contexts[i] for i in (9, 0, 4, 4, 7)]
+    seeds, known = [0, 1, 2, 2, 4], [0] * 5
+    for turn in range(4):
+        fresh = [Generator(short_turns.model, short_turns.chat).generate([c], [s], [40], 1.0)[0] for c, s in zip(active, seeds, strict=True)]
+        chunks.clear()
+        found = short_turns.generate(active, seeds, [40] * len(active), 1.0, known)
+        assert_same(found, fresh)
+        assert chunks[0] == (48 if turn == 0 else 16)  # the last sampled token and those given, padded to 16; not the whole context
+        known = [len(c) + len(f.ids) for c, f in zip(active, found, strict=True)]
+        glue = [rng.randrange(15, len(tokenizer)) for _ in range(6)]
+        active = [[*c, *f.ids, *glue[: 2 + len(c) % 4]] for c, f in zip(active, found, strict=True)]
+        if turn == 1:
+            active, seeds, known = active[1:], seeds[1:], known[1:]
+
+
+def test_what_is_kept_is_forgotten_on_request(short_turns, contexts, monkeypatch):
+    """As is due when the weights change."""
+    (first,) = short_turns.generate(contexts[9:10], [0], [40], 1.0)
+    context = [*contexts[9], *first.ids, 20, 21]
+    chunks = []
+    monkeypatch.setattr(generate, "hidden_states", lambda model, ids, **rest: chunks.append(ids.shape[1]) or hidden_states(model, ids, **rest))
+    short_turns.forget()
+    short_turns.generate([context], [0], [2], 1.0, [len(context) - 2])
+    assert chunks[0] >= len(context)
 
 
 def test_same_seed_same_tokens(generator, contexts):

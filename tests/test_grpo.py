@@ -1,6 +1,7 @@
 """GRPO: hand-worked advantages and losses, and that neither batching, padding nor the number of processes changes the update."""
 
 import json
+import random
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +14,8 @@ from helpers import launch, make_episode, make_groups
 from safetensors.torch import load_file
 
 from asl_min.config import dump_config
-from asl_min.grpo import Learner, Scorer, advantages, micro_batches
+from asl_min.episode import Episode
+from asl_min.grpo import Learner, MicroBatch, Scorer, Tree, advantages, micro_batches, trees
 from asl_min.model import load_backbone
 
 TESTS = Path(__file__).parent
@@ -39,9 +41,15 @@ def distance(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> float:
 
 
 @torch.no_grad()
+def score(model, batch: MicroBatch, temperature: float = 1.0) -> tuple[torch.Tensor, torch.Tensor]:
+    """Log-probabilities and entropies, [sampled tokens]."""
+    logprobs, entropies = Scorer(model, temperature)(batch.ids, batch.depths, batch.ends, batch.nodes, batch.parents)
+    return logprobs[batch.token_nodes], entropies[batch.token_nodes]
+
+
 def logprob(learner: Learner, episode) -> float:
     (batch,) = micro_batches([episode], 1)
-    return Scorer(learner.model, learner.config.temperature)(batch.ids, batch.sampled)[0].sum().item()
+    return score(learner.model, batch, learner.config.temperature)[0].sum().item()
 
 
 # --- advantages
@@ -76,7 +84,8 @@ def test_micro_batches_hold_every_episode_once_within_the_budget():
     episodes = [e for group in make_groups() for e in group]
     batches = micro_batches(episodes, 300)
     assert len(batches) > 1 and all(b.ids.numel() <= 300 for b in batches)
-    assert sorted(int(b.sampled.sum(1)[i]) for b in batches for i in range(len(b.ids))) == sorted(e.n_sampled for e in episodes)
+    assert sum(len(b.ids) for b in batches) == len(episodes)  # they share nothing: a tree each
+    assert sum(len(b.token_nodes) for b in batches) == sum(e.n_sampled for e in episodes)
 
 
 def test_episode_longer_than_the_budget_is_a_batch_of_its_own():
@@ -87,10 +96,8 @@ def test_episode_longer_than_the_budget_is_a_batch_of_its_own():
 def test_padding_changes_no_score(config):
     model = load_backbone(config, {})
     episodes = [make_episode(i, length, range(4, length)) for i, length in enumerate((20, 90, 33))]
-    scorer = Scorer(model, 1.0)
-    with torch.no_grad():
-        together = torch.cat([torch.stack(scorer(b.ids, b.sampled)) for b in micro_batches(episodes, 10_000)], 1)
-        alone = torch.cat([torch.stack(scorer(b.ids, b.sampled)) for b in micro_batches(episodes, 1)], 1)
+    together = torch.cat([torch.stack(score(model, b)) for b in micro_batches(episodes, 10_000)], 1)
+    alone = torch.cat([torch.stack(score(model, b)) for e in (episodes[1], episodes[2], episodes[0]) for b in micro_batches([e], 1)], 1)
     assert together.shape[1] == 16 + 86 + 29
     assert torch.allclose(together, alone, atol=1e-5)
 
@@ -98,12 +105,81 @@ def test_padding_changes_no_score(config):
 def test_score_is_the_plain_log_softmax_at_the_temperature(config):
     model, episode = load_backbone(config, {}), make_episode(3, 12, [5, 6, 9])
     (batch,) = micro_batches([episode], 1)
+    logprobs, entropies = score(model, batch, 0.5)
     with torch.no_grad():
-        logprobs, entropies = Scorer(model, 0.5)(batch.ids, batch.sampled)
         plain = (model(torch.tensor([episode.ids])).logits[0] / 0.5).log_softmax(-1)
     for found, entropy, place in zip(logprobs, entropies, (5, 6, 9), strict=True):
         assert found.item() == pytest.approx(plain[place - 1, episode.ids[place]].item(), abs=1e-5)
         assert entropy.item() == pytest.approx(-(plain[place - 1].exp() * plain[place - 1]).sum().item(), abs=1e-5)
+
+
+# --- trees: what episodes share from the start is computed once
+
+
+def branching(seed: int = 0, samples: int = 6, vocab_size: int = 300) -> list[Episode]:
+    """Episodes of one prompt that part at several depths, at half of their length or later; the last is the first once more."""
+    rng = random.Random(seed)
+    ids = [rng.randrange(vocab_size) for _ in range(80)]
+    mask = [10 <= i < 30 or i >= 50 for i in range(80)]
+    found = []
+    for sample in range(samples):
+        part, length = rng.randrange(41, 70), rng.randrange(70, 81)
+        own = [*ids[:part], *(rng.randrange(vocab_size) for _ in range(length - part))]
+        found.append(replace(make_episode(sample, length, []), ids=tuple(own), mask=tuple(mask[:length]), reward=float(sample % 2), logprobs=(-1.0,) * length))
+    return [*found, replace(found[0], reward=1.0)]
+
+
+def test_tree_by_hand():
+    #      0 1 2 3         node 0, 1 shared by all; 2 by the first two; 3, 4 and 5 their own
+    rows = [(7, 8, 5, 1), (7, 8, 5, 2), (7, 8, 9)]
+    episodes = [replace(make_episode(i, len(row), [2, 3]), ids=row) for i, row in enumerate(rows)]
+    (tree,) = trees(episodes, 100)
+    assert (tree.ids, tree.depths, tree.ends) == ([7, 8, 5, 1, 2, 9], [0, 1, 2, 3, 3, 2], [6, 6, 5, 4, 5, 6])
+    assert [path for _, path in tree.paths] == [[0, 1, 2, 3], [0, 1, 2, 4], [0, 1, 5]]
+
+
+def test_a_token_that_was_given_and_one_that_was_sampled_are_two_nodes():
+    pair = [make_episode(0, 6, [4, 5]), make_episode(0, 6, [5])]
+    (tree,) = trees(pair, 100)
+    assert len(tree.ids) == 8
+
+
+def test_episode_that_shares_less_than_half_is_a_tree_of_its_own():
+    whole = make_episode(0, 20, [19])
+    other = replace(whole, ids=(*whole.ids[:9], *make_episode(1, 11, []).ids))
+    assert [len(t.ids) for t in trees([whole, other], 100)] == [20, 20]
+
+
+def test_trees_stay_within_the_budget_and_hold_every_episode():
+    episodes = branching(samples=12)
+    found = trees(episodes, 150)
+    assert len(found) > 1 and all(len(t.ids) <= 150 for t in found)
+    assert sorted(e.ids for t in found for e, _ in t.paths) == sorted(e.ids for e in episodes)
+    assert all(tuple(t.ids[n] for n in path) == e.ids for t in found for e, path in t.paths)
+
+
+def test_scores_in_a_tree_are_those_of_the_episodes_alone(config):
+    model = load_backbone(config, {})
+    episodes = branching()
+    (batch,) = micro_batches(episodes, 10_000)
+    assert len(batch.ids) == 1 and batch.ids.numel() < sum(len(e.ids) for e in episodes)
+    found = dict.fromkeys(map(id, episodes))
+    start = 0
+    for episode in sorted(episodes, key=lambda e: tuple(zip(e.ids, e.mask, strict=True))):
+        found[id(episode)] = torch.stack(score(model, batch))[:, start : start + episode.n_sampled]
+        start += episode.n_sampled
+    for episode in episodes:
+        (alone,) = micro_batches([episode], 1)
+        assert torch.allclose(found[id(episode)], torch.stack(score(model, alone)), atol=1e-5)
+
+
+def test_update_from_trees_is_that_from_episodes_alone(changed, monkeypatch):
+    """The reference packs nothing: every episode is a chain of its own."""
+    config = changed(minibatches=1)
+    groups = [branching(seed) for seed in range(3)]
+    packed = updated(config, groups)
+    monkeypatch.setattr(Tree, "shared", lambda self, episode: 0)
+    assert distance(packed, updated(config, groups)) < 1e-5
 
 
 @pytest.mark.parametrize("minibatches", [1, 2])
@@ -223,10 +299,9 @@ def test_sampler_gap_is_the_mean_distance_to_the_trainers_logprobs(changed):
     assert learner.step(own)[1]["sampler_gap"] == pytest.approx(0.25, abs=1e-4)
 
 
-@torch.no_grad()
 def trainers_logprobs(learner: Learner, episode, shift: float) -> tuple[float, ...]:
     (batch,) = micro_batches([episode], 1)
-    found = iter(Scorer(learner.model, 1.0)(batch.ids, batch.sampled)[0].tolist())
+    found = iter(score(learner.model, batch)[0].tolist())
     return tuple(next(found) + shift if sampled else 0.0 for sampled in episode.mask)
 
 

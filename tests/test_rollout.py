@@ -254,6 +254,13 @@ def test_random_model_plays_episodes_within_their_budgets(model, chat):
         assert episode.n_sampled <= limits.turns * limits.turn_tokens
 
 
+@pytest.mark.parametrize("batch_rows", [1, 5])
+def test_batch_size_changes_no_episode(model, chat, batch_rows):
+    requests = [Request("policy", {"question": "Where?" * (1 + i % 3)}, i) for i in range(12)]
+    one, several = (Rollout(Generator(model, chat), chat, small_tool(), Limits(3, 10, 60), rows)(requests, 1.0) for rows in (256, batch_rows))
+    assert [(e.request, e.ids, e.stop) for e in one] == [(e.request, e.ids, e.stop) for e in several]
+
+
 def test_with_reward_keeps_earlier_meta():
     episode = make_episode(0, 4, [3]).with_reward(0.5, a=1).with_reward(1.0, b=2)
     assert (episode.reward, episode.meta) == (1.0, {"a": 1, "b": 2})
