@@ -52,7 +52,7 @@ class Config:
     """Tokens an episode, prompt and tool responses included (paper: 10240)."""
     temperature: float = 1.0
     """Sampling temperature of all three roles in training (paper: 1)."""
-    generation_rows: int = 256
+    generation_rows: int = 1024
     """Episodes whose turn is sampled in one batch."""
 
     # optimisation
@@ -68,7 +68,7 @@ class Config:
     """Weight of the k3 estimate of the KL divergence to the base model (paper: 0)."""
     minibatches: int = 1
     """Optimizer steps a rollout batch; old log-probabilities are those before the first."""
-    micro_batch_tokens: int = 8192
+    micro_batch_tokens: int = 2048
     """Padded tokens of one forward and backward pass."""
     max_grad_norm: float = 1.0
     """Gradient clipping."""

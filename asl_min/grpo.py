@@ -13,8 +13,7 @@ optimizer step; with 1 they are those of the update's own forward pass, so that 
 
 from collections.abc import Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass, field, replace
-from itertools import takewhile
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -26,8 +25,7 @@ from torch import nn
 from asl_min.config import Config
 from asl_min.episode import Episode
 from asl_min.model import hidden_states, logits_of, use
-
-PAD_TO = 16
+from asl_min.packing import MicroBatch, micro_batches
 
 
 def advantages(rewards_PG: np.ndarray) -> np.ndarray:
@@ -48,7 +46,7 @@ class Scorer(nn.Module):
         self.model, self.temperature = model, temperature or 1.0
 
     def forward(self, ids: torch.Tensor, depths: torch.Tensor, ends: torch.Tensor | None, nodes: torch.Tensor, parents: torch.Tensor):
-        """Trees as in `MicroBatch` -> log-probabilities and entropies (nats) of `nodes`, both [nodes]."""
+        """Trees as in `packing.MicroBatch` -> log-probabilities and entropies (nats) of `nodes`, both [nodes]."""
         mask = None
         if ends is not None:  # a node sees those above it and itself: the ones whose subtree it lies in
             place = torch.arange(ids.shape[1], device=ids.device)
@@ -59,115 +57,6 @@ class Scorer(nn.Module):
         with torch.no_grad():
             entropy = -(logprobs.exp() * logprobs).sum(-1)
         return chosen, entropy
-
-
-@dataclass
-class Tree:
-    """Episodes as one sequence in which what they share from the start stands once. Nodes are in preorder, a chain for one episode."""
-
-    ids: list[int] = field(default_factory=list)
-    depths: list[int] = field(default_factory=list)
-    ends: list[int] = field(default_factory=list)
-    """One past the last node of each node's subtree."""
-    paths: list[tuple[Episode, list[int]]] = field(default_factory=list)
-    """Each episode with its nodes, one a token."""
-
-    def shared(self, episode: Episode) -> int:
-        """How many tokens the episode has in common with the last one added, from the start."""
-        last = self.paths[-1][0]
-        same = (a == b for a, b in zip(_keys(last), _keys(episode), strict=False))
-        return sum(1 for _ in takewhile(bool, same))
-
-    def add(self, episode: Episode, shared: int) -> None:
-        """Episodes must come in the order of their tokens, so that new nodes follow the last path's."""
-        path = self.paths[-1][1][:shared] if self.paths else []
-        start = len(self.ids)
-        new = list(range(start, start + len(episode.ids) - shared))
-        self.ids += episode.ids[shared:]
-        self.depths += range(shared, len(episode.ids))
-        self.ends += [0] * len(new)
-        self.paths.append((episode, path + new))
-        for node in path + new:
-            self.ends[node] = len(self.ids)
-
-
-def _keys(episode: Episode) -> zip:
-    """What makes tokens the same node: id, and whether it was sampled."""
-    return zip(episode.ids, episode.mask, strict=True)
-
-
-def trees(episodes: Sequence[Episode], max_nodes: int) -> list[Tree]:
-    """The episodes in trees of at most `max_nodes` nodes. One joins a tree when half of its tokens or more stand there already."""
-    found: list[Tree] = []
-    for episode in sorted(episodes, key=lambda e: tuple(_keys(e))):
-        shared = found[-1].shared(episode) if found else 0
-        if 2 * shared < len(episode.ids) or len(found[-1].ids) + len(episode.ids) - shared > max_nodes:
-            found.append(Tree())
-            shared = 0
-        found[-1].add(episode, shared)
-    return found
-
-
-@dataclass(frozen=True)
-class MicroBatch:
-    """Trees of like length that are scored together, padded on the right."""
-
-    ids: torch.Tensor
-    """[trees, length]"""
-    depths: torch.Tensor
-    """[trees, length], the position of each node in its episodes"""
-    ends: torch.Tensor | None
-    """[trees, length], see `Tree`; None if all are chains"""
-    nodes: torch.Tensor
-    """[nodes], the sampled ones, as places in the flattened `ids`"""
-    parents: torch.Tensor
-    """[nodes], the place of the node before each"""
-    token_nodes: torch.Tensor
-    """[sampled tokens], which of `nodes` each token is"""
-    advantages: torch.Tensor
-    """[sampled tokens]"""
-    sampler_logprobs: torch.Tensor
-    """[sampled tokens]"""
-    old_logprobs: torch.Tensor | None = None
-    """[sampled tokens], the trainer's before the first optimizer step on this batch"""
-
-
-def micro_batches(episodes: Sequence[Episode], max_tokens: int) -> list[MicroBatch]:
-    """Trees of the episodes sorted by length and cut so that each micro-batch pads to at most `max_tokens` (one tree at least)."""
-    found: list[list[Tree]] = []
-    for tree in sorted(trees(episodes, max_tokens), key=lambda t: (len(t.paths) > 1, -len(t.ids))):
-        length = _padded(len(found[-1][0].ids)) if found else 0
-        alike = found and (len(found[-1][0].paths) > 1) == (len(tree.paths) > 1)
-        if not alike or (len(found[-1]) + 1) * length > max_tokens:
-            found.append([])
-        found[-1].append(tree)
-    return [_collate(batch) for batch in found]
-
-
-def _padded(length: int) -> int:
-    return -(-length // PAD_TO) * PAD_TO
-
-
-def _collate(batch: list[Tree]) -> MicroBatch:
-    length = _padded(len(batch[0].ids))
-    ids, depths = np.zeros((2, len(batch), length), dtype=np.int64)
-    ends = np.tile(np.arange(1, length + 1), (len(batch), 1))
-    nodes, parents, advantages, logprobs = [], [], [], []
-    for row, tree in enumerate(batch):
-        size = len(tree.ids)
-        ids[row, :size], depths[row, :size], ends[row, :size] = tree.ids, tree.depths, tree.ends
-        for episode, path in tree.paths:
-            places = np.array(path) + row * length
-            sampled = np.flatnonzero(episode.mask[1:]) + 1
-            nodes.append(places[sampled])
-            parents.append(places[sampled - 1])
-            advantages.append(np.full(len(sampled), episode.advantage))
-            logprobs.append(np.array(episode.logprobs)[sampled])
-    distinct, first, token_nodes = np.unique(np.concatenate(nodes), return_index=True, return_inverse=True)
-    tensors = [torch.from_numpy(x) for x in (ids, depths, ends, distinct, np.concatenate(parents)[first], token_nodes)]
-    if all(len(tree.paths) == 1 for tree in batch):
-        tensors[2] = None
-    return MicroBatch(*tensors, *(torch.from_numpy(np.concatenate(x)).float() for x in (advantages, logprobs)))
 
 
 class Learner:

@@ -62,6 +62,7 @@ def load_backbone(config: Config, saved: dict[str, Path]) -> PeftModel:
             raise InputError(f"{folder}: holds no peft adapter (no adapter_config.json)")
         if model is None:
             base = load_base(config)
+            check_head(base, config.base_model)
             model = PeftModel.from_pretrained(base, folder, adapter_name=name) if folder else get_peft_model(base, lora, adapter_name=name)
         elif folder:
             model.load_adapter(folder, adapter_name=name)
@@ -78,6 +79,14 @@ def hidden_states(model: PreTrainedModel | PeftModel, ids: torch.Tensor, **argum
 def logits_of(model: PreTrainedModel | PeftModel, hidden: torch.Tensor) -> torch.Tensor:
     """Logits [..., vocabulary] in float32: only of the places that are asked for, since a vocabulary is wide."""
     return _plain(model).get_output_embeddings()(hidden).float()
+
+
+def check_head(model: PreTrainedModel, name: str) -> None:
+    """Raises `InputError` for an architecture that changes its logits after the head (soft caps, scales), which `logits_of` leaves out."""
+    ids = torch.tensor([[0, 1]], device=model.device)
+    with torch.no_grad():
+        if not torch.allclose(logits_of(model, hidden_states(model, ids)), model(input_ids=ids).logits.float(), rtol=1e-2, atol=1e-2):
+            raise InputError(f"base_model: {name!r}: {type(model).__name__} scales or caps its logits, which is not supported")
 
 
 def _plain(model: PreTrainedModel | PeftModel) -> PreTrainedModel:

@@ -6,6 +6,7 @@ gets all episodes back in the order of the requests.
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
@@ -54,17 +55,16 @@ class _Draft:
 class Rollout:
     """Rolls out requests with one generator, one tool and one set of budgets."""
 
-    def __init__(self, generator: Generator, chat: Chat, tool: SearchTool, limits: Limits, batch_rows: int = 256):
+    def __init__(self, generator: Generator, chat: Chat, tool: SearchTool, limits: Limits, batch_rows: int = 1024):
         self.generator, self.chat, self.tool, self.limits, self.batch_rows = generator, chat, tool, limits, batch_rows
+        self._response = lru_cache(maxsize=4096)(self._respond)  # samples of one prompt mostly ask the same
 
     def __call__(self, requests: Sequence[Request], temperature: float) -> list[Episode]:
         """One episode a request, in their order, on every process."""
         state = PartialState()
-        mine = self._local(requests[state.process_index :: state.num_processes], temperature)
-        if state.num_processes == 1:
-            return mine
-        gathered = gather_object(list(zip(range(state.process_index, len(requests), state.num_processes), mine, strict=True)))
-        return [episode for _, episode in sorted(gathered, key=lambda pair: pair[0])]
+        share = -(-len(requests) // state.num_processes)  # neighbours stay together: samples of one prompt have much in common
+        mine = self._local(requests[state.process_index * share :][:share], temperature)
+        return gather_object(mine) if state.num_processes > 1 else mine
 
     def _local(self, requests: Sequence[Request], temperature: float) -> list[Episode]:
         drafts = [self._open(request) for request in requests]
@@ -105,15 +105,19 @@ class Rollout:
             draft.turns.append(Turn(text))
             draft.stop = self._stop_reason(draft, completion, text)
             return
-        response = call.error or self.tool.respond(list(call.queries))
+        response, glue = self._response(call, ended)
         draft.turns.append(Turn(text, call.queries, response))
-        glue = self.chat.tool_response(response, turn_ended=ended)
         if last:
             draft.stop = StopReason.MAX_TURNS
         elif len(draft.ids) + len(glue) >= self.limits.episode_tokens:
             draft.stop = StopReason.MAX_TOKENS
         else:
             draft.append(glue, None)
+
+    def _respond(self, call: protocol.ToolCall, turn_ended: bool) -> tuple[str, list[int]]:
+        """The tool's response, or the error shown instead, with the ids that it adds to the context."""
+        response = call.error or self.tool.respond(list(call.queries))
+        return response, self.chat.tool_response(response, turn_ended)
 
     def _stop_reason(self, draft: _Draft, completion: Completion, text: str) -> StopReason:
         if completion.ended is Ended.LENGTH:

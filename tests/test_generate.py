@@ -8,7 +8,7 @@ import pytest
 import torch
 from helpers import bigram_model, random_model
 
-from asl_min import generate
+from asl_min import histories
 from asl_min.generate import Completion, Ended, Generator, sample
 from asl_min.model import hidden_states
 from asl_min.protocol import STOP_STRINGS
@@ -74,7 +74,7 @@ def short_turns(model, chat) -> Generator:
 def test_next_turn_is_the_same_from_kept_work_as_from_nothing(short_turns, contexts, tokenizer, monkeypatch):
     """Turns with given tokens between them; two episodes are one and the same, and one drops out on the way."""
     chunks = []
-    monkeypatch.setattr(generate, "hidden_states", lambda model, ids, **rest: chunks.append(ids.shape[1]) or hidden_states(model, ids, **rest))
+    monkeypatch.setattr(histories, "hidden_states", lambda model, ids, **rest: chunks.append(ids.shape[1]) or hidden_states(model, ids, **rest))
     rng, active = random.Random(3), [contexts[i] for i in (9, 0, 4, 4, 7)]
     seeds, known = [0, 1, 2, 2, 4], [0] * 5
     for turn in range(4):
@@ -95,7 +95,7 @@ def test_what_is_kept_is_forgotten_on_request(short_turns, contexts, monkeypatch
     (first,) = short_turns.generate(contexts[9:10], [0], [40], 1.0)
     context = [*contexts[9], *first.ids, 20, 21]
     chunks = []
-    monkeypatch.setattr(generate, "hidden_states", lambda model, ids, **rest: chunks.append(ids.shape[1]) or hidden_states(model, ids, **rest))
+    monkeypatch.setattr(histories, "hidden_states", lambda model, ids, **rest: chunks.append(ids.shape[1]) or hidden_states(model, ids, **rest))
     short_turns.forget()
     short_turns.generate([context], [0], [2], 1.0, [len(context) - 2])
     assert chunks[0] >= len(context)

@@ -15,8 +15,9 @@ from safetensors.torch import load_file
 
 from asl_min.config import dump_config
 from asl_min.episode import Episode
-from asl_min.grpo import Learner, MicroBatch, Scorer, Tree, advantages, micro_batches, trees
+from asl_min.grpo import Learner, Scorer, advantages
 from asl_min.model import load_backbone
+from asl_min.packing import MicroBatch, Tree, micro_batches, trees
 
 TESTS = Path(__file__).parent
 

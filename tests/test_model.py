@@ -4,7 +4,7 @@ import pytest
 import torch
 from helpers import new_tokenizer
 from peft import PeftModel
-from transformers import AutoModelForCausalLM
+from transformers import AutoModelForCausalLM, GraniteConfig, GraniteForCausalLM
 
 from asl_min.corpus import InputError
 from asl_min.model import ROLES, adapter_name, load_backbone, load_base, load_tokenizer, merged, save_adapter, use
@@ -45,6 +45,13 @@ def test_only_the_adapter_in_use_requires_gradients(changed, role):
     names = [name for name, p in model.named_parameters() if p.requires_grad]
     assert names and all("lora_" in name and f".{role}." in name for name in names)
     assert model.active_adapter == role
+
+
+def test_architecture_that_scales_its_logits_is_refused(changed, tmp_path, tokenizer):
+    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
+    GraniteForCausalLM(GraniteConfig(vocab_size=len(tokenizer), logits_scaling=4.0, initializer_range=0.5, **shape)).save_pretrained(tmp_path)
+    with pytest.raises(InputError, match="GraniteForCausalLM scales or caps its logits"):
+        load_backbone(changed(base_model=str(tmp_path)), {})
 
 
 def test_adapter_used_for_rollouts_requires_no_gradients(config):

@@ -294,7 +294,7 @@ def write(text: str, seed: int) -> str:
 
 
 class ScriptedSampler(Scripted):
-    def __init__(self, model, chat, batch_rows):
+    def __init__(self, model, chat):
         super().__init__(chat, write=write)
 
 
@@ -464,7 +464,7 @@ def test_query_that_no_file_can_hold_does_not_end_the_phase(changed, tmp_path, m
     r"""JSON may spell half of a surrogate pair: "\ud800"."""
 
     class Sampler(Scripted):
-        def __init__(self, model, chat, batch_rows):
+        def __init__(self, model, chat):
             super().__init__(chat, write=lambda text, seed: '<tool_call>{"name": "retrieve", "arguments": {"query": "\\ud800"}}</tool_call>')
 
     monkeypatch.setattr("asl_min.phase.Generator", Sampler)
@@ -505,8 +505,8 @@ def test_each_role_acts_with_its_own_adapter(played, tmp_path, monkeypatch):
     acted = set()
 
     class Sampler(ScriptedSampler):
-        def __init__(self, model, chat, batch_rows):
-            super().__init__(model, chat, batch_rows)
+        def __init__(self, model, chat):
+            super().__init__(model, chat)
             self.model = model
 
         def generate(self, contexts, seeds, max_new, temperature):

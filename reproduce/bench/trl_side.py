@@ -1,0 +1,120 @@
+"""TRL's GRPOTrainer on the same task: its trainer, and a search `rollout_func` over transformers' own `generate`.
+
+The protocol, the tool and the budgets are asl_min's; how tokens are sampled, scored and trained on is TRL's and transformers'. All
+episodes of a turn are generated in one left-padded batch, and a turn stops on the tags themselves, which are single tokens here.
+"""
+
+import time
+from collections.abc import Callable
+
+import torch
+from datasets import Dataset
+from peft import LoraConfig, get_peft_model
+from transformers import GenerationConfig, PreTrainedModel, TrainerCallback
+from trl import GRPOConfig, GRPOTrainer
+
+from asl_min import protocol
+from asl_min.chat import Chat
+from asl_min.config import Config
+from asl_min.model import load_base
+from asl_min.search import SearchTool
+
+
+@torch.no_grad()
+def search_rollout(model: PreTrainedModel, chat: Chat, tool: SearchTool, config: Config, questions: list[str]) -> dict[str, list]:
+    """One episode a question: `prompt_ids`, `completion_ids`, `env_mask` (1 on sampled tokens) and the `answer`s."""
+    prompts = [chat.prompt("policy", question=question) for question in questions]
+    rows = [list(p) for p in prompts]
+    masks = [[] for _ in prompts]
+    answers: list[str | None] = [None] * len(prompts)
+    active = list(range(len(prompts)))
+    stops = [*chat.eos_ids, *(chat.tokenizer.convert_tokens_to_ids(tag) for tag in protocol.STOP_STRINGS)]
+    settings = GenerationConfig(do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=config.max_turn_tokens, eos_token_id=stops, pad_token_id=0)
+    for turn in range(config.max_turns):
+        if not active:
+            break
+        width = max(len(rows[i]) for i in active)
+        ids = torch.zeros(len(active), width, dtype=torch.long)
+        seen = torch.zeros(len(active), width, dtype=torch.long)
+        for place, i in enumerate(active):
+            ids[place, width - len(rows[i]) :] = torch.tensor(rows[i])
+            seen[place, width - len(rows[i]) :] = 1
+        sampled = model.generate(input_ids=ids, attention_mask=seen, generation_config=settings)[:, width:].tolist()
+        going = []
+        for i, new in zip(active, sampled, strict=True):
+            end = next((n + 1 for n, token in enumerate(new) if token in stops), len(new))
+            new = new[: min(end, config.max_episode_tokens - len(rows[i]))]
+            rows[i] += new
+            masks[i] += [1] * len(new)
+            text = chat.decode(new)
+            call = protocol.tool_call(text)
+            if call is None:
+                answers[i] = protocol.answer(text)
+                continue
+            glue = chat.tool_response(call.error or tool.respond(list(call.queries)), turn_ended=False)
+            if turn < config.max_turns - 1 and len(rows[i]) + len(glue) < config.max_episode_tokens:
+                rows[i] += glue
+                masks[i] += [0] * len(glue)
+                going.append(i)
+        active = going
+    completions = [row[len(prompt) :] for row, prompt in zip(rows, prompts, strict=True)]
+    return {"prompt_ids": prompts, "completion_ids": completions, "logprobs": None, "env_mask": masks, "answer": answers}
+
+
+class StepClock(TrainerCallback):
+    """Seconds of every optimizer step, and what a hook says after it; training ends when the hook returns True."""
+
+    def __init__(self, after: Callable[[int, float], bool] | None = None):
+        self.seconds: list[float] = []
+        self.after = after
+
+    def on_step_begin(self, args, state, control, **kwargs):
+        self.start = time.perf_counter()
+
+    def on_step_end(self, args, state, control, **kwargs):
+        self.seconds.append(time.perf_counter() - self.start)
+        if self.after and self.after(len(self.seconds), sum(self.seconds)):
+            control.should_training_stop = True
+
+
+def new_model(config: Config):
+    """The base under LoRA as asl_min trains it."""
+    torch.manual_seed(config.seed)
+    lora = LoraConfig(r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    return get_peft_model(load_base(config), lora, adapter_name="shared").eval()
+
+
+def trainer_of(model, chat: Chat, config: Config, questions: list[str], play: Callable[[list[str]], dict], steps: int, clock: StepClock, folder: str):
+    """A GRPOTrainer for `steps` steps of policy_prompts x policy_samples episodes. `play` returns a rollout with its `reward`s."""
+    per_device = config.policy_prompts * config.policy_samples // 4
+    arguments = GRPOConfig(
+        output_dir=folder,
+        per_device_train_batch_size=per_device,
+        gradient_accumulation_steps=4,
+        num_generations=config.policy_samples,
+        max_completion_length=config.max_episode_tokens,
+        max_steps=steps,
+        learning_rate=config.learning_rate,
+        lr_scheduler_type="constant",
+        max_grad_norm=config.max_grad_norm,
+        adam_beta2=0.99,
+        temperature=1.0,
+        beta=0.0,
+        seed=config.seed,
+        use_cpu=not torch.cuda.is_available(),
+        bf16=False,
+        gradient_checkpointing=False,
+        report_to="none",
+        save_strategy="no",
+        logging_strategy="no",
+        disable_tqdm=True,
+    )
+    return GRPOTrainer(
+        model=model,
+        reward_funcs=lambda completions, reward, **_: reward,
+        args=arguments,
+        train_dataset=Dataset.from_dict({"prompt": questions}),
+        processing_class=chat.tokenizer,
+        rollout_func=lambda prompts, _: play(prompts),
+        callbacks=[clock],
+    )
