@@ -509,7 +509,7 @@ def test_each_role_acts_with_its_own_adapter(played, tmp_path, monkeypatch):
             super().__init__(model, chat)
             self.model = model
 
-        def generate(self, contexts, seeds, max_new, temperature):
+        def generate(self, contexts, seeds, max_new, temperature, known=None):
             acted.update((self.chat.decode(list(c)).split()[0].removeprefix("<|user|>"), self.model.active_adapter) for c in contexts)
             return super().generate(contexts, seeds, max_new, temperature)
 
