@@ -159,7 +159,8 @@ AT_LEAST_TWO = {"pg_samples", "grm_samples", "policy_samples"}
 
 
 def load_config(path: str | Path, **overrides: object) -> Config:
-    """Read a YAML file over its parents over the defaults. Raises `InputError` on unknown keys and impossible values."""
+    """Read a YAML file over its parents over the defaults, `overrides` over it. Raises `InputError` on unknown keys and impossible values."""
+    check(dict(overrides), "command line")
     return check(_read(Path(path), set()) | overrides, str(path))
 
 

@@ -172,19 +172,21 @@ def shares_of_tasks(rows: list[dict]) -> dict:
 
 
 def phase_quality(run: Path, config: Config, round_number: int) -> dict:
-    """What the oracle says of a finished round: its tasks, all and kept, and the policy's verdicts beside the truth."""
+    """A finished round: what the policy's episodes earned and, where there is an oracle, what it says of these and of the tasks."""
+    outcomes = [r for _, r in read_jsonl(run_dir.require(run, round_number, "policy") / "outcomes.jsonl")]
+    found = {"judge_reward": _mean([r["verdict"] is True for r in outcomes])}
+    if not config.oracle:
+        return found
     oracle = Oracle.of(config.oracle)
     folder = run_dir.require(run, round_number, "prompt_generator")
     drafts = [r for _, r in read_jsonl(folder / "drafts.jsonl") if r["well_formed"]]
     kept = [r for _, r in read_jsonl(folder / "tasks.jsonl")]
-    outcomes = [r for _, r in read_jsonl(run_dir.require(run, round_number, "policy") / "outcomes.jsonl")]
     labelled = [r for _, r in read_jsonl(run_dir.require(run, round_number, "reward_model") / "labelled.jsonl")]
-    return {
+    return found | {
         "drafts": shares_of_tasks([describe(r, oracle) for r in drafts]),
         "kept": shares_of_tasks([describe(r, oracle) for r in kept]),
         "labels_right": _mean([r["label"] == oracle.right(r["question"], r["answer"]) for r in labelled]),
         "n_labels": len(labelled),
-        "judge_reward": _mean([r["verdict"] is True for r in outcomes]),
         "true_accuracy": _mean([oracle.right(r["question"], r["answer"]) for r in outcomes]),
     }
 
@@ -203,7 +205,7 @@ def evaluate_round(run: Path, round_number: int) -> dict:
             run_dir.require(run, round_number, role)
     agent = Agent(config, run_dir.latest_adapters(run, config, round_number, None))
     results, rows = evaluate_agent(agent)
-    results["phase"] = phase_quality(run, config, round_number) if round_number and config.oracle else None
+    results["phase"] = phase_quality(run, config, round_number) if round_number else None
     if agent.accelerator.is_main_process:
         folder = run_dir.begin(run, round_number, "evaluation")
         for name, table in rows.items():

@@ -102,10 +102,14 @@ def values(summaries: list[dict], column: str) -> np.ndarray:
 
 
 def table(summaries: list[dict]) -> list[list[str]]:
-    """Rows of cells, the header first: means over the summaries; with several, lowest and highest of the mean and the GRM."""
+    """Rows of cells, the header first: means over the summaries; with several, lowest and highest of the mean and the GRM.
+
+    What was never measured (as for a corpus of one's own) has no column.
+    """
     found = {column: values(summaries, column) for column in COLUMNS}
-    rows = [["round", *COLUMNS, "tasks", "episodes", "seconds"]]
-    for number in range(found["mean"].shape[1]):
+    found = {column: of_seeds for column, of_seeds in found.items() if not np.isnan(of_seeds).all()}
+    rows = [["round", *found, "tasks", "episodes", "seconds"]]
+    for number in range(min(len(s["rounds"]) for s in summaries)):
         row = [str(number)]
         for column, of_seeds in found.items():
             seeds = of_seeds[:, number]

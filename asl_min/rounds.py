@@ -25,7 +25,7 @@ from asl_min.phase import accelerator_of, clear_errors
 from asl_min.report import LEGEND, table, write_report, write_summary
 
 PHASES = {"prompt_generator": train_prompt_generator, "reward_model": train_reward_model, "policy": train_policy}
-TABLE_WIDTH = 126
+TABLE_WIDTH = 140
 
 
 def run_rounds(run: Path) -> dict:

@@ -15,9 +15,10 @@ from safetensors.torch import load_file
 
 from asl_min import gold, protocol, rewards, run_dir, train_policy, train_prompt_generator, train_reward_model
 from asl_min.corpus import InputError, load_questions, read_jsonl
-from asl_min.evaluate import evaluate_round
+from asl_min.evaluate import evaluate_round, phase_quality
 from asl_min.model import ROLES, load_backbone
 from asl_min.phase import phase_main
+from asl_min.report import table
 from asl_min.roles import policy, prompt_generator, reward_model
 from asl_min.rollout import SEED_STRIDE
 
@@ -516,3 +517,17 @@ def test_each_role_acts_with_its_own_adapter(played, tmp_path, monkeypatch):
     monkeypatch.setattr("asl_min.phase.Generator", Sampler)
     train_prompt_generator.run_phase(copy_of(played, tmp_path / "run", adapters="per_role"), 1)
     assert acted == {("set", "prompt_generator"), ("solve:", "policy"), ("judge:", "reward_model")}
+
+
+# --- a corpus of one's own
+
+
+def test_judge_reward_is_reported_without_an_oracle(played):
+    with_oracle, without = (phase_quality(played, replace(run_dir.read_config(played), oracle=o), 1) for o in ("target", None))
+    assert without == {"judge_reward": with_oracle["judge_reward"]} and 0 <= without["judge_reward"] <= 1
+    assert len(with_oracle) > 1
+
+
+def test_table_has_no_column_for_what_was_not_measured():
+    entry = {"accuracy": None, "policy_judge_reward": 0.5, "n_tasks": 3, "episodes": 10, "seconds": 2}
+    assert table([{"rounds": [entry]}]) == [["round", "judged", "tasks", "episodes", "seconds"], ["0", "50.0", "3", "10", "2"]]
