@@ -10,9 +10,9 @@ until held-out accuracy is reached. retrieval: queries a second beside a plain b
 import argparse
 import json
 import os
+import pickle
 import platform
 import random
-import resource
 import statistics
 import subprocess
 import sys
@@ -159,24 +159,32 @@ def bench_update(config: Config, pairs: int) -> dict:
     theirs.train(rows, 1, recorded=groups)
     seconds = [(timed(lambda: ours.learner.step(groups)), theirs.train(rows, 1, recorded=groups)[0]) for _ in range(pairs)]
     found = summarize("tokens/s (prompts and responses included)", tokens, *zip(*seconds, strict=True))
-    return {"update": found | {"peak_mib": {name: peak_of(name) for name in SIDES}}}
+    return {"update": found | {"peak_mib": {name: peak_of(name, groups) for name in SIDES}}}
 
 
-def peak_of(side: str) -> int:
-    """MiB that updates add to a fresh process at their peak."""
-    command = [sys.executable, __file__, f"peak:{side}"]
-    return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
+def peak_of(side: str, groups: list[list]) -> int:
+    """MiB that three updates on these groups add to a fresh process at their peak."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder) / "groups.pickle"  # our own objects, read back at once
+        file.write_bytes(pickle.dumps(groups))
+        command = [sys.executable, __file__, f"peak:{side}:{file}"]
+        return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
-def measure_peak(config: Config, side: str) -> int:
-    ours = Ours(config)
+def measure_peak(config: Config, side: str, file: str) -> int:
+    groups = pickle.loads(Path(file).read_bytes())
     rows, _ = splits(config)
-    groups = recorded_groups(config, ours, rows)
-    theirs = Trl(config)
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    sided = Ours(config) if side == "asl_min" else Trl(config)
+    Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here
+    before = memory("VmRSS")
     for _ in range(3):
-        ours.learner.step(groups) if side == "asl_min" else theirs.train(rows, 1, recorded=groups)
-    return (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) // 1024
+        sided.learner.step(groups) if side == "asl_min" else sided.train(rows, 1, recorded=groups)
+    return (memory("VmHWM") - before) // 1024
+
+
+def memory(name: str) -> int:
+    """A line of Linux's /proc/self/status, KiB."""
+    return next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if line.startswith(name))
 
 
 def bench_step(config: Config, pairs: int) -> dict:
@@ -273,7 +281,7 @@ def main() -> None:
     config = Config()
     for name in args.benches:
         if name.startswith("peak:"):
-            print(measure_peak(config, name.removeprefix("peak:")))
+            print(measure_peak(config, *name.removeprefix("peak:").split(":", 1)))
             continue
         machine = {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "torch": torch.__version__, "python": platform.python_version()}
         found = {"machine": machine} | BENCHES[name](config, args.pairs)
