@@ -1,10 +1,11 @@
 """asl_min beside TRL's GRPOTrainer on the tiny base, alternating in one process; medians over pairs and their ratios.
 
-    pip install 'asl_min[bench]' && python reproduce/bench/bench.py rollout update step accuracy retrieval startup --out reproduce/results/bench.json
+    pip install -e '.[bench]' && python reproduce/bench/bench.py rollout update step accuracy retrieval startup memory --out reproduce/results/bench.json
 
 rollout: multi-turn search episodes a second, 128 and 1024 of them. update: one GRPO step on the same recorded episodes, and the
 peak memory of each side in a process of its own. step: rollout, gold exact match as the reward, update. accuracy: seconds of training
-until held-out accuracy is reached. retrieval: queries a second beside a plain bm25s loop. startup: seconds of an import.
+until held-out accuracy is reached. retrieval: queries a second beside a plain bm25s loop. startup: seconds of an import. memory:
+asl_min alone over 200 steps.
 """
 
 import argparse
@@ -262,6 +263,16 @@ def bench_startup(config: Config, pairs: int) -> dict:
     return {"import": summarize("imports/s", 1, *zip(*seconds, strict=True))}
 
 
+def bench_memory(config: Config, _: int) -> dict:
+    """Resident MiB of asl_min over 200 policy steps of ever-new questions; it must not grow."""
+    ours, (rows, _), rng, found = Ours(config), splits(config), random.Random(0), {}
+    for step in range(1, 201):
+        ours.step(rng.sample(rows, config.policy_prompts))
+        if step in (10, 50, 100, 150, 200):
+            found[f"after_{step}_steps"] = memory("VmRSS") // 1024
+    return {"resident_mib": found | {"peak": memory("VmHWM") // 1024}}
+
+
 BENCHES = {
     "rollout": bench_rollout,
     "update": bench_update,
@@ -269,6 +280,7 @@ BENCHES = {
     "accuracy": bench_accuracy,
     "retrieval": bench_retrieval,
     "startup": bench_startup,
+    "memory": bench_memory,
 }
 
 
