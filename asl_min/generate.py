@@ -48,7 +48,7 @@ class Generator:
         self._kept: dict[tuple[int, ...], KeysValues] = {}
 
     def forget(self) -> None:
-        """Drop what is kept of earlier calls; due whenever the weights change."""
+        """Drop what is kept for the next turn; due when the episodes are over, and before the weights change."""
         self._kept = {}
 
     @torch.inference_mode()

@@ -75,16 +75,18 @@ class Rollout:
 
     def _play(self, drafts: list[_Draft], temperature: float) -> None:
         """One batch through all its turns."""
-        self.generator.forget()
-        for turn in range(self.limits.turns):
-            active = [d for d in drafts if d.stop is None]
-            if not active:
-                break
-            room = [min(self.limits.turn_tokens, self.limits.episode_tokens - len(d.ids)) for d in active]
-            seeds = [d.request.seed * SEED_STRIDE + turn for d in active]
-            completions = self.generator.generate([d.ids for d in active], seeds, room, temperature, [d.known for d in active])
-            for draft, completion in zip(active, completions, strict=True):
-                self._advance(draft, completion, last=turn == self.limits.turns - 1)
+        try:
+            for turn in range(self.limits.turns):
+                active = [d for d in drafts if d.stop is None]
+                if not active:
+                    break
+                room = [min(self.limits.turn_tokens, self.limits.episode_tokens - len(d.ids)) for d in active]
+                seeds = [d.request.seed * SEED_STRIDE + turn for d in active]
+                completions = self.generator.generate([d.ids for d in active], seeds, room, temperature, [d.known for d in active])
+                for draft, completion in zip(active, completions, strict=True):
+                    self._advance(draft, completion, last=turn == self.limits.turns - 1)
+        finally:
+            self.generator.forget()
 
     def _open(self, request: Request) -> _Draft:
         prompt = self.chat.prompt(request.kind, **request.fields)
