@@ -8,11 +8,10 @@ import torch
 from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin
 
-from asl_min.model import hidden_states, logits_of
+from asl_min.model import hidden_states, logits_of, padded
 
 KEEP_SHARE = 0.75  # the cache is packed when at most this share of its places is still in use
 PREFILL_TOKENS = 4096  # of one forward pass over contexts: more would leave the processor's caches
-PAD_TO = 16  # lengths are rounded up to this, so that few shapes occur and memory stays flat
 
 KeysValues = list[tuple[torch.Tensor, torch.Tensor]]
 """Keys and values of one history, each [heads, tokens, head dim], for every layer."""
@@ -76,7 +75,7 @@ class Histories:
         number = {context: place for place, context in enumerate(order)}
         self.row_places = torch.tensor([number[context] for context in contexts], device=self.device)
         self.new = [context[starts[context] :] for context in order]
-        self.used, self.known, chunk = len(order), _padded(max(starts.values())), _padded(len(self.new[-1]))
+        self.used, self.known, chunk = len(order), padded(max(starts.values())), padded(len(self.new[-1]))
         self.starts = torch.tensor([starts[context] for context in order], device=self.device)
         self.lasts = torch.tensor([len(part) - 1 for part in self.new], device=self.device)
         self.length, columns = self.known + chunk, self.known + chunk + max_new
@@ -98,7 +97,7 @@ class Histories:
     def _prefill(self, places: slice) -> torch.Tensor:
         """Logits [places, vocabulary] after some of the histories."""
         new = self.new[places]
-        chunk, mask, positions = _padded(len(new[-1])), None, None
+        chunk, mask, positions = padded(len(new[-1])), None, None
         ids = torch.tensor([(*part, *(0,) * (chunk - len(part))) for part in new], device=self.device)
         if self.known:
             causal = torch.ones(chunk, self.known + chunk, dtype=torch.bool, device=self.device).tril(self.known)
@@ -153,7 +152,3 @@ class Histories:
         """Of the history at a place, without gaps."""
         columns = self.seen[place, : self.length].nonzero()[:, 0]
         return [layer.of(place, columns) for layer in self.layers]
-
-
-def _padded(length: int) -> int:
-    return -(-length // PAD_TO) * PAD_TO

@@ -21,6 +21,7 @@ transformers.utils.logging.disable_progress_bar()
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)  # peft asks transformers by its old name
 
 ROLES = ("prompt_generator", "reward_model", "policy")
+PAD_TO = 16  # lengths are rounded up to this, so that few shapes occur and memory stays flat
 
 
 def adapter_name(config: Config, role: str) -> str:
@@ -79,6 +80,11 @@ def hidden_states(model: PreTrainedModel | PeftModel, ids: torch.Tensor, **argum
 def logits_of(model: PreTrainedModel | PeftModel, hidden: torch.Tensor) -> torch.Tensor:
     """Logits [..., vocabulary] in float32: only of the places that are asked for, since a vocabulary is wide."""
     return _plain(model).get_output_embeddings()(hidden).float()
+
+
+def padded(length: int) -> int:
+    """The length that a forward pass over `length` tokens is padded to."""
+    return -(-length // PAD_TO) * PAD_TO
 
 
 def check_head(model: PreTrainedModel, name: str) -> None:

@@ -10,8 +10,7 @@ import numpy as np
 import torch
 
 from asl_min.episode import Episode
-
-PAD_TO = 16  # lengths are rounded up to this, so that few shapes occur and memory stays flat
+from asl_min.model import padded
 
 
 @dataclass
@@ -89,7 +88,7 @@ def micro_batches(episodes: Sequence[Episode], max_tokens: int) -> list[MicroBat
     """Trees of the episodes sorted by length and cut so that each micro-batch pads to at most `max_tokens` (one tree at least)."""
     found: list[list[Tree]] = []
     for tree in sorted(trees(episodes, max_tokens), key=lambda t: (len(t.paths) > 1, -len(t.ids))):
-        length = _padded(len(found[-1][0].ids)) if found else 0
+        length = padded(len(found[-1][0].ids)) if found else 0
         alike = found and (len(found[-1][0].paths) > 1) == (len(tree.paths) > 1)
         if not alike or (len(found[-1]) + 1) * length > max_tokens:
             found.append([])
@@ -97,12 +96,8 @@ def micro_batches(episodes: Sequence[Episode], max_tokens: int) -> list[MicroBat
     return [_collate(batch) for batch in found]
 
 
-def _padded(length: int) -> int:
-    return -(-length // PAD_TO) * PAD_TO
-
-
 def _collate(batch: list[Tree]) -> MicroBatch:
-    length = _padded(len(batch[0].ids))
+    length = padded(len(batch[0].ids))
     ids = np.zeros((len(batch), length), dtype=np.int64)
     depths = np.tile(np.arange(length), (len(batch), 1))  # running on over the padding, or transformers takes a chain for packed sequences
     ends = depths + 1

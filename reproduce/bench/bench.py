@@ -31,7 +31,7 @@ from asl_min.config import Config
 from asl_min.corpus import load_corpus, load_questions
 from asl_min.evaluate import first_per_hop, policy_accuracy
 from asl_min.grpo import Learner
-from asl_min.model import load_tokenizer
+from asl_min.model import load_backbone, load_tokenizer
 from asl_min.phase import Agent
 from asl_min.roles import policy
 from asl_min.search import SearchTool
@@ -76,7 +76,7 @@ class Trl:
 
         self.side, self.config = trl_side, config
         self.chat, self.tool = Chat(load_tokenizer(config), config.prompts), SearchTool(load_corpus(config.path(config.corpus)), config.top_k)
-        self.model = trl_side.new_model(config)
+        self.model = load_backbone(config, {})
 
     def rollout(self, questions: list[str], samples: int) -> dict:
         return self.side.search_rollout(self.model, self.chat, self.tool, self.config, [q for q in questions for _ in range(samples)])
@@ -127,7 +127,7 @@ def splits(config: Config) -> tuple[list[dict], list[dict]]:
     """Questions to train on and held-out ones: disjoint parts of the target half's."""
     rows = load_questions(config.path(config.questions))
     held = first_per_hop(rows, HELD_OUT)
-    kept = {row["id"] for row in first_per_hop(rows, 150)}  # what evaluation may ask
+    kept = {row["id"] for row in first_per_hop(rows, config.eval_per_hop)}  # what evaluation may ask
     return [row for row in rows if row["id"] not in kept], held
 
 

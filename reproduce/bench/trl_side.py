@@ -9,14 +9,12 @@ from collections.abc import Callable
 
 import torch
 from datasets import Dataset
-from peft import LoraConfig, get_peft_model
 from transformers import GenerationConfig, PreTrainedModel, TrainerCallback
 from trl import GRPOConfig, GRPOTrainer
 
 from asl_min import protocol
 from asl_min.chat import Chat
 from asl_min.config import Config
-from asl_min.model import load_base
 from asl_min.search import SearchTool
 
 ROWS = 64  # of one call of generate: on two cores faster than 128, 256, 512 or 1024 (48, 44, 32, 27, 21 episodes a second)
@@ -82,13 +80,6 @@ class StepClock(TrainerCallback):
         self.seconds.append(time.perf_counter() - self.start)
         if self.after and self.after(len(self.seconds), sum(self.seconds)):
             control.should_training_stop = True
-
-
-def new_model(config: Config):
-    """The base under LoRA as asl_min trains it."""
-    torch.manual_seed(config.seed)
-    lora = LoraConfig(r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear", task_type="CAUSAL_LM")
-    return get_peft_model(load_base(config), lora, adapter_name="shared").eval()
 
 
 def trainer_of(model, chat: Chat, config: Config, questions: list[str], play: Callable[[list[str]], dict], steps: int, clock: StepClock, folder: str):
