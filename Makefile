@@ -24,7 +24,7 @@ help: ## this menu
 
 setup: $(VENV)/.installed ## make .venv with the locked packages and asl_min (again only when these changed)
 
-demo: setup ## a short run to a first picture (two rounds, a few minutes)
+demo: setup ## a short run to a first picture (two rounds)
 	$(PY) reproduce/run.py --config configs/demo.yaml $(ARGS)
 
 report: setup ## the report of a run, one HTML file to open (RUN=runs/NAME)
@@ -58,7 +58,7 @@ world: setup ## rebuild the shipped geography and world
 	$(PY) -m asl_min.tiny.build_geography
 	$(PY) -m asl_min.tiny.build_world
 
-base: setup ## retrain the shipped tiny bases (about 30 minutes)
+base: setup ## retrain the shipped tiny bases (25 minutes and more)
 	$(PY) -m asl_min.tiny.train_base skill --out build/skill
 	$(PY) -m asl_min.tiny.train_base noise --start build/skill --out asl_min/tiny/base
 	$(PY) -m asl_min.tiny.card

@@ -25,9 +25,10 @@ from asl_min.config import Config, load_config
 from asl_min.corpus import InputError
 from asl_min.episode import Episode, Turn
 from asl_min.model import ROLES
-from asl_min.phase import Agent, clear_errors
+from asl_min.phase import Agent
 from asl_min.roles import policy
 from asl_min.rounds import parse_overrides
+from asl_min.terminal import clear_errors
 
 WIDE = 120  # columns of a terminal from which two checkpoints stand side by side
 

@@ -31,7 +31,7 @@ class Chat:
             raise InputError(f"{tokenizer.name_or_path}: the base model has no chat template")
         self.tokenizer = tokenizer
         unsplit = [t for t, i in tokenizer.get_added_vocab().items() if t.startswith("<") and t.endswith(">") and i not in tokenizer.all_special_ids]
-        self._tags = re.compile("(" + "|".join(map(re.escape, unsplit or ["\0\0"])) + ")")  # such as Qwen's <tool_call>, which is no special token
+        self._tags = re.compile("(" + ("|".join(map(re.escape, unsplit)) or "(?!)") + ")")  # such as Qwen's <tool_call>, which is no special token
         self.prompts = load_prompts(prompts)
         self._role_prefixes = {kind: self._split(self._render(kind)) for kind in PROMPT_KEYS}
         closing, opening = self._tool_turn()

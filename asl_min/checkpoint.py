@@ -20,8 +20,7 @@ PREFIX = "checkpoint"
 
 def save(folder: Path, step: int, facts: dict, tensors: dict, grown: dict[str, list[dict]]) -> None:
     """Append `grown` rows to the phase's files, then note the state after `step`."""
-    for name, rows in grown.items():
-        durable.append_rows(folder / name, rows)
+    append(folder, grown)
     file = folder / f"{PREFIX}_{step:04d}.pt"
     buffer = io.BytesIO()
     torch.save(tensors, buffer)
@@ -33,6 +32,12 @@ def save(folder: Path, step: int, facts: dict, tensors: dict, grown: dict[str, l
     for old in folder.glob(f"{PREFIX}_*.pt"):
         if old != file:
             old.unlink()
+
+
+def append(folder: Path, grown: dict[str, list[dict]]) -> None:
+    """Rows at the end of files by name, which are made where there are none. What was appended after the last state is cut off by `rewind`."""
+    for name, rows in grown.items():
+        durable.append_rows(folder / name, rows)
 
 
 def load(folder: Path) -> tuple[int, dict, dict] | None:

@@ -37,16 +37,21 @@ def read_jsonl(path: str | Path) -> list[tuple[int, dict]]:
     for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").split("\n"), start=1):
         if not line.strip():
             continue
-        try:
-            row = json.loads(line)
-            if "\\ud" in line.lower():  # half of a surrogate pair, which no file and no tokenizer can hold
-                row = json.loads(json.dumps(row, ensure_ascii=False).encode(errors="replace"))
-        except (ValueError, RecursionError) as error:  # ValueError: also a number of more digits than Python reads
-            raise InputError(f"{path}:{number}: not JSON: {error}") from None
-        if not isinstance(row, dict):
-            raise InputError(f"{path}:{number}: expected an object, found {type(row).__name__}")
-        rows.append((number, row))
+        rows.append((number, parse_row(line, f"{path}:{number}")))
     return rows
+
+
+def parse_row(line: str, where: str) -> dict:
+    """The object of one line. Raises `InputError` naming `where`."""
+    try:
+        row = json.loads(line)
+        if "\\ud" in line.lower():  # half of a surrogate pair, which no file and no tokenizer can hold
+            row = json.loads(json.dumps(row, ensure_ascii=False).encode(errors="replace"))
+    except (ValueError, RecursionError) as error:  # ValueError: also a number of more digits than Python reads
+        raise InputError(f"{where}: not JSON: {error}") from None
+    if not isinstance(row, dict):
+        raise InputError(f"{where}: expected an object, found {type(row).__name__}")
+    return row
 
 
 def load_corpus(path: str | Path) -> list[Passage]:

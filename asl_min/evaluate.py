@@ -22,9 +22,10 @@ from asl_min.corpus import InputError, load_judgments, load_questions, read_json
 from asl_min.dry_run import plan
 from asl_min.model import ROLES
 from asl_min.oracle import Oracle
-from asl_min.phase import Agent, clear_errors
+from asl_min.phase import Agent
 from asl_min.rewards import distinct_tasks
 from asl_min.roles import policy, prompt_generator, reward_model
+from asl_min.terminal import clear_errors
 from asl_min.text import matches
 from asl_min.trace import trace
 

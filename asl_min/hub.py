@@ -7,18 +7,16 @@ python -m asl_min.hub questions --out data/flashrag   questions.jsonl: `--per-se
 
 import argparse
 import gzip
-import json
 import random
 import shutil
 from itertools import zip_longest
 from pathlib import Path
 
-import numpy as np
 from huggingface_hub import hf_hub_download
 
 from asl_min.corpus import load_questions, write_jsonl
-from asl_min.phase import clear_errors
-from asl_min.retrieval import PassageFile
+from asl_min.retrieval import PassageFile, complete
+from asl_min.terminal import clear_errors
 
 SETS = {"nq": "test", "triviaqa": "test", "popqa": "test", "hotpotqa": "dev", "2wikimultihopqa": "dev", "musique": "dev", "bamboogle": "test"}
 """The split of each set that Search-R1 and others evaluate on."""
@@ -55,10 +53,7 @@ def e5(out: Path) -> None:
         for part in ("part_aa", "part_ab"):
             with open(fetch("PeterJinGo/wiki-18-e5-index", part), "rb") as file:
                 shutil.copyfileobj(file, whole, 2**24)
-    passages = PassageFile.scan(out.parent / "corpus.jsonl")
-    np.save(out / "offsets.npy", passages.offsets)
-    facts = {"kind": "dense", "corpus": str(passages.path.absolute()), "size": passages.path.stat().st_size, "encoder": "intfloat/e5-base-v2"}
-    (out / "index.json").write_text(json.dumps(facts | {"passages": len(passages)}, indent=1))
+    complete(out, PassageFile.scan(out.parent / "corpus.jsonl"), "dense", "intfloat/e5-base-v2")
 
 
 def main() -> None:

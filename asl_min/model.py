@@ -34,13 +34,19 @@ def adapter_name(config: Config, role: str) -> str:
     return "shared" if config.adapters == "shared" else role
 
 
-def load_tokenizer(config: Config) -> PreTrainedTokenizerBase:
-    """Raises `InputError` where there is no tokenizer or no chat template."""
-    path = str(config.path(config.base_model))
+@contextmanager
+def readable(config: Config) -> Iterator[None]:
+    """Inside, what cannot be read of the base model is an `InputError`."""
     try:
-        tokenizer = AutoTokenizer.from_pretrained(path)
+        yield
     except (OSError, ValueError) as error:
         raise InputError(f"base_model: {config.base_model!r}: {str(error).splitlines()[0]}") from None
+
+
+def load_tokenizer(config: Config) -> PreTrainedTokenizerBase:
+    """Raises `InputError` where there is no tokenizer or no chat template."""
+    with readable(config):
+        tokenizer = AutoTokenizer.from_pretrained(str(config.path(config.base_model)))
     if not tokenizer.chat_template:
         raise InputError(f"base_model: {config.base_model!r} has no chat template")
     return tokenizer
@@ -48,17 +54,14 @@ def load_tokenizer(config: Config) -> PreTrainedTokenizerBase:
 
 def load_base(config: Config) -> PreTrainedModel:
     """The base model as `quantization` says. Raises `InputError` where it cannot be read."""
-    path = str(config.path(config.base_model))
     low = config.quantization == "bf16" or (config.quantization == "nf4" and torch.accelerator.is_available())
     arguments = {"dtype": torch.bfloat16 if low else torch.float32}
     if config.quantization == "nf4":
         find_bitsandbytes()
         nf4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
         arguments["quantization_config"] = BitsAndBytesConfig(**nf4, bnb_4bit_compute_dtype=arguments["dtype"], bnb_4bit_quant_storage=torch.bfloat16)
-    try:
-        base = AutoModelForCausalLM.from_pretrained(path, **arguments)
-    except (OSError, ValueError) as error:
-        raise InputError(f"base_model: {config.base_model!r}: {str(error).splitlines()[0]}") from None
+    with readable(config):
+        base = AutoModelForCausalLM.from_pretrained(str(config.path(config.base_model)), **arguments)
     for module in base.modules():
         if hasattr(module, "support_avx512bf16_for_cpu"):  # else a forward pass of `eval` repacks the weights, and later ones pass no gradient on
             module.support_avx512bf16_for_cpu = False

@@ -217,8 +217,7 @@ class Phase:
         if not self.accelerator.is_main_process:
             return
         self.add("episodes", self._last if len(self.rewards) > 1 else [])
-        for name, rows in self.rows.items():
-            self.write(name, rows)
+        checkpoint.append(self.folder, self._grown())
         adapter = self.folder / "adapter"
         save_adapter(self.agent.model, adapter_name(self.config, self.role), adapter)
         durable.write_text(adapter / "README.md", model_card(self.config, self.round, self.role, adapter))

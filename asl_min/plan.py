@@ -25,10 +25,11 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from asl_min.config import Config, load_config
 from asl_min.corpus import InputError
+from asl_min.dry_run import episodes
 from asl_min.grpo import LOGITS_AT_ONCE
-from asl_min.model import ROLES, padded
-from asl_min.phase import clear_errors
+from asl_min.model import ROLES, padded, readable
 from asl_min.rounds import parse_overrides
+from asl_min.terminal import clear_errors
 
 GIB = 2**30
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
@@ -76,10 +77,8 @@ class Memory:
 
 def read_shape(config: Config) -> Shape:
     """Raises `InputError` where the base model's config cannot be read."""
-    try:
+    with readable(config):
         model = AutoConfig.from_pretrained(str(config.path(config.base_model)))
-    except (OSError, ValueError) as error:
-        raise InputError(f"base_model: {config.base_model!r}: {str(error).splitlines()[0]}") from None
     return shape_of(model, config.lora_rank)
 
 
@@ -129,7 +128,7 @@ def work_of(config: Config) -> dict[str, int]:
     tasks = config.pg_max_steps * config.pg_prompts * config.pg_samples
     grm = config.grm_max_steps * config.grm_prompts * config.grm_samples
     policy = config.policy_max_steps * config.policy_prompts * config.policy_samples
-    sampled, trained = tasks * (1 + config.verify_samples + 2 * config.attempts) + grm + 2 * policy, tasks + grm + policy
+    sampled, trained = sum(episodes(config, role) for role in ROLES), tasks + grm + policy
     length = config.max_episode_tokens * EPISODE_SHARE
     return {"episodes": sampled, "sampled_tokens": int(sampled * length), "trained_tokens": int(trained * 2 * length)}
 

@@ -21,10 +21,11 @@ import torch
 from rich.progress import track
 from transformers import AutoModel, AutoTokenizer
 
-from asl_min.corpus import InputError, Passage, parse_passage
+from asl_min.corpus import InputError, Passage, parse_passage, parse_row
+from asl_min.durable import write_text
 from asl_min.http_client import HttpClient
-from asl_min.phase import clear_errors
 from asl_min.search import MAX_QUERY_CHARS, SearchTool, indexed, tokenize
+from asl_min.terminal import clear_errors
 
 CONNECTIONS = 16
 ENCODER_TOKENS = 256
@@ -44,7 +45,8 @@ class PassageFile:
 
     def __getitem__(self, place: int) -> Passage:
         start, end = int(self.offsets[place]), int(self.offsets[place + 1])
-        return parse_passage(json.loads(os.pread(self._file, end - start, start)), f"{self.path}: passage {place}")
+        where = f"{self.path}: passage {place}"
+        return parse_passage(parse_row(os.pread(self._file, end - start, start).decode(errors="replace"), where), where)
 
     @classmethod
     def scan(cls, path: Path) -> "PassageFile":
@@ -134,9 +136,15 @@ def build(corpus: Path, folder: Path, encoder: str | None) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.json").unlink(missing_ok=True)
     KINDS[kind].build(folder, passages, encoder)
+    complete(folder, passages, kind, encoder)
+
+
+def complete(folder: Path, passages: PassageFile, kind: str, encoder: str | None) -> None:
+    """Beside the files of a kind: where the passages are, and what the index is of."""
     np.save(folder / "offsets.npy", passages.offsets)
+    corpus = passages.path
     facts = {"kind": kind, "corpus": str(corpus.absolute()), "size": corpus.stat().st_size, "encoder": encoder, "passages": len(passages)}
-    (folder / "index.json").write_text(json.dumps(facts, indent=1))
+    write_text(folder / "index.json", json.dumps(facts, indent=1))
 
 
 class DiskSearch(SearchTool):

@@ -13,8 +13,8 @@ import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
-from asl_min.phase import clear_errors
 from asl_min.retrieval import DiskSearch
+from asl_min.terminal import clear_errors
 
 MAX_QUERIES, MAX_TOP_K = 1024, 100
 

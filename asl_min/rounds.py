@@ -22,8 +22,9 @@ from asl_min.corpus import InputError, load_corpus, load_judgments, load_questio
 from asl_min.dry_run import plan
 from asl_min.evaluate import evaluate_round
 from asl_min.model import ROLES, load_tokenizer
-from asl_min.phase import accelerator_of, clear_errors
+from asl_min.phase import accelerator_of
 from asl_min.report import LEGEND, table, write_report, write_summary
+from asl_min.terminal import clear_errors
 
 PHASES = {"prompt_generator": train_prompt_generator, "reward_model": train_reward_model, "policy": train_policy}
 

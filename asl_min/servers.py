@@ -11,7 +11,6 @@ Samples are drawn by the server: they depend on the seed, but not in the way of 
 
 import hashlib
 import math
-import os
 import shutil
 import sys
 import time
@@ -28,6 +27,7 @@ from peft import PeftModel
 from asl_min.chat import Chat
 from asl_min.config import Config
 from asl_min.corpus import InputError
+from asl_min.durable import write_text
 from asl_min.generate import TAIL, Completion, Ended
 from asl_min.http_client import HttpClient
 from asl_min.model import hidden_states, logits_of, save_adapter, save_merged, use
@@ -205,9 +205,7 @@ class Tgi(Server):
             save_merged(self.model, None if base else name, self.config, folder)
         if not base:
             self._adapter_folder(name)
-        pointer = self.folder / CURRENT
-        pointer.with_suffix(".tmp").write_text(str(folder))
-        os.replace(pointer.with_suffix(".tmp"), pointer)
+        write_text(self.folder / CURRENT, str(folder))
         self._wait_for(folder)
         for old in self.folder.glob(f"merged-{name}-*"):
             if not base and old != folder:

@@ -17,7 +17,7 @@ import measures as m
 import numpy as np
 from tables import COMMAND, results_text
 
-from asl_min.phase import clear_errors
+from asl_min.terminal import clear_errors
 
 
 @dataclass(frozen=True)

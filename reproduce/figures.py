@@ -13,7 +13,7 @@ import matplotlib
 import measures as m
 import numpy as np
 
-from asl_min.phase import clear_errors
+from asl_min.terminal import clear_errors
 
 matplotlib.use("Agg")
 from matplotlib import pyplot

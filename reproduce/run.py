@@ -10,8 +10,8 @@ from pathlib import Path
 from asl_min import run_dir, terminal
 from asl_min.config import load_config
 from asl_min.dry_run import plan
-from asl_min.phase import clear_errors
 from asl_min.rounds import check_inputs, parse_overrides, prepare, run_rounds
+from asl_min.terminal import clear_errors
 
 CONFIG = Path(__file__).parents[1] / "configs" / "tiny.yaml"
 

@@ -24,7 +24,7 @@ from rich.table import Table
 from asl_min.config import Config, load_config
 from asl_min.corpus import InputError
 from asl_min.durable import write_text
-from asl_min.phase import clear_errors
+from asl_min.terminal import clear_errors
 
 ROOT = Path(__file__).parents[1]
 

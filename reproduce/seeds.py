@@ -10,8 +10,8 @@ import json
 from pathlib import Path
 
 from asl_min.corpus import InputError
-from asl_min.phase import clear_errors
 from asl_min.report import draw_rounds, markdown, table
+from asl_min.terminal import clear_errors
 
 
 def load(path: Path) -> dict:

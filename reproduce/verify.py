@@ -4,8 +4,8 @@
 
 The recorded config is run anew (about ten minutes; an interrupted check goes on by the same command) and its figures stand beside the recorded ones.
 On the machine and with the thread count of the record they are equal to the last digit. Elsewhere float rounding differs, a sampled token
-flips here and there, and a run drifts as another seed would: the tolerances are twice the largest difference between the five recorded seeds'
-values and their mean, in points (`TOLERANCE`).
+flips here and there, and a run drifts as another seed would: the tolerances are twice the largest difference between the values of the three
+seeds in `reproduce/results/asl_seed*.json` and their mean, in points, rounded up (`TOLERANCE`).
 """
 
 import argparse
@@ -18,9 +18,9 @@ from rich.table import Table
 from asl_min import run_dir
 from asl_min.config import check
 from asl_min.corpus import InputError
-from asl_min.phase import clear_errors
 from asl_min.report import COLUMNS, values
 from asl_min.rounds import prepare, run_rounds
+from asl_min.terminal import clear_errors
 
 LEFT_OUT = {"report", ".lock", "README.md"}
 TOLERANCE = {"mean": 12.0, "greedy": 30.0, "GRM": 6.0, "answerable": 4.0, "task right": 8.0}

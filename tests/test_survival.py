@@ -20,8 +20,8 @@ from helpers import ROOT, rewrite
 from asl_min import checkpoint, durable, run_dir, train_policy, train_prompt_generator, train_reward_model
 from asl_min.corpus import InputError
 from asl_min.model import ROLES
-from asl_min.phase import clear_errors
 from asl_min.rounds import run_rounds
+from asl_min.terminal import clear_errors
 
 sys.path.insert(0, str(ROOT / "reproduce"))
 from verify import compare, contents
