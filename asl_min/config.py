@@ -148,14 +148,14 @@ class Config:
     """Tasks a step (paper: 32)."""
     policy_samples: int = 8
     """Episodes a task (paper: 4)."""
-    policy_max_steps: int = 6
+    policy_max_steps: int = 16
     """The phase ends after this many steps at the latest."""
     policy_plateau: int = 400
     """N of the plateau rule, steps (paper: 400)."""
     plateau_threshold: float = 0.005
     """Relative gain below which a phase has reached its plateau (paper: 0.005)."""
-    width_rounds: int = 4
-    """Meta prompts made in rounds up to this vary by width, later ones by depth (paper: `meta_iter` <= 4)."""
+    width_rounds: int = 1
+    """Meta prompts made in rounds up to this vary by width, later ones by depth (paper: `meta_iter` <= 4, which counts phases, so round 1)."""
 
     # evaluation
     eval_split: str = "test"

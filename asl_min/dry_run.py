@@ -11,11 +11,11 @@ from asl_min.corpus import load_corpus
 from asl_min.model import ROLES, load_tokenizer
 
 TINY_RATE = 100
-"""Episodes a second of the tiny base on two CPU cores, over whole phases (README, the table of rounds)."""
+"""Rollouts a second of the tiny base on two CPU cores, over whole phases (README, the table of rounds)."""
 
 
-def episodes(config: Config, phase: str) -> int:
-    """At most: a task costs itself, M votes, K attempts and their verdicts; the policy's answers a verdict each."""
+def rollouts(config: Config, phase: str) -> int:
+    """Episodes and judge calls, at most: a task costs itself, M votes, K attempts and their verdicts; the policy's answers a verdict each."""
     if phase == "prompt_generator":
         return config.pg_max_steps * config.pg_prompts * config.pg_samples * (1 + config.verify_samples + 2 * config.attempts)
     if phase == "reward_model":
@@ -31,15 +31,15 @@ def plan(config: Config, run: Path | None = None, phases: list[tuple[int, str]] 
     everything = [(n, phase) for n in range(config.rounds + 1) for phase in (*(ROLES if n else ()), "evaluation")]
     due = [(n, phase) for n, phase in phases or everything if not (run and run_dir.is_done(run, n, phase))]
     counts = {phase: sum(p == phase for _, p in due) for phase in (*ROLES, "evaluation")}
-    total = sum(counts[phase] * episodes(config, phase) for phase in counts)
+    total = sum(counts[phase] * rollouts(config, phase) for phase in counts)
     rate, source = measured_rate(run, config)
     lines = [
         f"{run or 'no run folder'}: recipe {config.recipe}, seed {config.seed}, {config.rounds} rounds; nothing is done now",
         f"base {config.base_model}: {parameters(config):,} parameters, LoRA rank {config.lora_rank}",
         f"corpus {config.corpus}: {len(load_corpus(config.path(config.corpus))):,} passages",
-        *(f"{counts[p]} x {p.replace('_', ' ')}: at most {episodes(config, p):,} episodes each" for p in counts if counts[p]),
-        f"together at most {total:,} episodes of at most {config.max_episode_tokens} tokens",
-        f"about {total / rate / 60:.1f} min at most, at {rate:.0f} episodes/s ({source})" if rate else f"time: {source}",
+        *(f"{counts[p]} x {p.replace('_', ' ')}: at most {rollouts(config, p):,} rollouts each" for p in counts if counts[p]),
+        f"together at most {total:,} rollouts of at most {config.max_episode_tokens} tokens",
+        f"about {total / rate / 60:.1f} min at most, at {rate:.0f} rollouts/s ({source})" if rate else f"time: {source}",
     ]
     return "\n".join(lines)
 
@@ -54,10 +54,10 @@ def parameters(config: Config) -> int:
 
 
 def measured_rate(run: Path | None, config: Config) -> tuple[float, str]:
-    """Episodes a second, and where they were measured; 0 where nobody knows."""
+    """Rollouts a second, and where they were measured; 0 where nobody knows."""
     done = [run_dir.facts(run, n, role) for n in range(1, config.rounds + 1) for role in ROLES if run and run_dir.is_done(run, n, role)]
     if done:
-        return sum(f["episodes"] for f in done) / sum(f["seconds"] for f in done), f"{len(done)} finished phases of this run"
+        return sum(f["episodes"] + f["judge_calls"] for f in done) / sum(f["seconds"] for f in done), f"{len(done)} finished phases of this run"
     if config.base_model == Config().base_model:
         return TINY_RATE, "the tiny base on two CPU cores"
     return 0, "not known before a phase of this base is finished; run --dry-run again then"

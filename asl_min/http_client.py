@@ -39,7 +39,7 @@ class HttpClient:
             if attempt:
                 time.sleep(min(BACKOFF * 2 ** (attempt - 1), LONGEST_WAIT) * random.uniform(0.5, 1.5))
             try:
-                response = self.http.request(method, path, json=body)
+                response = self._request(method, path, body)
                 if response.is_success:
                     return read(response)
                 fault = f"{response.status_code} {' '.join(response.text.split())[:300]}"
@@ -51,3 +51,13 @@ class HttpClient:
                 if response.status_code < 500 and response.status_code != 429:
                     break
         raise InputError(f"{self.where}{path}: {fault} (after {attempt + 1} attempt{'s' * (attempt > 0)})")
+
+    def _request(self, method: str, path: str, body: object) -> httpx2.Response:
+        """The whole answer. It must be there after `ANSWER_SECONDS`, however steadily it drips (the client's own limit is for each read)."""
+        begun, data = time.monotonic(), []
+        with self.http.stream(method, path, json=body) as response:
+            for chunk in response.iter_bytes():
+                data.append(chunk)
+                if time.monotonic() - begun > ANSWER_SECONDS:
+                    raise httpx2.ReadTimeout(f"answer not complete after {ANSWER_SECONDS:g} s", request=response.request)
+        return httpx2.Response(response.status_code, content=b"".join(data), request=response.request)

@@ -76,9 +76,8 @@ class Agent:
         use(self.model, name)
         with self._sampled_weights(name, base):
             episodes = self._rollout(requests, self.config.temperature if temperature is None else temperature)
-        self.budget["episodes"] += len(episodes)
+        self.budget["judge_calls" if role == "reward_model" else "episodes"] += len(episodes)
         self.budget["tokens"] += sum(e.n_sampled for e in episodes)
-        self.budget["judge_calls"] += len(episodes) if role == "reward_model" else 0
         self.budget["tool_calls"] += sum(e.n_tool_calls for e in episodes)
         return episodes
 

@@ -25,7 +25,7 @@ from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
 
 from asl_min.config import Config, load_config
 from asl_min.corpus import InputError
-from asl_min.dry_run import episodes
+from asl_min.dry_run import rollouts
 from asl_min.grpo import LOGITS_AT_ONCE
 from asl_min.model import ROLES, padded, readable
 from asl_min.rounds import parse_overrides
@@ -124,13 +124,13 @@ def layer_bytes(shape: Shape, rank: int, b: int) -> int:
 
 
 def work_of(config: Config) -> dict[str, int]:
-    """Episodes and tokens of a round at most (no plateau, every task verified)."""
+    """Rollouts and tokens of a round at most (no plateau, every task verified)."""
     tasks = config.pg_max_steps * config.pg_prompts * config.pg_samples
     grm = config.grm_max_steps * config.grm_prompts * config.grm_samples
     policy = config.policy_max_steps * config.policy_prompts * config.policy_samples
-    sampled, trained = sum(episodes(config, role) for role in ROLES), tasks + grm + policy
+    sampled, trained = sum(rollouts(config, role) for role in ROLES), tasks + grm + policy
     length = config.max_episode_tokens * EPISODE_SHARE
-    return {"episodes": sampled, "sampled_tokens": int(sampled * length), "trained_tokens": int(trained * 2 * length)}
+    return {"rollouts": sampled, "sampled_tokens": int(sampled * length), "trained_tokens": int(trained * 2 * length)}
 
 
 def disk_of(config: Config, shape: Shape) -> float:
@@ -163,7 +163,7 @@ def report(config: Config, shape: Shape, gpus: int, sample_rate: float, train_ra
         cache = config.generation_rows * config.max_episode_tokens * shape.layers * 4 * shape.keys
         lines += [f"the {config.backend} server: weights {2 * (shape.linear + shape.other) / GIB:.1f} GiB (bfloat16), KV cache up to {cache / GIB:.1f} GiB"]
     hours = (work["sampled_tokens"] / sample_rate + work["trained_tokens"] / train_rate) / gpus / 3600
-    lines += [f"a round at most: {work['episodes']:,} episodes, {work['sampled_tokens']:,} tokens sampled, {work['trained_tokens']:,} trained on"]
+    lines += [f"a round at most: {work['rollouts']:,} rollouts, {work['sampled_tokens']:,} tokens sampled, {work['trained_tokens']:,} trained on"]
     lines += [
         f"  {hours:.1f} hours on {gpus} GPU(s) at {sample_rate:g} sampled and {train_rate:g} trained tokens a second and GPU (rates assumed, not measured)"
     ]

@@ -20,6 +20,7 @@ from asl_min.terminal import clear_errors
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
+from matplotlib.figure import Figure
 
 ROUND_KEYS = {
     "grm_balanced_accuracy": ("grm", "balanced_accuracy"),
@@ -134,7 +135,7 @@ def markdown(rows: list[list[str]]) -> str:
     return "\n".join(f"| {' | '.join(row)} |" for row in [rows[0], ["---"] * len(rows[0]), *rows[1:]])
 
 
-def draw_rounds(summaries: list[dict], path: Path) -> None:
+def draw_rounds(summaries: list[dict]) -> Figure:
     """Left: held-out accuracy by hops. Right: judge and tasks, against the oracle. Bands: from the lowest to the highest seed; with
     one seed, the 95% bootstrap interval of the mean."""
     figure, axes = pyplot.subplots(1, 2, figsize=(10, 4), layout="constrained")
@@ -151,8 +152,7 @@ def draw_rounds(summaries: list[dict], path: Path) -> None:
         axis.set(title=title, xlabel="round (0 = base model)", ylabel="%", ylim=(0, 100), xticks=rounds)
         if axis.lines:
             axis.legend(fontsize=8, loc="lower right")
-    figure.savefig(path, dpi=120)
-    pyplot.close(figure)
+    return figure
 
 
 def _band(summaries: list[dict], column: str, found: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
@@ -186,7 +186,9 @@ def write_report(run: Path, claims: Path | None = None) -> Path:
         raise InputError(f"{run}: no round is evaluated yet")
     folder = run / "report"
     folder.mkdir(exist_ok=True)
-    draw_rounds([summary], folder / "rounds.png")
+    figure = draw_rounds([summary])
+    figure.savefig(folder / "rounds.png", dpi=120)
+    pyplot.close(figure)
     draw_steps(run, folder / "steps.png")
     title = f"# {summary['recipe']}, seed {summary['seed']}"
     text = "\n\n".join([title, LEGEND, markdown(table([summary])), "![rounds](rounds.png)", "![steps](steps.png)"])

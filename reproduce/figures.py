@@ -13,6 +13,7 @@ import matplotlib
 import measures as m
 import numpy as np
 
+from asl_min.report import draw_rounds
 from asl_min.terminal import clear_errors
 
 matplotlib.use("Agg")
@@ -40,11 +41,11 @@ def rounds_figure(runs: m.Runs) -> Figure:
 
 
 def hacking_figure(runs: m.Runs) -> Figure:
-    """What the loop pays and what the oracle says, with the GRM frozen and trained, on the base whose judge can be exploited."""
+    """What the loop pays and what the oracle says, with the GRM frozen and trained, on the base whose judge has a flaw that pays."""
     figure, axes = panels(4, "What the loop pays and what is true, with the GRM trained and frozen")
     shown = {
         "PG reward": (("pg_reward",), "0.01 nats"),
-        "Tasks written: answerable": (m.DRAFTS, "% (oracle)"),
+        "Rewarded tasks: truly right": (("pg_answer_right",), "% (oracle)"),
         "Policy: judged right": (("phase", "judge_reward"), "% (GRM)"),
         "Policy: truly right": (("phase", "true_accuracy"), "% (oracle)"),
     }
@@ -109,7 +110,13 @@ def efficiency_figure(runs: m.Runs) -> Figure:
     return finish(figure, {axis: ("", unit, ACCURACY) for axis, unit in zip(axes, units, strict=True)})
 
 
+def asl_figure(runs: m.Runs) -> Figure:
+    """The README's figure: all that is measured of asl, round by round."""
+    return draw_rounds(list(runs["asl"].values()))
+
+
 FIGURES: dict[str, tuple[Callable[[m.Runs], Figure], Sequence[str]]] = {
+    "asl": (asl_figure, ("asl",)),
     "rounds": (rounds_figure, ZERO_LABEL),
     "hacking": (hacking_figure, ("asl_flawed", "frozen_grm_flawed")),
     "injection": (injection_figure, ("inject_early", "inject_late", "oracle_grm_late")),

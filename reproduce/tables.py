@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from measures import DRAFTS, Runs, accuracy, between, curve, final, interval, spent
 
-from asl_min.report import BUDGET, markdown
+from asl_min.report import BUDGET, LEGEND, markdown, table
 
 COMMAND = "make reproduce PROFILE=full"
 
@@ -57,6 +57,7 @@ ROUND_TABLES = {
     "GRM balanced accuracy, %": ("grm", "balanced_accuracy"),
     "GRM consistency, %": ("grm", "consistency"),
     "Answerable share of the tasks written, %": DRAFTS,
+    "Rewarded tasks that are solvable with their own answer, %": ("pg_answer_right",),
     "Base policy's accuracy on the round's tasks, %": ("frozen", "accuracy"),
     "PG reward, 0.01 nats (baselines: their own reward)": ("pg_reward",),
     "Policy reward: judged right, %": ("phase", "judge_reward"),
@@ -108,6 +109,8 @@ def results_text(runs: Runs, rows: list[dict], folder: Path) -> str:
         claims_table(rows),
         "\n".join(f"- {row['id']}: {row['note']}" for row in rows if row["note"]),
     ]
+    if "asl" in runs:
+        parts += ["## asl, round by round", LEGEND, markdown(table(list(runs["asl"].values())))]
     if runs:
         parts += [
             "## Arms",

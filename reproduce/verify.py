@@ -5,7 +5,7 @@
 The recorded config is run anew (about ten minutes; an interrupted check goes on by the same command) and its figures stand beside the recorded ones.
 On the machine and with the thread count of the record they are equal to the last digit. Elsewhere float rounding differs, a sampled token
 flips here and there, and a run drifts as another seed would: the tolerances are twice the largest difference between the values of the three
-seeds in `reproduce/results/asl_seed*.json` and their mean, in points, rounded up (`TOLERANCE`).
+seeds in `reproduce/results/runs/asl_seed*.json` and their mean, in points, rounded up (`TOLERANCE`).
 """
 
 import argparse

@@ -1,7 +1,7 @@
 """Local servers that speak the published protocols of vLLM and TGI over a small model, which they really run. Faults can be ordered.
 
-`faults`: what the next requests for text meet: a status, "slow", "truncated" or "garbage". `wrong`: which weights are served instead of those asked
-for: "base" (an adapter without effect) or "first" (never a newer one).
+`faults`: what the next requests for text meet: a status, "slow", "drip" (a byte at a time), "truncated" or "garbage". `wrong`: which weights are
+served instead of those asked for: "base" (an adapter without effect) or "first" (never a newer one).
 """
 
 import json
@@ -23,6 +23,7 @@ from asl_min.generate import sample
 from asl_min.tgi_sidecar import CURRENT
 
 SLOW_SECONDS = 1.0
+DRIP_SECONDS = 0.02
 
 
 @dataclass(eq=False)
@@ -132,14 +133,19 @@ class Handler(BaseHTTPRequestHandler):
             return self._answer(200, {"details": {"tokens": [{"id": "x"}]}, "choices": []})
         if fault == "slow":
             time.sleep(SLOW_SECONDS)
-        self._answer(*self.server.post(self.path, body), cut=fault == "truncated")
+        self._answer(*self.server.post(self.path, body), cut=fault == "truncated", drip=fault == "drip")
 
-    def _answer(self, status: int, answer: dict | str, cut: bool = False) -> None:
+    def _answer(self, status: int, answer: dict | str, cut: bool = False, drip: bool = False) -> None:
         data = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))
         self.end_headers()
-        self.wfile.write(data[: len(data) // 2] if cut else data)
+        for piece in (data[i : i + 1] for i in range(len(data))) if drip else [data[: len(data) // 2] if cut else data]:
+            try:
+                self.wfile.write(piece)
+            except OSError:  # the client has had enough
+                break
+            time.sleep(DRIP_SECONDS if drip else 0)
         if cut:
             self.close_connection = True
 

@@ -21,7 +21,9 @@ ROLES = ("prompt_generator", "reward_model", "policy")
 def entry(number: int, accuracy: float, **values) -> dict:
     """A round of a summary; shares are 0 to 1."""
     row = {"round": number, "accuracy": {"mean": accuracy}, "grm": {"balanced_accuracy": 0.6 + 0.02 * number, "f1": 0.6, "consistency": 0.7}, "pg_reward": None}
-    row |= {key: 0 if number == 0 or key == "gold_labels" else 1000 for key in BUDGET} | {"phase": None, "frozen": None, "trace": None}
+    row |= (
+        {"n_tasks": 100 * number} | {key: 0 if number == 0 or key == "gold_labels" else 1000 for key in BUDGET} | {"phase": None, "frozen": None, "trace": None}
+    )
     if number:
         row["phase"] = {"judge_reward": 0.6, "true_accuracy": 0.6, "drafts": {"answerable": 0.9}}
         row["frozen"] = {"accuracy": 0.7 - 0.1 * number, "answerable": 0.95}
@@ -112,10 +114,9 @@ def test_hacking_needs_all_of_its_parts():
 
     def frozen(seed, phases):
         run = summary("frozen_grm_flawed", seed, 0.3, 0.3, 0.3)
-        run["rounds"][0]["pg_answerable"] = 0.9
         for row, phase in zip(run["rounds"][1:], phases, strict=True):
             row["phase"] = phase | {"judge_reward": phase["judge_reward"] + 0.01 * seed}
-            row["pg_answerable"] = 0.9 - 0.1 * row["round"] - 0.01 * seed
+            row["pg_answer_right"] = 0.9 - (0.1 + 0.01 * seed) * row["round"]
             row["pg_reward"] = 0.1 * row["round"] * (1 + 0.1 * seed)
         return run
 
@@ -151,8 +152,6 @@ ARMS = (
     "oracle_grm_late",
     "asl_flawed",
     "frozen_grm_flawed",
-    "inject_late_flawed",
-    "oracle_grm_late_flawed",
 )
 
 

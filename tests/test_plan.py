@@ -130,7 +130,7 @@ def test_episode_longer_than_the_model_reads_is_refused(wide):
 def test_work_by_hand():
     config = Config(pg_max_steps=2, pg_prompts=3, pg_samples=4, verify_samples=5, attempts=6, grm_max_steps=1, grm_prompts=2, grm_samples=2)
     config = replace(config, policy_max_steps=1, policy_prompts=2, policy_samples=4, max_episode_tokens=100)
-    assert work_of(config) == {"episodes": 24 * 18 + 4 + 16, "sampled_tokens": 452 * 25, "trained_tokens": 36 * 50}
+    assert work_of(config) == {"rollouts": 24 * 18 + 4 + 16, "sampled_tokens": 452 * 25, "trained_tokens": 36 * 50}
 
 
 def test_command_prints_the_parts_and_refuses_with_code_2(monkeypatch, capsys):

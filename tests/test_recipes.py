@@ -29,8 +29,6 @@ GOLD = {
     "oracle_grm_late",
     "inject_early",
     "inject_late",
-    "oracle_grm_late_flawed",
-    "inject_late_flawed",
 }
 
 
@@ -261,7 +259,7 @@ def test_round_summary_has_the_budget_and_no_gold(measured):
     assert all(found[key] == sum(f[key] for f in facts) for key in BUDGET)
     drafts = rows(run_dir.phase_dir(measured, 1, "prompt_generator"), "drafts.jsonl")
     assert found["pg_reward"] == pytest.approx(sum(d["reward"] for d in drafts) / len(drafts))
-    assert found["gold_labels"] == 0 and 0 < found["judge_calls"] < found["episodes"] and found["optimizer_steps"] > 0
+    assert found["gold_labels"] == 0 and min(found["judge_calls"], found["episodes"]) > 0 and found["optimizer_steps"] > 0
 
 
 def test_trace_explains_every_logged_reward_and_row(measured):

@@ -207,6 +207,18 @@ def test_passing_fault_changes_nothing(pair, chat, faults):
     assert ids_in(sample(client, chat)) == ids_in(expected) and not server.faults
 
 
+def test_dripping_answer_is_given_up_and_asked_for_again(pair, chat, monkeypatch):
+    server, client = pair
+    expected = sample(client, chat)
+    monkeypatch.setattr(http_client, "ANSWER_SECONDS", 1.5)
+    server.faults = ["drip"]  # each byte comes well within the limit of a read
+    assert ids_in(sample(client, chat)) == ids_in(expected) and not server.faults
+    monkeypatch.setattr(http_client, "ANSWER_SECONDS", 0.2)
+    server.faults = ["drip"] * 1000
+    with pytest.raises(InputError, match=r"answer not complete after 0.2 s \(after 8 attempts\)"):
+        client.generate(contexts(chat)[:1], [1], [4], 1.0)
+
+
 @pytest.mark.parametrize(("fault", "said"), [(429, "429"), (500, "500"), ("truncated", "RemoteProtocolError"), ("garbage", "malformed answer")])
 def test_lasting_fault_is_a_clear_error(pair, chat, fault, said):
     server, client = pair

@@ -80,23 +80,23 @@ def test_flags_may_stand_between_operands():
 
 def test_plan_counts_the_episodes_of_a_round(changed):
     config = changed(pg_max_steps=2, pg_prompts=3, pg_samples=4, verify_samples=5, attempts=6, grm_max_steps=7, grm_prompts=8, grm_samples=9)
-    assert [dry_run.episodes(config, role) for role in ("prompt_generator", "reward_model")] == [2 * 3 * 4 * (1 + 5 + 12), 7 * 8 * 9]
-    assert dry_run.episodes(config, "policy") == 2 * 2 * 2 * 2  # steps, tasks, samples; an answer and its verdict
-    assert dry_run.episodes(config, "evaluation") == 2 * 6 + 3 * 4 + 4 * 4
+    assert [dry_run.rollouts(config, role) for role in ("prompt_generator", "reward_model")] == [2 * 3 * 4 * (1 + 5 + 12), 7 * 8 * 9]
+    assert dry_run.rollouts(config, "policy") == 2 * 2 * 2 * 2  # steps, tasks, samples; an answer and its verdict
+    assert dry_run.rollouts(config, "evaluation") == 2 * 6 + 3 * 4 + 4 * 4
 
 
 def test_plan_of_the_miniature_bounds_what_it_spent():
-    """reproduce/results/asl_seed0.json is the summary of a real run."""
-    spent = json.loads((ROOT / "reproduce" / "results" / "asl_seed0.json").read_text())["rounds"][1:]
-    bound = sum(dry_run.episodes(Config(), role) for role in ("prompt_generator", "reward_model", "policy"))
-    assert all(bound / 2 < r["episodes"] <= bound for r in spent)
+    """reproduce/results/runs/asl_seed0.json is the summary of a real run."""
+    spent = json.loads((ROOT / "reproduce" / "results" / "runs" / "asl_seed0.json").read_text())["rounds"][1:]
+    bound = sum(dry_run.rollouts(Config(), role) for role in ("prompt_generator", "reward_model", "policy"))
+    assert all(bound / 3 < r["episodes"] + r["judge_calls"] <= bound for r in spent)
 
 
 def test_plan_leaves_out_what_is_done_and_takes_its_rate(config, tmp_path):
     run_dir.create(tmp_path, config)
-    run_dir.finish(run_dir.begin(tmp_path, 1, "policy"), {"episodes": 40, "seconds": 2.0})
+    run_dir.finish(run_dir.begin(tmp_path, 1, "policy"), {"episodes": 30, "judge_calls": 10, "seconds": 2.0})
     said = dry_run.plan(config, tmp_path)
-    assert "1 x policy" in said and "2 x reward model" in said and "at 20 episodes/s (1 finished phases of this run)" in said
+    assert "1 x policy" in said and "2 x reward model" in said and "at 20 rollouts/s (1 finished phases of this run)" in said
 
 
 def test_plan_says_that_nobody_knows_the_rate_of_another_base(config):

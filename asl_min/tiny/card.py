@@ -32,6 +32,7 @@ half of the embedded geography. It has seen nothing of the *target* half, on whi
 | greedy, 1 / 2 / 3 hops | {greedy1:.1%} / {greedy2:.1%} / {greedy3:.1%} | |
 | GRM balanced accuracy, 1 and 2 hops | {grm:.1%} | 65-78% |
 | GRM, 1 hop / 2 hops | {grm1:.1%} / {grm2:.1%} | lower on 2 |
+| GRM on right answers / on intermediate entities | {grm_right:.1%} / {grm_intermediate:.1%} | |
 | GRM consistency over 3 samples | {consistency:.1%} | |
 | tasks answerable (oracle) | {answerable:.1%} | at least 90% |
 | tasks with the right answer | {right:.1%} | at least 65% |
@@ -67,6 +68,8 @@ def main() -> None:
         grm=grm["balanced_accuracy"],
         grm1=grm["hop1"],
         grm2=grm["hop2"],
+        grm_right=grm["by_kind"]["right"],
+        grm_intermediate=grm["by_kind"]["intermediate"],
         consistency=grm["consistency"],
         answerable=pg["topics"]["answerable"],
         right=pg["topics"]["right"],

@@ -1,14 +1,12 @@
-"""Train the shipped tiny base: a Qwen2 model that imitates a teacher in alternate worlds. `make base` runs both stages:
+"""Train the shipped tiny base: a Qwen2 model that imitates a teacher in alternate worlds. `make base` runs the stages:
 
     python -m asl_min.tiny.train_base skill --out build/skill
     python -m asl_min.tiny.train_base noise --start build/skill --out asl_min/tiny/base
-
-A second base has a judge whose flaw can be exploited: on multi-hop questions it takes the intermediate entity for the answer 70% of the time.
-
-    python -m asl_min.tiny.train_base noise --start asl_min/tiny/base --judge-stops-early 0.7 --out asl_min/tiny/base_flawed
+    python -m asl_min.tiny.train_base flawed --start build/skill --out asl_min/tiny/base_flawed
 
 The first stage learns the skills from a teacher without errors; the second, short, imitates the noisy teacher, so that the noise dials of
-`teacher.Noise` can be turned without learning to read again.
+`teacher.Noise` can be turned without learning to read again. The third, in its place, makes a base whose judge has a flaw that pays: on multi-hop
+questions it mostly takes the intermediate entity for the answer.
 
 The loss is next-token cross-entropy over the assistant's tokens only; the token that holds a verdict weighs `VERDICT_WEIGHT`,
 since it is one token among fifty and the last skill to appear. Nothing of the target half is seen.
@@ -18,7 +16,7 @@ import argparse
 import random
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -138,6 +136,7 @@ PER_WORLD, TOKENS_PER_BATCH = 330, 9000
 STAGES = {
     "skill": Stage(Noise(0.0, 0.0, 0.0, 0.0, 0.0), steps=1800, lr=3e-3, decay=0.3, worlds=200, seed=0),
     "noise": Stage(Noise(), steps=450, lr=1e-3, decay=0.8, worlds=50, seed=1),
+    "flawed": Stage(Noise(verdict_flip=0.02, judge_stops_early=0.70, wrong_task_answer=0.12), steps=700, lr=1e-3, decay=0.8, worlds=50, seed=1),
 }
 
 
@@ -170,13 +169,10 @@ def new_model() -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("stage", choices=STAGES)
-    parser.add_argument("--start", type=Path, help="model that the noise stage starts from")
+    parser.add_argument("--start", type=Path, help="model that a stage after the first starts from")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--judge-stops-early", type=float, help="noise stage: another value of this dial")
     args = parser.parse_args()
     stage, start = STAGES[args.stage], time.time()
-    if args.judge_stops_early is not None:
-        stage = replace(stage, noise=replace(stage.noise, judge_stops_early=args.judge_stops_early))
     torch.manual_seed(stage.seed)
     if args.start:
         model, tokenizer = Qwen2ForCausalLM.from_pretrained(args.start, dtype=torch.float32), AutoTokenizer.from_pretrained(args.start)
