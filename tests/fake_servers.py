@@ -1,7 +1,8 @@
 """Local servers that speak the published protocols of vLLM and TGI over a small model, which they really run. Faults can be ordered.
 
-`faults`: what the next requests for text meet: a status, "slow", "drip" (a byte at a time), "truncated" or "garbage". `wrong`: which weights are
-served instead of those asked for: "base" (an adapter without effect) or "first" (never a newer one).
+`faults`: what the next requests for text meet: a status, "slow", "drip" (a byte at a time), "truncated", "garbage", "dies" (no answer any
+more, until `dead` is unset) or None. `wrong`: which weights are served instead of those asked for: "base" (an adapter without effect) or
+"first" (never a newer one).
 """
 
 import json
@@ -52,7 +53,8 @@ class ModelServer(ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.base, self.lock = base, threading.Lock()
         self.tokenizer = AutoTokenizer.from_pretrained(base)
-        self.faults: list[int | str] = []
+        self.faults: list[int | str | None] = []
+        self.dead = False
         self.wrong: str | None = None
         self.seen: list[tuple[str, dict]] = []
         self.eos = self.tokenizer.eos_token_id
@@ -129,6 +131,8 @@ class Handler(BaseHTTPRequestHandler):
         fault = self.server.faults.pop(0) if self.server.faults and self.path in ("/generate", "/v1/completions") else None
         if isinstance(fault, int):
             return self._answer(fault, {"error": "Model is overloaded", "error_type": "overloaded"})
+        if fault == "dies":
+            self.server.dead = True
         if fault == "garbage":
             return self._answer(200, {"details": {"tokens": [{"id": "x"}]}, "choices": []})
         if fault == "slow":
@@ -136,6 +140,9 @@ class Handler(BaseHTTPRequestHandler):
         self._answer(*self.server.post(self.path, body), cut=fault == "truncated", drip=fault == "drip")
 
     def _answer(self, status: int, answer: dict | str, cut: bool = False, drip: bool = False) -> None:
+        if self.server.dead:
+            self.close_connection = True
+            return
         data = (answer if isinstance(answer, str) else json.dumps(answer)).encode()
         self.send_response(status)
         self.send_header("Content-Length", str(len(data)))

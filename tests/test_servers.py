@@ -377,6 +377,19 @@ def test_whole_loop_through_a_server_plays_the_same_episodes(kind, played, local
         assert [e["reward"] for e in found[role]] == [e["reward"] for e in locally[role]]
 
 
+@pytest.mark.parametrize("kind", KINDS)
+def test_server_that_dies_in_mid_phase_ends_the_run_which_goes_on_when_it_is_back(kind, played, locally, tmp_path):
+    with start(kind, played.path(played.base_model), tmp_path / "serving") as server:
+        config = replace(played, backend=kind, server_url=server.url, server_folder=str(tmp_path / "serving"))
+        server.faults = [None] * 40 + ["dies"]
+        with pytest.raises(InputError, match=r"server_url http://127.*after 8 attempts"):
+            play(tmp_path / "run", config)
+        assert server.dead
+        server.dead, server.adapters = False, {}  # a new process knows no adapter
+        found = play(tmp_path / "run", config)
+    assert {role: [e["ids"] for e in found[role]] for role in ROLES} == {role: [e["ids"] for e in locally[role]] for role in ROLES}
+
+
 def test_two_processes_share_one_server(changed, base, tmp_path):
     """The main process brings each version of the weights once; both check them and sample."""
     nothing = {"rounds": 1, "eval_per_hop": 0, "eval_judgments": 0, "eval_tasks": 0, "oracle": None}
