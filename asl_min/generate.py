@@ -77,11 +77,13 @@ class Generator:
             for i, (row, token, logprob, check) in enumerate(zip(running, tokens.tolist(), token_logprobs.tolist(), may_end, strict=True)):
                 ids[row].append(token)
                 logprobs[row].append(logprob)
-                end = self._end(ids[row]) if check else None
-                ended[row] = end or Ended.LENGTH
-                if end and (history := (*contexts[row], *ids[row][:-1])) not in self._kept:
-                    self._kept[history] = histories.keys_values(int(places[i]))
-                if not end and len(ids[row]) < max_new[row]:
+                end = turn_end(self.chat, ids[row]) if check else None
+                if end:
+                    if (history := (*contexts[row], *ids[row][:-1])) not in self._kept:
+                        self._kept[history] = histories.keys_values(int(places[i]))
+                    ended[row], ids[row][-1:] = end
+                    logprobs[row] += [0.0] * (len(ids[row]) - len(logprobs[row]))
+                elif len(ids[row]) < max_new[row]:
                     going.append(i)
             if not going:
                 break
@@ -89,10 +91,22 @@ class Generator:
             places, logits = histories.grow(places[going], tokens[going])
         return [Completion(tuple(i), tuple(lp), e) for i, lp, e in zip(ids, logprobs, ended, strict=True)]
 
-    def _end(self, ids: list[int]) -> Ended | None:
-        if ids[-1] in self.chat.eos_ids:
-            return Ended.EOS
-        return Ended.STOP if self.chat.decode(ids[-TAIL:]).endswith(STOP_STRINGS) else None
+
+def turn_end(chat: Chat, ids: Sequence[int]) -> tuple[Ended, list[int]] | None:
+    """How the last of a turn's sampled ids ends it, if it does, and the ids that then stand in its place.
+
+    These are mostly itself. A token may carry text past the stop string, such as ">" and an empty line: white space is left there; of other text it is
+    replaced by the ids of its part up to the stop string, the first of which keeps its log-probability (the others have 0).
+    """
+    if ids[-1] in chat.eos_ids:
+        return Ended.EOS, [ids[-1]]
+    text = chat.decode(ids[-TAIL:])
+    ends = [text.index(stop) + len(stop) for stop in STOP_STRINGS if stop in text]
+    if not ends:
+        return None
+    rest, piece = text[min(ends) :], chat.decode(ids[-1:])
+    glued = rest.strip() and piece.endswith(rest)
+    return Ended.STOP, chat.plain(piece.removesuffix(rest)) if glued else [ids[-1]]
 
 
 def sample(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -28,7 +28,7 @@ from asl_min.chat import Chat
 from asl_min.config import Config
 from asl_min.corpus import InputError
 from asl_min.durable import write_text
-from asl_min.generate import TAIL, Completion, Ended
+from asl_min.generate import Completion, Ended, turn_end
 from asl_min.http_client import HttpClient
 from asl_min.model import hidden_states, logits_of, save_adapter, save_merged, use
 from asl_min.protocol import STOP_STRINGS
@@ -259,24 +259,12 @@ class Tgi(Server):
 
 
 def cut(chat: Chat, ids: list[int], logprobs: list[float], closed: bool, room: int) -> Completion:
-    """The tokens up to the first end-of-turn token or stop string.
-
-    A token may carry text past the stop string, such as ">\\n\\n". White space is left there; of other text the token is replaced by those of its
-    part up to the stop string, the first of which gets its log-probability. An early end at another special token, such as Qwen's <|endoftext|>,
-    ends the turn too. Raises `ValueError` when the server ended early without any of these.
-    """
-    for n, token in enumerate(ids, start=1):
-        if token in chat.eos_ids:
-            return Completion(tuple(ids[:n]), tuple(logprobs[:n]), Ended.EOS)
-        text = chat.decode(ids[max(n - TAIL, 0) : n])
-        ends = [text.index(stop) + len(stop) for stop in STOP_STRINGS if stop in text]
-        if not ends:
-            continue
-        rest, piece = text[min(ends) :], chat.decode([token])
-        if not rest.strip() or not piece.endswith(rest):
-            return Completion(tuple(ids[:n]), tuple(logprobs[:n]), Ended.STOP)
-        again = chat.plain(piece.removesuffix(rest))
-        return Completion((*ids[: n - 1], *again), (*logprobs[:n], *[0.0] * (len(again) - 1)), Ended.STOP)
+    """The tokens up to the first end-of-turn token or stop string, as `turn_end` says. An early end at another special token, such as Qwen's
+    <|endoftext|>, ends the turn too. Raises `ValueError` when the server ended early without any of these."""
+    for n in range(1, len(ids) + 1):
+        if end := turn_end(chat, ids[:n]):
+            reason, last = end
+            return Completion((*ids[: n - 1], *last), (*logprobs[:n], *[0.0] * (len(last) - 1)), reason)
     if closed and ids[-1] in chat.tokenizer.all_special_ids:
         return Completion(tuple(ids), tuple(logprobs), Ended.EOS)
     if closed or len(ids) < room:

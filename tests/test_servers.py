@@ -300,7 +300,14 @@ def test_glued_stop_string_from_a_server_that_misses_it(glued, changed, tmp_path
         client = connect(config, accelerator_of(config), model, glued)
         with client.published("shared"):
             found = client.generate([prompt], [1], [6], 0.0)[0]
+    assert Generator(model, glued).generate([prompt], [1], [6], 0.0)[0].ids == found.ids
     assert glued.decode(list(found.ids)) == "</answer>" and found.ended is Ended.STOP
+
+
+def test_local_turn_ends_where_white_space_is_glued_to_a_stop_string(glued):
+    prompt, chain = glued.prompt("policy", question="q"), [*ids_of(glued, "</answe", "r>\n\n"), 40, 41]
+    found = Generator(bigram_model(len(glued.tokenizer), [prompt[-1], *chain]), glued).generate([prompt], [1], [4], 0.0)[0]
+    assert found.ids == tuple(chain[:2]) and found.ended is Ended.STOP
 
 
 def test_turn_ends_at_the_first_end_of_turn_token(chat):
