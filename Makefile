@@ -16,7 +16,7 @@ unexport PYTHONHOME PYTHONPATH
 # RUN: the run that report shows, by default the last one that was worked on.
 RUN ?= $(patsubst %/config.yaml,%,$(firstword $(shell ls -t runs/*/config.yaml 2>/dev/null)))
 
-.PHONY: help setup demo reproduce report verify docs test lint world base docker-build docker-reproduce clean
+.PHONY: help setup demo reproduce report verify docs test lint audit world base docker-build docker-reproduce clean
 
 help: ## this menu
 	@echo "make TARGET"
@@ -50,6 +50,11 @@ lint: setup ## check style and format, Dockerfile and compose file
 	$(PY) -m ruff format --check .
 	$(VENV)/bin/hadolint Dockerfile
 	$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml
+
+audit: setup ## known vulnerabilities of the locked packages (asks PyPI for its advisories)
+	$(PY) -m venv build/audit
+	build/audit/bin/python -m pip --quiet --disable-pip-version-check install pip-audit
+	build/audit/bin/pip-audit --no-deps --disable-pip --requirement requirements.lock
 
 docs: setup ## write docs/config.md and docs/architecture.md anew
 	$(PY) docs/build.py

@@ -89,7 +89,7 @@ def step_charts(run: Path, rounds: int) -> list[dict]:
 
 
 def cost(run: Path, rounds: int) -> list[dict]:
-    """Steps, episodes, sampled tokens and seconds of every phase; seconds of the evaluations."""
+    """Steps, episodes, judge calls, sampled tokens and seconds of every phase; seconds of the evaluations."""
     phases = [(n, phase) for n in range(rounds) for phase in (*(ROLES if n else ()), "evaluation")]
     return [{"round": n, "phase": phase} | run_dir.facts(run, n, phase) for n, phase in phases]
 
