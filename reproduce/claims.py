@@ -43,9 +43,6 @@ def versus(arm: str, other: str) -> Part:
 
 
 SOUND = "pg_answer_right"
-FLAWED, FROZEN = "asl_flawed", "frozen_grm_flawed"
-"""What a frozen judge does shows where it has a flaw that pays: the two arms on `asl_min/tiny/base_flawed`."""
-FAIR = "on the base whose judge has a flaw that pays; asl and frozen_grm show the same on the other base, whose judge errs mostly at random"
 SIZES = ("data_4", "data_12", "data_36", "asl")
 
 
@@ -86,16 +83,16 @@ JUDGE = [
 STEADY = Part("slope of held-out accuracy, points a round", m.of("asl", lambda s: m.slope(m.accuracy(s))))
 # "Solvable" is asked of the tasks that were rewarded: the oracle can answer the question, and so, with the task's own answer.
 HACKED = [
-    Part("rise of the PG's reward after round 1, 0.01 nats", m.of(FROZEN, lambda s: m.rise(s, "pg_reward"))),
-    Part("fall of the share of rewarded tasks that are solvable with their own answer, after round 1, points", m.of(FROZEN, lambda s: -m.rise(s, SOUND))),
-    Part("judge reward less true accuracy in the last round, points", m.of(FROZEN, m.overpaid)),
+    Part("rise of the PG's reward after round 1, 0.01 nats", m.of("frozen_grm", lambda s: m.rise(s, "pg_reward"))),
+    Part("fall of the share of rewarded tasks that are solvable with their own answer, after round 1, points", m.of("frozen_grm", lambda s: -m.rise(s, SOUND))),
+    Part("judge reward less true accuracy in the last round, points", m.of("frozen_grm", m.overpaid)),
 ]
 PREVENTED = [
     Part(
         "trained - frozen: that share in the last round, points",
-        m.between(FLAWED, FROZEN, lambda s: m.curve(s, SOUND)[-1]),
+        m.between("asl", "frozen_grm", lambda s: m.curve(s, SOUND)[-1]),
     ),
-    Part("frozen - trained: judge reward less true accuracy in the last round, points", m.between(FROZEN, FLAWED, m.overpaid)),
+    Part("frozen - trained: judge reward less true accuracy in the last round, points", m.between("frozen_grm", "asl", m.overpaid)),
 ]
 EFFICIENT = [Part(f"asl - better of the others: mean accuracy over equal {key}, points", efficiency(key)) for key in ("episodes", "tokens")]
 
@@ -105,7 +102,7 @@ CLAIMS = [
     Claim("C3", "the policy solves better", "asl", [GAIN]),
     Claim("C4", "the GRM becomes more accurate and consistent", "asl", JUDGE),
     Claim("C5", "GRM reward beats rule-based reward", "asl rule_reward", [versus("asl", "rule_reward")]),
-    Claim("C6", "co-evolving the GRM helps", f"{FLAWED} {FROZEN}", [versus(FLAWED, FROZEN)], FAIR),
+    Claim("C6", "co-evolving the GRM helps", "asl frozen_grm", [versus("asl", "frozen_grm")]),
     Claim("C7", "more task data helps, even synthetic", " ".join(SIZES), [Part("final held-out accuracy, points per doubling of the tasks", per_doubling)]),
     Claim("C8", "steady round-over-round gains", "asl", [STEADY]),
     Claim(
@@ -117,8 +114,8 @@ CLAIMS = [
     ),
     Claim("C10", "improves with zero labelled data", "asl", [GAIN, NO_GOLD], "training that opens gold ends with an error (`asl_min/gold.py` and its tests)"),
     Claim("C11", "better sample efficiency", "asl absolute_zero r_zero", EFFICIENT, "robustness: the spread over seeds stands in the table of arms"),
-    Claim("C12", "a frozen GRM is hacked", FROZEN, HACKED, FAIR),
-    Claim("C13", "training the GRM on prevents it", f"{FLAWED} {FROZEN}", PREVENTED, FAIR),
+    Claim("C12", "a frozen GRM is hacked", "frozen_grm", HACKED),
+    Claim("C13", "training the GRM on prevents it", "asl frozen_grm", PREVENTED),
     Claim("C14", "verification becomes the bottleneck", "oracle_grm_late asl", [versus("oracle_grm_late", "asl")]),
     Claim("C15", "a little late real verification data raises the ceiling", "inject_late asl", [versus("inject_late", "asl")]),
     Claim(

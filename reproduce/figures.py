@@ -25,7 +25,6 @@ pyplot.rcParams |= {"font.size": 10, "axes.grid": True, "grid.alpha": 0.3, "axes
 ROUND = "round (0 = base model)"
 ACCURACY = "held-out accuracy, %"
 COLOURS = {arm: f"C{i}" for i, arm in enumerate(("asl", "frozen_grm", "rule_reward", "absolute_zero", "r_zero", "drzero", "agent0", "oracle_grm_late"))}
-COLOURS |= {"asl_flawed": COLOURS["asl"], "frozen_grm_flawed": COLOURS["frozen_grm"]}
 ZERO_LABEL = ("asl", "absolute_zero", "r_zero", "drzero", "agent0")
 
 
@@ -41,7 +40,7 @@ def rounds_figure(runs: m.Runs) -> Figure:
 
 
 def hacking_figure(runs: m.Runs) -> Figure:
-    """What the loop pays and what the oracle says, with the GRM frozen and trained, on the base whose judge has a flaw that pays."""
+    """What the loop pays and what the oracle says, with the GRM frozen and trained."""
     figure, axes = panels(4, "What the loop pays and what is true, with the GRM trained and frozen")
     shown = {
         "PG reward": (("pg_reward",), "0.01 nats"),
@@ -50,8 +49,8 @@ def hacking_figure(runs: m.Runs) -> Figure:
         "Policy: truly right": (("phase", "true_accuracy"), "% (oracle)"),
     }
     for axis, (keys, _) in zip(axes, shown.values(), strict=True):
-        draw(axis, runs, "asl_flawed", lambda s, keys=keys: m.curve(s, *keys), label="GRM trained")
-        draw(axis, runs, "frozen_grm_flawed", lambda s, keys=keys: m.curve(s, *keys), label="GRM frozen")
+        draw(axis, runs, "asl", lambda s, keys=keys: m.curve(s, *keys), label="GRM trained")
+        draw(axis, runs, "frozen_grm", lambda s, keys=keys: m.curve(s, *keys), label="GRM frozen")
     return finish(figure, {axis: (title, "round", unit) for axis, (title, (_, unit)) in zip(axes, shown.items(), strict=True)})
 
 
@@ -64,9 +63,9 @@ def injection_figure(runs: m.Runs) -> Figure:
 
 
 def scale_figure(runs: m.Runs) -> Figure:
-    """Final accuracy against the tasks that the policy phase may use, steps and episodes equal."""
+    """Final accuracy against the tasks that the policy phase trains on, steps and episodes equal."""
     figure, (axis,) = panels(1, "Number of self-made tasks, steps and episodes equal")
-    sizes = {m.tasks_used(next(iter(runs[arm].values()))): arm for arm in ("data_4", "data_12", "data_36", "asl") if arm in runs}
+    sizes = {round(np.mean([m.tasks_used(s) for s in runs[arm].values()])): arm for arm in ("data_4", "data_12", "data_36", "asl") if arm in runs}
     for size, arm in sizes.items():
         point(axis, size, [m.final(s) for s in runs[arm].values()], COLOURS["asl"])
     axis.set_xscale("log")
@@ -118,7 +117,7 @@ def asl_figure(runs: m.Runs) -> Figure:
 FIGURES: dict[str, tuple[Callable[[m.Runs], Figure], Sequence[str]]] = {
     "asl": (asl_figure, ("asl",)),
     "rounds": (rounds_figure, ZERO_LABEL),
-    "hacking": (hacking_figure, ("asl_flawed", "frozen_grm_flawed")),
+    "hacking": (hacking_figure, ("asl", "frozen_grm")),
     "injection": (injection_figure, ("inject_early", "inject_late", "oracle_grm_late")),
     "data_scale": (scale_figure, ("data_4", "data_12", "data_36")),
     "difficulty": (difficulty_figure, ("asl",)),

@@ -87,10 +87,11 @@ def mean_over(summary: dict, key: str, budget: float) -> float:
     return float(np.interp(used, spent(summary, key), accuracy(summary)).mean())
 
 
-def tasks_used(summary: dict) -> int:
-    """Tasks a round that the policy phase may use: `policy_tasks`, else as many as its steps have places for."""
+def tasks_used(summary: dict) -> float:
+    """Tasks that the policy phase trained on, mean over rounds: those kept, `policy_tasks` at most, and no more than its steps have places for."""
     config = summary["config"]
-    return config["policy_tasks"] or config["policy_prompts"] * config["policy_max_steps"]
+    places = config["policy_prompts"] * config["policy_max_steps"]
+    return float(np.mean([min(row["n_tasks"], config["policy_tasks"] or places, places) for row in summary["rounds"][1:]]))
 
 
 def audited(summary: dict, *tables: str) -> float:

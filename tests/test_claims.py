@@ -88,8 +88,8 @@ def test_one_seed_decides_nothing():
 
 
 def test_arms_are_paired_by_seed():
-    asl = [summary("asl_flawed", seed, 0.3, level) for seed, level in enumerate([0.50, 0.70, 0.90])]
-    other = [summary("frozen_grm_flawed", seed, 0.3, level) for seed, level in enumerate([0.45, 0.64, 0.86])]
+    asl = [summary("asl", seed, 0.3, level) for seed, level in enumerate([0.50, 0.70, 0.90])]
+    other = [summary("frozen_grm", seed, 0.3, level) for seed, level in enumerate([0.45, 0.64, 0.86])]
     row = concluded(runs_of(*asl, *other))["C6"]  # differences 5, 6, 4, though each arm spreads over 40 points
     assert row["effect"] == pytest.approx(5.0) and row["verdict"] == "holds"
     row = concluded(runs_of(*asl, *other[1:]))["C6"]
@@ -113,7 +113,7 @@ def test_hacking_needs_all_of_its_parts():
     drifting.append({"judge_reward": 0.8, "true_accuracy": 0.4, "drafts": {"answerable": 0.5}})
 
     def frozen(seed, phases):
-        run = summary("frozen_grm_flawed", seed, 0.3, 0.3, 0.3)
+        run = summary("frozen_grm", seed, 0.3, 0.3, 0.3)
         for row, phase in zip(run["rounds"][1:], phases, strict=True):
             row["phase"] = phase | {"judge_reward": phase["judge_reward"] + 0.01 * seed}
             row["pg_answer_right"] = 0.9 - (0.1 + 0.01 * seed) * row["round"]
@@ -150,8 +150,6 @@ ARMS = (
     "r_zero",
     "inject_late",
     "oracle_grm_late",
-    "asl_flawed",
-    "frozen_grm_flawed",
 )
 
 

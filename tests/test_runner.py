@@ -44,7 +44,7 @@ def test_shipped_profiles_name_recipes_and_seeds_enough(tmp_path):
     full = runner.load_jobs(ARMS, "full", tmp_path, tmp_path)
     seeds = {arm: sum(job.arm == arm for job in full) for arm in {job.arm for job in full}}
     assert min(seeds.values()) >= 3
-    assert all(seeds[arm] >= 5 for arm in ("asl", "asl_flawed", "frozen_grm_flawed", "search_r1_64", "absolute_zero", "r_zero"))
+    assert all(seeds[arm] >= 5 for arm in ("asl", "frozen_grm", "search_r1_64", "absolute_zero", "r_zero"))
     assert [job.arm for job in runner.load_jobs(ARMS, "quick", tmp_path, tmp_path)] == ["asl", "frozen_grm", "search_r1_64"]
     assert len({job.run for job in full}) == len({job.result for job in full}) == len(full)
 

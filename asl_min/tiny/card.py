@@ -48,7 +48,7 @@ half of the embedded geography. It has seen nothing of the *target* half, on whi
 ## Rebuild
 
 `make base`: {skill} steps from a teacher without errors, then {noisy} steps from the noisy one, fixed seeds (about
-25 minutes on two cores), then this card. Use it for the loop's miniature only: outside pages worded like those of its world it knows nothing.
+30 minutes on two cores), then this card. Use it for the loop's miniature only: outside pages worded like those of its world it knows nothing.
 """
 
 

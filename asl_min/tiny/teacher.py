@@ -1,7 +1,7 @@
 """The noisy teacher that the tiny base imitates: it plays the three roles with the real search tool, and errs on purpose.
 
-`Noise` holds the dials. Most errors are random (a sharper policy avoids them); one is systematic: 2-hop answers are often judged
-by the intermediate entity, a flaw that a policy can exploit until the judge is trained.
+`Noise` holds the dials. Most errors are random (a sharper policy avoids them); one is systematic: the judge mostly holds a multi-hop question's
+intermediate entity for its answer, a flaw that pays a policy for stopping early until the judge is trained.
 """
 
 import random
@@ -30,15 +30,15 @@ WORDS = {
 class Noise:
     """Probability of each error of the teacher."""
 
-    wrong_value: float = 0.18
+    wrong_value: float = 0.15
     """The policy answers another value from the pages it read."""
     stop_early: float = 0.60
     """The policy answers the intermediate entity, drawn at each hop but the last."""
-    verdict_flip: float = 0.08
+    verdict_flip: float = 0.0
     """The judge says the opposite of what it thinks."""
-    judge_stops_early: float = 0.30
+    judge_stops_early: float = 0.64
     """The judge holds a multi-hop question's first intermediate entity for its answer."""
-    wrong_task_answer: float = 0.05
+    wrong_task_answer: float = 0.12
     """The task's own answer is another value."""
 
 

@@ -1,12 +1,10 @@
-"""Train the shipped tiny base: a Qwen2 model that imitates a teacher in alternate worlds. `make base` runs the stages:
+"""Train the shipped tiny base: a Qwen2 model that imitates a teacher in alternate worlds. `make base` runs both stages:
 
     python -m asl_min.tiny.train_base skill --out build/skill
     python -m asl_min.tiny.train_base noise --start build/skill --out asl_min/tiny/base
-    python -m asl_min.tiny.train_base flawed --start build/skill --out asl_min/tiny/base_flawed
 
-The first stage learns the skills from a teacher without errors; the second, short, imitates the noisy teacher, so that the noise dials of
-`teacher.Noise` can be turned without learning to read again. The third, in its place, makes a base whose judge has a flaw that pays: on multi-hop
-questions it mostly takes the intermediate entity for the answer.
+The first stage learns the skills from a teacher without errors; the second, shorter, imitates the noisy teacher, so that the noise dials of
+`teacher.Noise` can be turned without learning to read again.
 
 The loss is next-token cross-entropy over the assistant's tokens only; the token that holds a verdict weighs `VERDICT_WEIGHT`,
 since it is one token among fifty and the last skill to appear. Nothing of the target half is seen.
@@ -76,7 +74,7 @@ def tokenizer_texts(seed: int) -> list[str]:
     """The base half's passages, and passages and demonstrations of many alternate worlds, so that no invented name is one token."""
     worlds = [load_world("base"), *(alternate_world(seed * 100_000 + 50_000 + n) for n in range(60))]
     texts = [row["contents"] for world in worlds for row in passages(world)]
-    for demonstration in demonstrations(20, 100, seed + 1, Noise()):
+    for demonstration in demonstrations(20, 100, seed + 1, VOCABULARY_NOISE):
         texts += [*demonstration.fields.values(), *(text for text, _ in demonstration.turns)]
     return texts
 
@@ -133,10 +131,11 @@ class Stage:
 
 
 PER_WORLD, TOKENS_PER_BATCH = 330, 9000
+VOCABULARY_NOISE = Noise(0.18, 0.60, 0.08, 0.30, 0.05)
+"""Of the demonstrations that the tokenizer is trained on; fixed, so that turning the dials leaves the vocabulary alone."""
 STAGES = {
     "skill": Stage(Noise(0.0, 0.0, 0.0, 0.0, 0.0), steps=1800, lr=3e-3, decay=0.3, worlds=200, seed=0),
-    "noise": Stage(Noise(), steps=450, lr=1e-3, decay=0.8, worlds=50, seed=1),
-    "flawed": Stage(Noise(verdict_flip=0.02, judge_stops_early=0.70, wrong_task_answer=0.12), steps=700, lr=1e-3, decay=0.8, worlds=50, seed=1),
+    "noise": Stage(Noise(), steps=1150, lr=1e-3, decay=0.8, worlds=50, seed=1),
 }
 
 
