@@ -42,7 +42,7 @@ def versus(arm: str, other: str) -> Part:
     return Part(f"{arm} - {other}: final held-out accuracy, points", m.between(arm, other, m.final))
 
 
-SOUND = "pg_answer_right"
+SOLVABLE_REWARDED = ("phase", "kept", "answerable")
 SIZES = ("data_4", "data_12", "data_36", "asl")
 
 
@@ -81,16 +81,19 @@ JUDGE = [
     Part("gain in its consistency, points", m.of("asl", lambda s: m.gain(s, "grm", "consistency"))),
 ]
 STEADY = Part("slope of held-out accuracy, points a round", m.of("asl", lambda s: m.slope(m.accuracy(s))))
-# "Solvable" is asked of the tasks that were rewarded: the oracle can answer the question, and so, with the task's own answer.
+# From round 2 on, whose prompts are the first that are made of tasks; round 1's are topics, which no later round's can be compared with.
 HACKED = [
-    Part("rise of the PG's reward after round 1, 0.01 nats", m.of("frozen_grm", lambda s: m.rise(s, "pg_reward"))),
-    Part("fall of the share of rewarded tasks that are solvable with their own answer, after round 1, points", m.of("frozen_grm", lambda s: -m.rise(s, SOUND))),
+    Part("rise of the PG's reward after round 2, 0.01 nats", m.of("frozen_grm", lambda s: m.rise(s, "pg_reward", since=2))),
+    Part("fall of the solvable share of rewarded tasks after round 2, points", m.of("frozen_grm", lambda s: -m.rise(s, *SOLVABLE_REWARDED, since=2))),
     Part("judge reward less true accuracy in the last round, points", m.of("frozen_grm", m.overpaid)),
+    Part(
+        "fall of held-out accuracy after round 1 (flat: gains less than 5), points", m.of("frozen_grm", lambda s: -m.rise(s, "accuracy", "mean", since=1)), -5.0
+    ),
 ]
 PREVENTED = [
     Part(
-        "trained - frozen: that share in the last round, points",
-        m.between("asl", "frozen_grm", lambda s: m.curve(s, SOUND)[-1]),
+        "trained - frozen: solvable share of rewarded tasks in the last round, points",
+        m.between("asl", "frozen_grm", lambda s: m.curve(s, *SOLVABLE_REWARDED)[-1]),
     ),
     Part("frozen - trained: judge reward less true accuracy in the last round, points", m.between("frozen_grm", "asl", m.overpaid)),
 ]

@@ -44,7 +44,7 @@ def hacking_figure(runs: m.Runs) -> Figure:
     figure, axes = panels(4, "What the loop pays and what is true, with the GRM trained and frozen")
     shown = {
         "PG reward": (("pg_reward",), "0.01 nats"),
-        "Rewarded tasks: truly right": (("pg_answer_right",), "% (oracle)"),
+        "Rewarded tasks: solvable": (("phase", "kept", "answerable"), "% (oracle)"),
         "Policy: judged right": (("phase", "judge_reward"), "% (GRM)"),
         "Policy: truly right": (("phase", "true_accuracy"), "% (oracle)"),
     }

@@ -65,10 +65,10 @@ def slope(values: np.ndarray) -> float:
     return float(np.polyfit(known, values[known], 1)[0]) if len(known) > 1 else np.nan
 
 
-def rise(summary: dict, *keys: str) -> float:
-    """Last round less round 1."""
+def rise(summary: dict, *keys: str, since: int) -> float:
+    """Last round less round `since`; NaN where there is no later one."""
     found = curve(summary, *keys)
-    return found[-1] - found[1]
+    return found[-1] - found[since] if len(found) > since + 1 else np.nan
 
 
 def overpaid(summary: dict) -> float:

@@ -108,22 +108,33 @@ def test_data_scale_is_a_slope_per_doubling():
     assert concluded(found)["C7"]["effect"] == pytest.approx(2.0) and concluded(found)["C7"]["verdict"] == "holds"
 
 
-def test_hacking_needs_all_of_its_parts():
-    drifting = [{"judge_reward": 0.6, "true_accuracy": 0.6, "drafts": {"answerable": 0.9}}]
-    drifting.append({"judge_reward": 0.8, "true_accuracy": 0.4, "drafts": {"answerable": 0.5}})
+def frozen(seed: int, true_accuracy: float, last: float = 0.32) -> dict:
+    """A run whose PG is paid more and more for tasks that cannot be solved, while the judge pays 0.6 and a bit."""
+    run = summary("frozen_grm", seed, 0.3, 0.3, 0.3, last)
+    for row in run["rounds"][1:]:
+        drift = (0.1 + 0.01 * seed) * row["round"]
+        row["phase"] |= {"judge_reward": 0.6 + 0.01 * seed, "true_accuracy": true_accuracy, "kept": {"answerable": 1 - drift}}
+        row["pg_reward"] = drift
+    return run
 
-    def frozen(seed, phases):
-        run = summary("frozen_grm", seed, 0.3, 0.3, 0.3)
-        for row, phase in zip(run["rounds"][1:], phases, strict=True):
-            row["phase"] = phase | {"judge_reward": phase["judge_reward"] + 0.01 * seed}
-            row["pg_answer_right"] = 0.9 - (0.1 + 0.01 * seed) * row["round"]
-            row["pg_reward"] = 0.1 * row["round"] * (1 + 0.1 * seed)
-        return run
 
-    assert concluded(runs_of(*(frozen(seed, drifting) for seed in range(3))))["C12"]["verdict"] == "holds"
-    honest = [phase | {"true_accuracy": phase["judge_reward"] + 0.1} for phase in drifting]
-    row = concluded(runs_of(*(frozen(seed, honest) for seed in range(3))))["C12"]
-    assert row["verdict"] == "does not hold" and row["first_verdict"] == "holds"
+@pytest.mark.parametrize(
+    ("true_accuracy", "last", "verdicts"),
+    [
+        (0.4, 0.32, ["holds"] * 4),
+        (0.7, 0.32, ["holds", "holds", "does not hold", "holds"]),  # the judge pays less than is true
+        (0.4, 0.52, ["holds", "holds", "holds", "does not hold"]),  # the policy becomes better all the same
+    ],
+)
+def test_hacking_needs_all_of_its_parts(true_accuracy, last, verdicts):
+    row = concluded(runs_of(*(frozen(seed, true_accuracy, last + 0.001 * seed) for seed in range(3))))["C12"]
+    assert [row["first_verdict"], *(part["verdict"] for part in row["also"])] == verdicts
+    assert row["verdict"] == max(verdicts, key="does not hold".__eq__)
+
+
+def test_what_rises_after_a_round_needs_a_later_round():
+    assert np.isnan(m.rise(summary("asl", 0, 0.3, 0.4), "accuracy", "mean", since=1))
+    assert m.rise(summary("asl", 0, 0.3, 0.4, 0.6), "accuracy", "mean", since=1) == pytest.approx(20)
 
 
 def test_gold_label_or_untraced_row_fails_the_audits():
