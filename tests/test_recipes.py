@@ -40,8 +40,8 @@ def test_recipe_is_named_as_its_file(name):
     assert RECIPES[name].recipe == name
 
 
-def test_asl_is_the_defaults():
-    assert RECIPES["asl"] == Config()
+def test_asl_is_the_miniature():
+    assert RECIPES["asl"] == load_config(ROOT / "configs" / "tiny.yaml") == Config(adapters="per_role")
 
 
 def test_recipes_with_gold_are_those_that_say_so():
