@@ -89,7 +89,7 @@ def test_plan_of_the_miniature_bounds_what_it_spent():
     """reproduce/results/runs/asl_seed0.json is the summary of a real run."""
     spent = json.loads((ROOT / "reproduce" / "results" / "runs" / "asl_seed0.json").read_text())["rounds"][1:]
     bound = sum(dry_run.rollouts(Config(), role) for role in ("prompt_generator", "reward_model", "policy"))
-    assert all(bound / 3 < r["episodes"] + r["judge_calls"] <= bound for r in spent)
+    assert all(bound / 2 < r["episodes"] + r["judge_calls"] <= bound for r in spent)
 
 
 def test_plan_leaves_out_what_is_done_and_takes_its_rate(config, tmp_path):
