@@ -232,7 +232,7 @@ def test_overrides_are_checked(file):
 
 
 def test_tiny_config_is_the_defaults():
-    assert load_config(PACKAGE.parent / "configs" / "tiny.yaml") == Config()
+    assert load_config(PACKAGE.parent / "configs" / "tiny.yaml") == Config(adapters="per_role")
 
 
 def test_dumped_config_reads_back():

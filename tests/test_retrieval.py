@@ -161,7 +161,7 @@ def test_answers_are_kept_on_disk(served, tmp_path, monkeypatch):
 def test_malformed_answer_is_a_clear_error(tmp_path, answer, monkeypatch):
     monkeypatch.setattr(http_client, "BACKOFF", 0.001)
     remote = RemoteSearch("http://127.0.0.1:9", 3, tmp_path / "cache.sqlite")
-    monkeypatch.setattr(remote.http.http, "request", lambda method, path, json: httpx2.Response(200, json=answer))
+    monkeypatch.setattr(remote.http, "_request", lambda method, path, body: httpx2.Response(200, json=answer))
     with pytest.raises(InputError, match=r"search_url http://127.0.0.1:9/retrieve: malformed answer.*after 8 attempts"):
         remote.respond(["x"])
 
