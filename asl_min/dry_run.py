@@ -2,13 +2,10 @@
 
 from pathlib import Path
 
-from accelerate import init_empty_weights
-from transformers import AutoConfig, AutoModelForCausalLM
-
 from asl_min import run_dir
 from asl_min.config import Config
 from asl_min.corpus import load_corpus
-from asl_min.model import ROLES, load_tokenizer
+from asl_min.model import ROLES, empty_base, load_tokenizer
 
 TINY_RATE = 100
 """Rollouts a second of the tiny base on two CPU cores, over whole phases (README, the table of rounds)."""
@@ -28,6 +25,7 @@ def rollouts(config: Config, phase: str) -> int:
 
 def plan(config: Config, run: Path | None = None, phases: list[tuple[int, str]] | None = None) -> str:
     """The plan of these (round, phase), of a whole run unless told otherwise; phases that the run has finished are left out."""
+    load_tokenizer(config)  # which may be unreadable, too
     everything = [(n, phase) for n in range(config.rounds + 1) for phase in (*(ROLES if n else ()), "evaluation")]
     due = [(n, phase) for n, phase in phases or everything if not (run and run_dir.is_done(run, n, phase))]
     counts = {phase: sum(p == phase for _, p in due) for phase in (*ROLES, "evaluation")}
@@ -35,22 +33,13 @@ def plan(config: Config, run: Path | None = None, phases: list[tuple[int, str]] 
     rate, source = measured_rate(run, config)
     lines = [
         f"{run or 'no run folder'}: recipe {config.recipe}, seed {config.seed}, {config.rounds} rounds; nothing is done now",
-        f"base {config.base_model}: {parameters(config):,} parameters, LoRA rank {config.lora_rank}",
+        f"base {config.base_model}: {empty_base(config).num_parameters():,} parameters, LoRA rank {config.lora_rank}",
         f"corpus {config.corpus}: {len(load_corpus(config.path(config.corpus))):,} passages",
         *(f"{counts[p]} x {p.replace('_', ' ')}: at most {rollouts(config, p):,} rollouts each" for p in counts if counts[p]),
         f"together at most {total:,} rollouts of at most {config.max_episode_tokens} tokens",
         f"about {total / rate / 60:.1f} min at most, at {rate:.0f} rollouts/s ({source})" if rate else f"time: {source}",
     ]
     return "\n".join(lines)
-
-
-def parameters(config: Config) -> int:
-    """Of the base. Raises `InputError` where it cannot be read."""
-    load_tokenizer(config)
-    with init_empty_weights():
-        model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(str(config.path(config.base_model))))
-    model.tie_weights()
-    return model.num_parameters()
 
 
 def measured_rate(run: Path | None, config: Config) -> tuple[float, str]:

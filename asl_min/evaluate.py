@@ -192,17 +192,16 @@ def shares_of_tasks(rows: list[dict]) -> dict:
     }
 
 
-def phase_quality(run: Path, config: Config, round_number: int) -> dict:
-    """A finished round: what the policy's episodes earned and, where there is an oracle, what it says of these and of the tasks."""
-    outcomes = [r for _, r in read_jsonl(run_dir.require(run, round_number, "policy") / "outcomes.jsonl")]
+def phase_quality(folders: dict[str, Path], config: Config) -> dict:
+    """A finished round, by its phases' folders: what the policy's episodes earned and, where there is an oracle, what it says of these and of the tasks."""
+    outcomes = [r for _, r in read_jsonl(folders["policy"] / "outcomes.jsonl")]
     found = {"judge_reward": _mean([r["verdict"] is True for r in outcomes])}
     if not config.oracle:
         return found
     oracle = Oracle.of(config.oracle)
-    folder = run_dir.require(run, round_number, "prompt_generator")
-    drafts = [r for _, r in read_jsonl(folder / "drafts.jsonl") if r["well_formed"]]
-    kept = [r for _, r in read_jsonl(folder / "tasks.jsonl")]
-    labelled = [r for _, r in read_jsonl(run_dir.require(run, round_number, "reward_model") / "labelled.jsonl")]
+    drafts = [r for _, r in read_jsonl(folders["prompt_generator"] / "drafts.jsonl") if r["well_formed"]]
+    kept = [r for _, r in read_jsonl(folders["prompt_generator"] / "tasks.jsonl")]
+    labelled = [r for _, r in read_jsonl(folders["reward_model"] / "labelled.jsonl")]
     return found | {
         "drafts": shares_of_tasks([describe(r, oracle) for r in drafts]),
         "kept": shares_of_tasks([describe(r, oracle) for r in kept]),
@@ -221,17 +220,15 @@ def evaluate_round(run: Path, round_number: int) -> dict:
     if run_dir.is_done(run, round_number, "evaluation"):
         return json.loads((run_dir.phase_dir(run, round_number, "evaluation") / "results.json").read_text())
     config, start = run_dir.read_config(run), time.time()
-    if round_number:
-        for role in ROLES:
-            run_dir.require(run, round_number, role)
+    folders = {role: run_dir.require(run, round_number, role) for role in ROLES} if round_number else {}
     agent = Agent(config, run_dir.latest_adapters(run, config, round_number, None))
     results, rows = evaluate_agent(agent)
     results |= {"phase": None, "frozen": None, "trace": None}
-    if round_number:
-        results["phase"] = phase_quality(run, config, round_number)
-        results["trace"] = trace(run, config, round_number, agent.tool)
-    if round_number and config.oracle:
-        tasks = [row for _, row in read_jsonl(run_dir.require(run, round_number, "prompt_generator") / "tasks.jsonl")]
+    if folders:
+        results["phase"] = phase_quality(folders, config)
+        results["trace"] = trace(run, round_number, folders, config, agent.tool)
+    if folders and config.oracle:
+        tasks = [row for _, row in read_jsonl(folders["prompt_generator"] / "tasks.jsonl")]
         results["frozen"] = frozen_policy(agent, tasks, Oracle.of(config.oracle))
     if agent.accelerator.is_main_process:
         folder = run_dir.begin(run, round_number, "evaluation")

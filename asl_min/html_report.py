@@ -21,8 +21,8 @@ from asl_min.corpus import read_jsonl
 from asl_min.episode import Episode
 from asl_min.model import ROLES, load_tokenizer
 from asl_min.oracle import Oracle
-from asl_min.rewards import format_bonus, label_reward, verdict_reward
 from asl_min.roles import policy, prompt_generator, reward_model
+from asl_min.trace import explains, terms
 
 MAX_EPISODE_BYTES = 8_000_000
 """Of the episodes in the file; more are cut to a random sample of each role of each round, and the page says so."""
@@ -111,7 +111,7 @@ def episode_groups(run: Path, config: Config, rounds: int) -> dict[tuple[int, st
         harder = {d["question"] for _, d in drafts if d["well_formed"] and is_harder(d["question"], d["parent"], oracle)}
         for role in ROLES if number else ():
             episodes = [Episode.of_record(row) for _, row in rows_of(run, number, role, "episodes.jsonl")]
-            groups[number, role] = [describe(e, role, oracle, harder) | {"round": number, "role": role} | transcript(e, chat) for e in episodes]
+            groups[number, role] = [describe(e, role, config, oracle, harder) | {"round": number, "role": role} | transcript(e, chat) for e in episodes]
         held_out = rows_of(run, number, "evaluation", "policy.jsonl")
         groups[number, "evaluation"] = [held_out_row(row) | {"round": number, "role": "evaluation"} for _, row in held_out]
     return {key: group for key, group in groups.items() if group}
@@ -124,7 +124,7 @@ def is_harder(question: str, parent: dict, oracle: Oracle | None) -> bool:
     return (oracle.hops(question) or 0) > (oracle.hops(parent["question"]) or 0) > 0
 
 
-def describe(episode: Episode, role: str, oracle: Oracle | None, harder: set[str]) -> dict:
+def describe(episode: Episode, role: str, config: Config, oracle: Oracle | None, harder: set[str]) -> dict:
     """Question, answer, what the judge and the oracle say of them, and the reward's terms.
 
     `judge`: for a task the verify gate, for a judgment the GRM's conclusion, for an answer the verdict on it.
@@ -149,24 +149,13 @@ def describe(episode: Episode, role: str, oracle: Oracle | None, harder: set[str
         "malformed": not answer or (role == "reward_model" and judge is None),
         "disagree": None not in (judge, truth) and judge != truth,
         "harder": question in harder,
-        "terms": terms(episode, role, judge),
+        "terms": terms(role, episode, config) if explains(role, episode, config) else [("the recipe's", episode.reward)],
         "reward": episode.reward,
         "advantage": episode.advantage,
         "stop": episode.stop.value,
         "votes": draft.get("votes", []),
         "attempts": [[clip(a or ""), v, oracle.right(question, a) if oracle else None] for a, v in attempts(draft)],
     }
-
-
-def terms(episode: Episode, role: str, verdict: bool | None) -> list[list]:
-    """What the reward is made of; one term where a recipe's reward is another sum than ASL's."""
-    own = {
-        "prompt_generator": ("task", (episode.meta.get("task") or {}).get("reward", 0.0)),
-        "reward_model": ("label match", label_reward(verdict, episode.meta.get("label"))),
-        "policy": ("verdict", verdict_reward(verdict)),
-    }
-    found = [list(own[role]), ["format", format_bonus(episode)]]
-    return found if math.isclose(sum(value for _, value in found), episode.reward, abs_tol=1e-6) else [["the recipe's", episode.reward]]
 
 
 def attempts(draft: dict) -> list[tuple[str | None, bool]]:

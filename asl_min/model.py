@@ -18,7 +18,7 @@ from huggingface_hub import save_torch_state_dict, snapshot_download
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from peft.utils.integrations import dequantize_module_weight
-from transformers import AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from asl_min.config import Config
 from asl_min.corpus import InputError
@@ -50,6 +50,12 @@ def load_tokenizer(config: Config) -> PreTrainedTokenizerBase:
     if not tokenizer.chat_template:
         raise InputError(f"base_model: {config.base_model!r} has no chat template")
     return tokenizer
+
+
+def empty_base(config: Config) -> PreTrainedModel:
+    """The base's architecture without its weights, on torch's meta device. Raises `InputError` where its config cannot be read."""
+    with readable(config), torch.device("meta"):
+        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(str(config.path(config.base_model))))
 
 
 def load_base(config: Config) -> PreTrainedModel:

@@ -21,13 +21,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, PretrainedConfig
+from transformers import PreTrainedModel
 
 from asl_min.config import Config, load_config
 from asl_min.corpus import InputError
 from asl_min.dry_run import rollouts
 from asl_min.grpo import LOGITS_AT_ONCE
-from asl_min.model import ROLES, padded, readable
+from asl_min.model import ROLES, empty_base, padded
 from asl_min.rounds import parse_overrides
 from asl_min.terminal import clear_errors
 
@@ -75,16 +75,8 @@ class Memory:
         return self.weights + self.adapters + self.optimizer + self.runtime + max(update, self.sampling)
 
 
-def read_shape(config: Config) -> Shape:
-    """Raises `InputError` where the base model's config cannot be read."""
-    with readable(config):
-        model = AutoConfig.from_pretrained(str(config.path(config.base_model)))
-    return shape_of(model, config.lora_rank)
-
-
-def shape_of(model: PretrainedConfig, rank: int) -> Shape:
-    with torch.device("meta"):
-        whole = AutoModelForCausalLM.from_config(model)
+def shape_of(whole: PreTrainedModel, rank: int) -> Shape:
+    model = whole.config
     linears = [m for name, m in whole.named_modules() if isinstance(m, torch.nn.Linear) and m is not whole.get_output_embeddings()]
     linear = sum(m.weight.numel() for m in linears)
     head = getattr(model, "head_dim", None) or model.hidden_size // model.num_attention_heads
@@ -182,7 +174,7 @@ def main() -> None:
     with clear_errors():
         config = load_config(args.config, **parse_overrides(args.overrides))
         gib = args.gib or (torch.cuda.get_device_properties(0).total_memory / GIB if torch.cuda.is_available() else None)
-        shape = read_shape(config)
+        shape = shape_of(empty_base(config), config.lora_rank)
         print(report(config, shape, args.gpus, args.sample_rate, args.train_rate))
         check_fit(config, shape, memory_of(config, shape), gib)
 

@@ -86,7 +86,7 @@ def round_summary(run: Path, number: int) -> dict:
     facts = [run_dir.facts(run, number, role) for role in (ROLES if number else ())]
     tasks = run_dir.phase_dir(run, number, "prompt_generator") / "tasks.jsonl"
     found = {"round": number, "accuracy": results["accuracy"], "accuracy_greedy": results["accuracy_greedy"]}
-    found |= {key: _dig(results, path) for key, path in (ROUND_KEYS if number else BASE_KEYS).items()}
+    found |= {key: dig(results, *path) for key, path in (ROUND_KEYS if number else BASE_KEYS).items()}
     found |= {"n_tasks": len(read_jsonl(tasks)) if number else 0}
     found |= {key: sum(f[key] for f in facts) for key in BUDGET} | {"pg_reward": pg_reward(run, number)}
     return found | {key: results.get(key) for key in ("grm", "pg", "phase", "frozen", "trace")}
@@ -99,8 +99,9 @@ def pg_reward(run: Path, number: int) -> float | None:
     return sum(earned) / len(earned) if earned else None
 
 
-def _dig(row: dict | None, path: tuple[str, ...]) -> float | None:
-    for key in path:
+def dig(row: dict | None, *keys: str) -> float | None:
+    """A nested value, None where it was not measured."""
+    for key in keys:
         row = row.get(key) if row else None
     return row
 
@@ -108,7 +109,7 @@ def _dig(row: dict | None, path: tuple[str, ...]) -> float | None:
 def values(summaries: list[dict], column: str) -> np.ndarray:
     """One column of `COLUMNS` as [seeds, rounds], in percent; NaN where it was not measured."""
     rounds = min(len(s["rounds"]) for s in summaries)
-    found = [[_dig(row, COLUMNS[column]) for row in s["rounds"][:rounds]] for s in summaries]
+    found = [[dig(row, *COLUMNS[column]) for row in s["rounds"][:rounds]] for s in summaries]
     return 100 * np.array(found, dtype=float)
 
 

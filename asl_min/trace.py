@@ -10,39 +10,43 @@ from asl_min import rewards, run_dir, train_policy
 from asl_min.config import Config
 from asl_min.corpus import read_jsonl
 from asl_min.episode import Episode
-from asl_min.model import ROLES
 from asl_min.roles import reward_model
 from asl_min.search import SearchTool
 
 
-def trace(run: Path, config: Config, round_number: int, tool: SearchTool) -> dict[str, dict]:
+def trace(run: Path, round_number: int, folders: dict[str, Path], config: Config, tool: SearchTool) -> dict[str, dict]:
     """`tool_use`: share of each role's logged episodes that searched; `tool_same`: share of their tool responses that this one tool gives again;
     `rewards_explained`: share of logged rewards that follow from verdicts, labels and the format bonus alone; `lineage`: share of the rows of
-    each file that come from the file before it in the loop."""
-    folders = {role: run_dir.require(run, round_number, role) for role in ROLES}
-    episodes = {role: [(row, Episode.of_record(row)) for _, row in read_jsonl(folder / "episodes.jsonl")] for role, folder in folders.items()}
-    searches = {role: [turn for _, episode in pairs for turn in episode.turns if turn.queries] for role, pairs in episodes.items()}
+    each file that come from the file before it in the loop. `folders`: the round's phases, which are finished."""
+    episodes = {role: [Episode.of_record(row) for _, row in read_jsonl(folder / "episodes.jsonl")] for role, folder in folders.items()}
+    searches = {role: [turn for episode in found for turn in episode.turns if turn.queries] for role, found in episodes.items()}
     return {
-        "tool_use": {role: _share(episode.n_tool_calls > 0 for _, episode in pairs) for role, pairs in episodes.items()},
+        "tool_use": {role: _share(episode.n_tool_calls > 0 for episode in found) for role, found in episodes.items()},
         "tool_same": {role: _share(tool.respond(list(turn.queries)) == turn.response for turn in turns) for role, turns in searches.items()},
-        "rewards_explained": {role: _share(explains(role, row, episode, config) for row, episode in pairs) for role, pairs in episodes.items()},
+        "rewards_explained": {role: _share(explains(role, episode, config) for episode in found) for role, found in episodes.items()},
         "lineage": lineage(run, round_number, folders),
     }
 
 
-def explains(role: str, row: dict, episode: Episode, config: Config) -> bool | None:
-    """Is a logged reward what the recipe's formula makes of the row's verdicts or label? None for tasks of the systems in `baselines.py`,
-    some of which are rewarded by the whole batch."""
-    meta = row["meta"]
-    if role == "prompt_generator":
-        if config.pg_reward != "entropy_verify":
-            return None
-        expected = rewards.task_reward(meta["task"]["verdicts"], meta["task"]["votes"], config.verify_threshold) + rewards.format_bonus(episode)
-    elif role == "reward_model":
-        expected = rewards.label_reward(reward_model.verdict(episode), meta["label"]) + rewards.format_bonus(episode)
-    else:
-        expected = train_policy.rewarded(episode, meta["verdict"], config.policy_reward)
-    return abs(expected - row["reward"]) < 1e-9
+def terms(role: str, episode: Episode, config: Config) -> list[tuple[str, float]] | None:
+    """What the recipe's formula makes of an episode's verdicts or label, and the format bonus. None for tasks of the systems in `baselines.py`, some
+    of which are rewarded by the whole batch."""
+    meta, bonus = episode.meta, ("format", rewards.format_bonus(episode))
+    if role == "reward_model":
+        return [("label match", rewards.label_reward(reward_model.verdict(episode), meta["label"])), bonus]
+    if role == "policy":
+        whole = train_policy.rewarded(episode, meta["verdict"], config.policy_reward)
+        own = config.policy_reward in ("verdict", "reference")
+        return [("verdict", whole - bonus[1]), bonus] if own else [("the recipe's", whole)]
+    if config.pg_reward == "entropy_verify":
+        return [("task", rewards.task_reward(meta["task"]["verdicts"], meta["task"]["votes"], config.verify_threshold)), bonus]
+    return None
+
+
+def explains(role: str, episode: Episode, config: Config) -> bool | None:
+    """Is a logged reward the sum of its terms? None where these are not known."""
+    found = terms(role, episode, config)
+    return None if found is None else abs(sum(value for _, value in found) - episode.reward) < 1e-9
 
 
 def lineage(run: Path, round_number: int, folders: dict[str, Path]) -> dict[str, float | None]:

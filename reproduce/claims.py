@@ -42,7 +42,6 @@ def versus(arm: str, other: str) -> Part:
     return Part(f"{arm} - {other}: final held-out accuracy, points", m.between(arm, other, m.final))
 
 
-SOLVABLE_REWARDED = ("phase", "kept", "answerable")
 SIZES = ("data_4", "data_12", "data_36", "asl")
 
 
@@ -73,7 +72,7 @@ TRACED = Part(
 REWARDS = Part("lowest share of logged rewards that the formulas give", m.of("asl", lambda s: m.audited(s, "rewards_explained")), 0.999)
 NO_GOLD = Part("1 if no phase was given a gold label, else 0", m.of("asl", m.no_gold), 0.999)
 HARDER = Part("fall of the base policy's accuracy on the round's tasks, points a round", m.of("asl", lambda s: -m.slope(m.curve(s, "frozen", "accuracy"))))
-SOLVABLE = Part("answerable share of the last round's tasks, %", m.of("asl", lambda s: m.curve(s, "frozen", "answerable")[-1]), 80.0)
+SOLVABLE = Part("solvable share of the last round's tasks, %", m.of("asl", lambda s: m.curve(s, *m.REWARDED)[-1]), 80.0)
 GAIN = Part("gain in held-out accuracy, points", m.of("asl", lambda s: m.gain(s, "accuracy", "mean")))
 JUDGE = [
     Part("gain in the GRM's balanced accuracy, points", m.of("asl", lambda s: m.gain(s, "grm", "balanced_accuracy"))),
@@ -84,7 +83,7 @@ STEADY = Part("slope of held-out accuracy, points a round", m.of("asl", lambda s
 # From round 2 on, whose prompts are the first that are made of tasks; round 1's are topics, which no later round's can be compared with.
 HACKED = [
     Part("rise of the PG's reward after round 2, 0.01 nats", m.of("frozen_grm", lambda s: m.rise(s, "pg_reward", since=2))),
-    Part("fall of the solvable share of rewarded tasks after round 2, points", m.of("frozen_grm", lambda s: -m.rise(s, *SOLVABLE_REWARDED, since=2))),
+    Part("fall of the solvable share of rewarded tasks after round 2, points", m.of("frozen_grm", lambda s: -m.rise(s, *m.REWARDED, since=2))),
     Part("judge reward less true accuracy in the last round, points", m.of("frozen_grm", m.overpaid)),
     Part(
         "fall of held-out accuracy after round 1 (flat: gains less than 5), points", m.of("frozen_grm", lambda s: -m.rise(s, "accuracy", "mean", since=1)), -5.0
@@ -93,7 +92,7 @@ HACKED = [
 PREVENTED = [
     Part(
         "trained - frozen: solvable share of rewarded tasks in the last round, points",
-        m.between("asl", "frozen_grm", lambda s: m.curve(s, *SOLVABLE_REWARDED)[-1]),
+        m.between("asl", "frozen_grm", lambda s: m.curve(s, *m.REWARDED)[-1]),
     ),
     Part("frozen - trained: judge reward less true accuracy in the last round, points", m.between("frozen_grm", "asl", m.overpaid)),
 ]

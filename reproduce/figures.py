@@ -44,7 +44,7 @@ def hacking_figure(runs: m.Runs) -> Figure:
     figure, axes = panels(4, "What the loop pays and what is true, with the GRM trained and frozen")
     shown = {
         "PG reward": (("pg_reward",), "0.01 nats"),
-        "Rewarded tasks: solvable": (("phase", "kept", "answerable"), "% (oracle)"),
+        "Rewarded tasks: solvable": (m.REWARDED, "% (oracle)"),
         "Policy: judged right": (("phase", "judge_reward"), "% (GRM)"),
         "Policy: truly right": (("phase", "true_accuracy"), "% (oracle)"),
     }
@@ -78,7 +78,7 @@ def difficulty_figure(runs: m.Runs) -> Figure:
     """The base policy, which does not learn, on the tasks of each round, and how many of them can be answered."""
     figure, (axis,) = panels(1, "How hard the tasks are for a policy that does not learn")
     draw(axis, runs, "asl", lambda s: m.curve(s, "frozen", "accuracy"), label="base policy's accuracy on them", color="C0")
-    draw(axis, runs, "asl", lambda s: m.curve(s, "frozen", "answerable"), label="answerable (oracle)", color="C2")
+    draw(axis, runs, "asl", lambda s: m.curve(s, *m.REWARDED), label="answerable (oracle)", color="C2")
     return finish(figure, {axis: ("Tasks of asl", "round", "%")})
 
 

@@ -7,8 +7,12 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from asl_min.report import dig
+
 RESULTS = Path(__file__).parent / "results"
 DRAFTS = ("phase", "drafts", "answerable")
+REWARDED = ("phase", "kept", "answerable")
+"""Solvable share, by the oracle, of all well-formed drafts and of those that earned a reward and became tasks."""
 Runs = dict[str, dict[int, dict]]
 """Summaries by arm and seed."""
 
@@ -33,15 +37,8 @@ def interval(values: Iterable[float]) -> tuple[float, float, float]:
 # --- of one run; accuracies and shares in percent
 
 
-def dig(row: dict | None, *keys: str) -> float:
-    """A nested value, NaN where it was not measured."""
-    for key in keys:
-        row = row.get(key) if row else None
-    return np.nan if row is None else row
-
-
 def curve(summary: dict, *keys: str) -> np.ndarray:
-    """One value a round from 0, in percent."""
+    """One value a round from 0, in percent; NaN where it was not measured."""
     return 100 * np.array([dig(row, *keys) for row in summary["rounds"]], dtype=float)
 
 

@@ -23,6 +23,7 @@ from verify import contents
 
 from asl_min.durable import write_text
 from asl_min.model import ROLES
+from asl_min.run_dir import is_done
 
 ROOT = Path(__file__).parents[1]
 SMALL = {
@@ -41,7 +42,7 @@ def where(run: Path) -> str:
     """The phase that was under way."""
     for number in (0, 1):
         for phase in (*(ROLES if number else ()), "evaluation"):
-            if not (run / f"round_{number:02d}" / phase / "done.json").is_file():
+            if not is_done(run, number, phase):
                 return f"round {number}, {phase}"
     return "report"
 

@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from measures import DRAFTS, Runs, accuracy, between, curve, final, interval, spent
+from measures import DRAFTS, REWARDED, Runs, accuracy, between, curve, final, interval, spent
 
 from asl_min.report import BUDGET, LEGEND, markdown, table
 
@@ -57,7 +57,7 @@ ROUND_TABLES = {
     "GRM balanced accuracy, %": ("grm", "balanced_accuracy"),
     "GRM consistency, %": ("grm", "consistency"),
     "Answerable share of the tasks written, %": DRAFTS,
-    "Rewarded tasks that the oracle can solve, %": ("phase", "kept", "answerable"),
+    "Rewarded tasks that the oracle can solve, %": REWARDED,
     "Rewarded tasks whose own answer is right, %": ("pg_answer_right",),
     "Base policy's accuracy on the round's tasks, %": ("frozen", "accuracy"),
     "PG reward, 0.01 nats (baselines: their own reward)": ("pg_reward",),

@@ -25,8 +25,8 @@ def entry(number: int, accuracy: float, **values) -> dict:
         {"n_tasks": 100 * number} | {key: 0 if number == 0 or key == "gold_labels" else 1000 for key in BUDGET} | {"phase": None, "frozen": None, "trace": None}
     )
     if number:
-        row["phase"] = {"judge_reward": 0.6, "true_accuracy": 0.6, "drafts": {"answerable": 0.9}}
-        row["frozen"] = {"accuracy": 0.7 - 0.1 * number, "answerable": 0.95}
+        row["phase"] = {"judge_reward": 0.6, "true_accuracy": 0.6, "drafts": {"answerable": 0.9}, "kept": {"answerable": 0.95}}
+        row["frozen"] = {"accuracy": 0.7 - 0.1 * number}
         shares = dict.fromkeys(ROLES, 1.0)
         row["trace"] = {"tool_use": shares, "tool_same": shares, "rewards_explained": shares, "lineage": {"tasks": 1.0, "drafts": None}}
     return row | values

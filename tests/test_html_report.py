@@ -1,6 +1,7 @@
 """The HTML report: one file that loads nothing, in which model output stays text; what its browser shows and how its filters work."""
 
 import json
+import math
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
@@ -35,12 +36,12 @@ def run(tmp_path_factory, config, chat) -> Path:
     folder = tmp_path_factory.mktemp("runs") / "hostile"
     run_dir.create(folder, config)
     task = {"question": QUESTION, "answer": "Paris", "well_formed": True, "parent": {"direction": "harder", "way": "width", "question": PARENT}}
-    draft = task | {"votes": [True, True], "verified": True, "answers": ["Paris", HOSTILE], "verdicts": [True, False], "reward": 0.5}
+    draft = task | {"votes": [True, True], "verified": True, "answers": ["Paris", HOSTILE], "verdicts": [True, False], "reward": math.log(2)}
     none = {"question": None, "answer": None, "well_formed": False, "votes": [], "verdicts": [], "answers": [], "reward": 0.0}
     written = f"<think>t</think><question>{QUESTION}</question><answer>Paris</answer>"
     found = {
         "prompt_generator": [
-            episode(chat, "task_from_question", task["parent"], written, 1.0, task=draft),
+            episode(chat, "task_from_question", task["parent"], written, math.log(2) + 0.5, task=draft),
             episode(chat, "task_from_question", task["parent"], HOSTILE + "<answer>A</answer>", 0.375, task=none),
         ],
         "reward_model": [episode(chat, "judge", {"question": QUESTION, "answer": HOSTILE}, "<answer>maybe</answer>", 0.375, label=False)],
@@ -119,7 +120,7 @@ def test_judge_truth_and_flags(episodes):
 
 def test_terms_are_those_of_the_reward(episodes):
     assert [[*map(tuple, e["terms"])] for e in episodes[:4]] == [
-        [("task", 0.5), ("format", 0.5)],
+        [("task", math.log(2)), ("format", 0.5)],
         [("task", 0.0), ("format", 0.375)],
         [("label match", 0.0), ("format", 0.375)],
         [("the recipe's", 7.0)],

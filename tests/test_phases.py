@@ -533,7 +533,8 @@ def test_each_role_acts_with_its_own_adapter(played, tmp_path, monkeypatch):
 
 
 def test_judge_reward_is_reported_without_an_oracle(played):
-    with_oracle, without = (phase_quality(played, replace(run_dir.read_config(played), oracle=o), 1) for o in ("target", None))
+    folders = {role: run_dir.require(played, 1, role) for role in ROLES}
+    with_oracle, without = (phase_quality(folders, replace(run_dir.read_config(played), oracle=o)) for o in ("target", None))
     assert without == {"judge_reward": with_oracle["judge_reward"]} and 0 <= without["judge_reward"] <= 1
     assert len(with_oracle) > 1
 

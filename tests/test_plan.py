@@ -12,13 +12,18 @@ from transformers import Qwen2Config, Qwen2ForCausalLM
 from asl_min.config import Config, load_config
 from asl_min.corpus import InputError
 from asl_min.grpo import Learner
-from asl_min.model import load_backbone
+from asl_min.model import empty_base, load_backbone
 from asl_min.packing import micro_batches
 from asl_min.phase import accelerator_of
-from asl_min.plan import GIB, check_fit, main, memory_of, read_shape, shape_of, work_of
+from asl_min.plan import GIB, check_fit, main, memory_of, shape_of, work_of
 
 WIDE = {"hidden_size": 256, "num_hidden_layers": 6, "num_attention_heads": 8, "num_key_value_heads": 2, "intermediate_size": 704, "vocab_size": 2000}
 SEVEN = {"hidden_size": 3584, "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4, "intermediate_size": 18944, "vocab_size": 152064}
+
+
+def without_weights(sizes: dict) -> Qwen2ForCausalLM:
+    with torch.device("meta"):
+        return Qwen2ForCausalLM(Qwen2Config(**sizes, max_position_embeddings=32768))
 
 
 @pytest.fixture(scope="module")
@@ -70,7 +75,7 @@ def test_activations_are_within_15_percent_of_what_autograd_keeps(wide, quantiza
     learner = Learner(accelerator_of(config), load_backbone(config, {}), "shared", config)
     (batch,) = micro_batches([make_episode(0, 1024, [1023])], 1024)
     measured = saved_bytes(learner, batch)
-    shape = read_shape(config)
+    shape = shape_of(empty_base(config), config.lora_rank)
     b = 2 if quantization else 4
     planned = memory_of(config, shape).activations - 1024**2 * b
     if recompute:
@@ -89,7 +94,7 @@ def test_weights_are_within_15_percent(wide, quantization):
             extra = [state.absmax, state.state2.absmax] if state else []
             low = 2 if quantization == "nf4" and not state else p.element_size()  # on a CPU nf4's other weights are float32, on a GPU bfloat16
             found += p.numel() * (p.element_size() if state else low) + sum(t.numel() * t.element_size() for t in extra)
-    assert found == pytest.approx(memory_of(config, read_shape(config)).weights, rel=0.15)
+    assert found == pytest.approx(memory_of(config, shape_of(empty_base(config), config.lora_rank)).weights, rel=0.15)
 
 
 @pytest.mark.parametrize("adapters", ["shared", "per_role"])
@@ -99,7 +104,7 @@ def test_adapters_gradients_and_optimizer_are_exact(wide, adapters):
     name = "shared" if adapters == "shared" else "policy"
     learner = Learner(accelerator_of(config), model, name, config)
     learner.step([[make_episode(i, 40, range(20, 40), float(i % 2), vocab_size=300) for i in range(2)]])
-    memory = memory_of(config, read_shape(config))
+    memory = memory_of(config, shape_of(empty_base(config), config.lora_rank))
     assert memory.adapters == sum(p.numel() * 4 for n, p in model.named_parameters() if "lora_" in n)
     states = learner.optimizer.state.values()
     assert memory.optimizer == sum(v.numel() * 4 for s in states for k, v in s.items() if k != "step")
@@ -108,12 +113,12 @@ def test_adapters_gradients_and_optimizer_are_exact(wide, adapters):
 
 def test_shape_of_7b_is_qwens():
     """7.62B parameters, 1.09B of them embeddings and head; LoRA of rank 16 on the seven linear layers has 40.4M."""
-    shape = shape_of(Qwen2Config(**SEVEN, max_position_embeddings=32768), 16)
+    shape = shape_of(without_weights(SEVEN), 16)
     assert (shape.linear + shape.other) / 1e9 == pytest.approx(7.62, abs=0.01) and shape.lora / 1e6 == pytest.approx(40.4, abs=0.1)
 
 
 def test_nf4_7b_fits_24_gib_and_float32_does_not():
-    shape = shape_of(Qwen2Config(**SEVEN, max_position_embeddings=32768), 16)
+    shape = shape_of(without_weights(SEVEN), 16)
     config = Config(max_episode_tokens=4096, micro_batch_tokens=4096, backend="vllm", quantization="nf4", gradient_checkpointing=True, mixed_precision="bf16")
     check_fit(config, shape, memory_of(config, shape), 24)
     full = replace(config, quantization=None)
@@ -123,8 +128,9 @@ def test_nf4_7b_fits_24_gib_and_float32_does_not():
 
 def test_episode_longer_than_the_model_reads_is_refused(wide):
     config = config_of(wide, max_episode_tokens=4096)
+    shape = shape_of(empty_base(config), config.lora_rank)
     with pytest.raises(InputError, match="'max_episode_tokens' is 4096, the base model reads 2048"):
-        check_fit(config, read_shape(config), memory_of(config, read_shape(config)), None)
+        check_fit(config, shape, memory_of(config, shape), None)
 
 
 def test_work_by_hand():
@@ -153,7 +159,7 @@ def test_shipped_configs_fit_the_cards_that_they_name(name, gib):
     keys = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size", "vocab_size")
     small = {k: dict(zip(keys, v, strict=True)) | {"tie_word_embeddings": True} for k, v in sizes.items()}
     config = load_config(ROOT / "configs" / f"{name}.yaml")
-    shape = shape_of(Qwen2Config(**small.get(name.removeprefix("qwen2.5-"), SEVEN), max_position_embeddings=32768), config.lora_rank)
+    shape = shape_of(without_weights(small.get(name.removeprefix("qwen2.5-"), SEVEN)), config.lora_rank)
     memory = memory_of(config, shape)
     check_fit(config, shape, memory, gib)
     assert memory.total < gib * GIB

@@ -32,7 +32,7 @@ from asl_min.config import Config
 from asl_min.corpus import load_corpus, load_questions
 from asl_min.evaluate import chosen_per_hop, policy_accuracy
 from asl_min.grpo import Learner
-from asl_min.model import ROLES, load_backbone, load_tokenizer
+from asl_min.model import ROLES, adapter_name, load_backbone, load_tokenizer
 from asl_min.phase import Agent
 from asl_min.roles import policy
 from asl_min.search import SearchTool
@@ -49,7 +49,7 @@ class Ours:
 
     def __init__(self, config: Config):
         self.agent = Agent(config, {})
-        self.learner = Learner(self.agent.accelerator, self.agent.model, "shared", config)
+        self.learner = Learner(self.agent.accelerator, self.agent.model, adapter_name(config, "policy"), config)
         self.config, self.calls = config, 0
 
     def rollout(self, questions: list[str], samples: int) -> list:
