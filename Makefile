@@ -63,9 +63,10 @@ world: setup ## rebuild the shipped geography and world
 	$(PY) -m asl_min.tiny.build_geography
 	$(PY) -m asl_min.tiny.build_world
 
-base: setup ## retrain the shipped tiny base (about 30 minutes)
+base: setup ## retrain the shipped tiny base (about 45 minutes)
 	$(PY) -m asl_min.tiny.train_base skill --out build/skill
-	$(PY) -m asl_min.tiny.train_base noise --start build/skill --out asl_min/tiny/base
+	$(PY) -m asl_min.tiny.train_base judge --start build/skill --out build/judge
+	$(PY) -m asl_min.tiny.train_base noise --start build/judge --out asl_min/tiny/base
 	$(PY) -m asl_min.tiny.card
 
 docker-build: ## build the images asl_min and, for GPUs, asl_min:cuda

@@ -47,8 +47,8 @@ half of the embedded geography. It has seen nothing of the *target* half, on whi
 
 ## Rebuild
 
-`make base`: {skill} steps from a teacher without errors, then {noisy} steps from the noisy one, fixed seeds (about
-30 minutes on two cores), then this card. Use it for the loop's miniature only: outside pages worded like those of its world it knows nothing.
+`make base`: {skill} steps from a teacher without errors, {judging} of them mostly judging, then {noisy} steps from the noisy one, fixed seeds
+(about 45 minutes on two cores), then this card. Use it for the loop's miniature only: outside pages worded like those of its world it knows nothing.
 """
 
 
@@ -78,7 +78,8 @@ def main() -> None:
         variants_right=pg["variants"]["right"],
         samples=f"300 questions a number of hops (mean: {low:.1%} to {high:.1%}), 600 judgments, {pg['topics']['n']} tasks; `python -m asl_min.tiny.card`.",
         noise=noise,
-        skill=STAGES["skill"].steps,
+        skill=STAGES["skill"].steps + STAGES["judge"].steps,
+        judging=STAGES["judge"].steps,
         noisy=STAGES["noise"].steps,
     )
     (PACKAGE / "tiny" / "base" / "README.md").write_text(text)

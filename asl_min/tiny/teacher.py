@@ -36,7 +36,7 @@ class Noise:
     """The policy answers the intermediate entity, drawn at each hop but the last."""
     verdict_flip: float = 0.0
     """The judge says the opposite of what it thinks."""
-    judge_stops_early: float = 0.64
+    judge_stops_early: float = 0.74
     """The judge holds a multi-hop question's first intermediate entity for its answer."""
     wrong_task_answer: float = 0.12
     """The task's own answer is another value."""
@@ -67,6 +67,9 @@ class Teacher:
     world: World
     rng: random.Random
     noise: Noise
+    elsewhere: float = 0.3
+    """Share of the wrong candidates for the judge that are the same fact of another place, but for the intermediate entities: their kind does not
+    tell them, they must be compared with what was found."""
 
     def __post_init__(self):
         rows = [p["contents"].split("\n", 1) for p in passages(self.world)]
@@ -83,11 +86,11 @@ class Teacher:
             return self.rng.choice(entity.neighbours[:4])
         return entity.facts[relation].answers[0]
 
-    def other_value(self, name: str, relation: str, right: tuple[str, ...]) -> str:
-        """A wrong value: mostly another fact from the same pages, else the same fact of another entity."""
+    def other_value(self, name: str, relation: str, right: tuple[str, ...], elsewhere: float = 0.3) -> str:
+        """A wrong value: the same fact of another entity in this share of cases, else another fact from the same pages."""
         entity = self.world.entities[name]
         values = [self.shown(name, r) for r in entity.facts if r != relation]
-        if self.rng.random() < 0.3 or not values:
+        if self.rng.random() < elsewhere or not values:
             peer = self.rng.choice([e for e in self.world.of_kind(entity.kind) if relation in e.facts])
             values = [self.shown(peer.name, relation)]
         values = [v for v in values if v not in right] or [name]
@@ -152,7 +155,7 @@ class Teacher:
             return self.rng.choice(right[:2]) if query.path[-1] in ("currency", "country") else self.shown(nodes[-1], query.path[-1])
         if query.hops > 1 and self.rng.random() < 0.4:
             return self.shown(nodes[-2], query.path[-2])
-        return self.other_value(nodes[-1], query.path[-1], right)
+        return self.other_value(nodes[-1], query.path[-1], right, self.elsewhere)
 
     def set_task(self, start: str, hops: int) -> Demonstration | None:
         """A task on a topic; the topic is a page's title."""
@@ -226,11 +229,15 @@ ROLE_MIX = {"solve": 0.24, "judge": 0.41, "topic": 0.13, "related": 0.22}
 HOP_MIX = {"solve": (0.42, 0.40, 0.18), "judge": (0.45, 0.40, 0.15), "topic": (0.50, 0.36, 0.14), "related": (0.40, 0.35, 0.25)}
 
 
-def demonstrate(teacher: Teacher) -> Demonstration:
+JUDGING_MIX = {"solve": 0.12, "judge": 0.66, "topic": 0.08, "related": 0.14}
+"""Of the stage that is there for judging: to compare two names token by token is the last skill to appear."""
+
+
+def demonstrate(teacher: Teacher, mix: dict[str, float] = ROLE_MIX) -> Demonstration:
     """One demonstration of a random role in the teacher's world."""
     rng, world = teacher.rng, teacher.world
     while True:
-        role = rng.choices(list(ROLE_MIX), list(ROLE_MIX.values()))[0]
+        role = rng.choices(list(mix), list(mix.values()))[0]
         hops = rng.choices((1, 2, 3), HOP_MIX[role])[0]
         if role == "topic":
             found = teacher.set_task(rng.choice(list(world.entities)), hops)

