@@ -41,10 +41,11 @@ def rounds_figure(runs: m.Runs) -> Figure:
 
 def hacking_figure(runs: m.Runs) -> Figure:
     """What the loop pays and what the oracle says, with the GRM frozen and trained."""
-    figure, axes = panels(4, "What the loop pays and what is true, with the GRM trained and frozen")
+    figure, axes = panels(5, "What the loop pays and what is true, with the GRM trained and frozen")
     shown = {
         "PG reward": (("pg_reward",), "0.01 nats"),
         "Rewarded tasks: solvable": (m.REWARDED, "% (oracle)"),
+        "Rewarded tasks: own answer right": (("phase", "kept", "right"), "% (oracle)"),
         "Policy: judged right": (("phase", "judge_reward"), "% (GRM)"),
         "Policy: truly right": (("phase", "true_accuracy"), "% (oracle)"),
     }

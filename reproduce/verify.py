@@ -2,7 +2,7 @@
 
     python reproduce/verify.py reproduce/results/runs/asl_seed0.json [--run runs/verify_asl_seed0]
 
-The recorded config is run anew (about ten minutes; an interrupted check goes on by the same command) and its figures stand beside the recorded ones.
+The recorded config is run anew (about a quarter of an hour; an interrupted check goes on by the same command) and its figures stand beside the recorded ones.
 On the machine and with the thread count of the record they are equal to the last digit. Elsewhere float rounding differs, a sampled token
 flips here and there, and a run drifts as another seed would: the tolerances are twice the largest difference between the values of the three
 seeds in `reproduce/results/runs/asl_seed*.json` and their mean, in points, rounded up (`TOLERANCE`).
@@ -23,7 +23,7 @@ from asl_min.rounds import prepare, run_rounds
 from asl_min.terminal import clear_errors
 
 LEFT_OUT = {"report", ".lock", "README.md"}
-TOLERANCE = {"mean": 8.0, "greedy": 22.0, "GRM": 4.0, "answerable": 4.0, "task right": 11.0}
+TOLERANCE = {"mean": 11.0, "greedy": 15.0, "GRM": 5.0, "answerable": 3.0, "task right": 16.0}
 
 
 def contents(folder: Path) -> dict[str, object]:
