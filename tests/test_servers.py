@@ -342,7 +342,7 @@ def test_cut_keeps_a_beginning_of_any_tokens(glued, ids):
 def played(config) -> Config:
     """One round at its smallest in which all three phases train."""
     tiny = Config()
-    sizes = {"rounds": 1, "pg_prompts": 3, "pg_samples": 2, "pg_max_steps": 1, "verify_samples": 1, "verify_threshold": 0.0, "seed": 3, "ratio_cap": 2.0}
+    sizes = {"rounds": 1, "pg_prompts": 3, "pg_samples": 2, "pg_max_steps": 1, "verify_samples": 1, "verify_threshold": 0.0, "seed": 10, "ratio_cap": 2.0}
     rest = {
         "grm_max_steps": 1,
         "policy_max_steps": 1,
