@@ -139,6 +139,7 @@ def describe(episode: Episode, role: str, config: Config, oracle: Oracle | None,
     else:
         answer = policy.answer(episode)
     truth = oracle.right(question, answer) if oracle and question and answer else None
+    found = terms(role, episode, config)
     return {
         "question": clip(question or ""),
         "from": clip(" · ".join(fields.values())) if role == "prompt_generator" else "",
@@ -149,7 +150,7 @@ def describe(episode: Episode, role: str, config: Config, oracle: Oracle | None,
         "malformed": not answer or (role == "reward_model" and judge is None),
         "disagree": None not in (judge, truth) and judge != truth,
         "harder": question in harder,
-        "terms": terms(role, episode, config) if explains(role, episode, config) else [("the recipe's", episode.reward)],
+        "terms": found if explains(found, episode.reward) else [("the recipe's", episode.reward)],
         "reward": episode.reward,
         "advantage": episode.advantage,
         "stop": episode.stop.value,

@@ -23,7 +23,7 @@ def trace(run: Path, round_number: int, folders: dict[str, Path], config: Config
     return {
         "tool_use": {role: _share(episode.n_tool_calls > 0 for episode in found) for role, found in episodes.items()},
         "tool_same": {role: _share(tool.respond(list(turn.queries)) == turn.response for turn in turns) for role, turns in searches.items()},
-        "rewards_explained": {role: _share(explains(role, episode, config) for episode in found) for role, found in episodes.items()},
+        "rewards_explained": {role: _share(explains(terms(role, e, config), e.reward) for e in found) for role, found in episodes.items()},
         "lineage": lineage(run, round_number, folders),
     }
 
@@ -43,10 +43,9 @@ def terms(role: str, episode: Episode, config: Config) -> list[tuple[str, float]
     return None
 
 
-def explains(role: str, episode: Episode, config: Config) -> bool | None:
-    """Is a logged reward the sum of its terms? None where these are not known."""
-    found = terms(role, episode, config)
-    return None if found is None else abs(sum(value for _, value in found) - episode.reward) < 1e-9
+def explains(found: list[tuple[str, float]] | None, reward: float) -> bool | None:
+    """Is a logged reward the sum of its `terms`? None where these are not known."""
+    return None if found is None else abs(sum(value for _, value in found) - reward) < 1e-9
 
 
 def lineage(run: Path, round_number: int, folders: dict[str, Path]) -> dict[str, float | None]:

@@ -5,7 +5,7 @@
 Build: seconds, peak memory, index size. Server, one process: memory after loading and after the load, then queries a second and the 99th percentile of latency
 at 1 and 64 clients, each asking for the passages of a random place by a question of its own; no cache.
 
-    python reproduce/bench/retrieval.py --folder /tmp/places --beside http://127.0.0.1:8000 --requests 500 --pairs 5
+    python reproduce/bench/retrieval.py --folder build/places --beside http://127.0.0.1:8000 --requests 500 --pairs 5
 
 keeps corpus and index, and asks a second server of the same format the same questions, in turn; for Search-R1's own see LOG.md.
 """
