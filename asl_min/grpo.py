@@ -28,6 +28,7 @@ from asl_min.config import Config
 from asl_min.episode import Episode
 from asl_min.model import hidden_states, logits_of, use
 from asl_min.packing import MicroBatch, micro_batches
+from asl_min.shard import hide_shards
 
 
 def advantages(rewards_PG: np.ndarray) -> np.ndarray:
@@ -85,7 +86,9 @@ class Learner:
         self.optimizer_steps = 0
         self.parameters = [p for p in model.parameters() if p.requires_grad]
         optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, weight_decay=0.0, betas=(0.9, 0.99), fused=accelerator.device.type == "cuda")
-        self.scorer, self.optimizer = accelerator.prepare(Scorer(model, config.temperature, config.gradient_checkpointing), optimizer)
+        scorer = Scorer(model, config.temperature, config.gradient_checkpointing)
+        hide_shards(scorer)
+        self.scorer, self.optimizer = accelerator.prepare(scorer, optimizer)
 
     def state(self) -> dict:
         """Weights and optimizer, to go on from later."""

@@ -13,7 +13,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.tracking import filter_trackers, get_available_trackers
 
-from asl_min import checkpoint, durable, gold, run_dir, stopping, terminal
+from asl_min import checkpoint, durable, gold, run_dir, shard, stopping, terminal
 from asl_min.chat import Chat
 from asl_min.config import Config, gold_keys
 from asl_min.corpus import InputError, load_corpus, read_jsonl, write_jsonl
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
 def accelerator_of(config: Config) -> Accelerator:
     """This process among those of the launcher. Accelerate must be told that there is no GPU: else the CPU processes of `torchrun` take no
     notice of each other, and each runs the whole loop."""
-    return Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision=config.mixed_precision)
+    return shard.without_fsdp(cpu=not torch.accelerator.is_available(), mixed_precision=config.mixed_precision)
 
 
 class Agent:
@@ -50,6 +50,8 @@ class Agent:
         self.passages = load_corpus(config.path(config.corpus))
         self.chat = Chat(load_tokenizer(config), config.prompts)
         self.model = load_backbone(config, adapters).to(self.accelerator.device)
+        if shard.asked() and self.accelerator.num_processes > 1:
+            shard.shard_base(self.model, self.accelerator, config)
         self.generator = self._generator()
         limits = Limits(config.max_turns, config.max_turn_tokens, config.max_episode_tokens)
         self.tool = self._search_tool()

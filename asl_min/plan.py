@@ -5,7 +5,8 @@
 Only the base model's config.json is read; parameters are counted on torch's meta device. With T padded tokens of a micro-batch (at least one longest
 episode), L layers, hidden size h, query and key-value widths q and k, MLP width m, vocabulary V, LoRA rank r, b bytes a value (4, or 2 in bfloat16):
 
-    weights       linear layers of the blocks: 4 or 2 bytes a parameter, nf4 1/2 + 1/64 + 4/(64·256); all others 4 or 2
+    weights       linear layers of the blocks: 4 or 2 bytes a parameter, nf4 1/2 + 1/64 + 4/(64·256); all others 4 or 2. With --fsdp a GPU's share
+                  of the former (not of nf4's scales), and two whole blocks: the one that computes and the next
     adapters      4 bytes a parameter, of every adapter;   gradients 4, and AdamW 8, of the one that trains
     activations   T · (L · layer, or with gradient_checkpointing (L + 1) · h · b + layer), and T² · b for a mask of trees
         layer     float32: (6h + 3q + 2k + 4m + 7r) · 4;  bfloat16: (9h + 3q + 2k + 4m + 14r) · 2  (norms in float32)
@@ -86,10 +87,12 @@ def shape_of(whole: PreTrainedModel, rank: int) -> Shape:
     return Shape(*sizes, linear, sum(p.numel() for p in whole.parameters()) - linear, lora)
 
 
-def memory_of(config: Config, shape: Shape) -> Memory:
-    """By the formulas above."""
+def memory_of(config: Config, shape: Shape, shards: int = 1) -> Memory:
+    """By the formulas above; `shards`: GPUs that share the blocks' weights."""
     low = 2 if config.quantization else 4
-    weights = shape.linear * (NF4_BYTES if config.quantization == "nf4" else low) + shape.other * low
+    shared, whole = (0.5, NF4_BYTES - 0.5) if config.quantization == "nf4" else (low, 0)  # bytes a parameter; scales of nf4 stay on every GPU
+    gathered = 2 / shape.layers if shards > 1 else 0
+    weights = shape.linear * (shared * (1 / shards + gathered) + whole) + shape.other * low
     tokens = max(padded(config.max_episode_tokens), config.micro_batch_tokens)
     b = 2 if config.quantization or config.mixed_precision == "bf16" else 4
     layer = layer_bytes(shape, config.lora_rank, b)
@@ -143,8 +146,8 @@ def check_fit(config: Config, shape: Shape, memory: Memory, gib: float | None) -
         )
 
 
-def report(config: Config, shape: Shape, gpus: int, sample_rate: float, train_rate: float) -> str:
-    memory, work = memory_of(config, shape), work_of(config)
+def report(config: Config, shape: Shape, memory: Memory, gpus: int, sample_rate: float, train_rate: float) -> str:
+    work = work_of(config)
     lines = [
         f"{config.base_model}: {(shape.linear + shape.other) / 1e9:.2f}B parameters, adapters {shape.lora / 1e6:.1f}M",
         "memory per GPU of the trainer, GiB",
@@ -166,6 +169,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("config", type=Path)
     parser.add_argument("--gpus", type=int, default=max(torch.cuda.device_count(), 1), help="trainer's GPUs")
+    parser.add_argument("--fsdp", action="store_true", help="they share the base, as with configs/accelerate/fsdp.yaml")
     parser.add_argument("--gib", type=float, help="memory of one; default: that of the GPU here, and without one nothing is refused for its size")
     parser.add_argument("--sample-rate", type=float, default=SAMPLE_RATE)
     parser.add_argument("--train-rate", type=float, default=TRAIN_RATE)
@@ -175,8 +179,9 @@ def main() -> None:
         config = load_config(args.config, **parse_overrides(args.overrides))
         gib = args.gib or (torch.cuda.get_device_properties(0).total_memory / GIB if torch.cuda.is_available() else None)
         shape = shape_of(empty_base(config), config.lora_rank)
-        print(report(config, shape, args.gpus, args.sample_rate, args.train_rate))
-        check_fit(config, shape, memory_of(config, shape), gib)
+        memory = memory_of(config, shape, args.gpus if args.fsdp else 1)
+        print(report(config, shape, memory, args.gpus, args.sample_rate, args.train_rate))
+        check_fit(config, shape, memory, gib)
 
 
 if __name__ == "__main__":

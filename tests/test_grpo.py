@@ -376,3 +376,31 @@ def test_two_processes_share_a_rollout_and_both_get_all_of_it_in_order(one_and_t
     answers = [f"<answer>{i}</answer>" for i in range(5)]
     assert [r["answers"] for folder in one_and_two for r in results(folder)] == [answers] * 3
     assert [r["played"] for r in results(one_and_two[1])] == [3, 2]
+
+
+# --- the base shared among processes
+
+
+@pytest.fixture(scope="module", params=[None, "nf4"])
+def whole_and_shared(request, config, tmp_path_factory) -> tuple[Path, Path]:
+    """The folders written by two processes with a base each, and by two that share one. Layers are recomputed, the KL term runs without adapter."""
+    folder = tmp_path_factory.mktemp("shards")
+    served = {"backend": "vllm", "server_url": "http://nobody.invalid"}
+    trained = {"micro_batch_tokens": 200, "quantization": request.param, "gradient_checkpointing": True, "kl_coef": 0.01, "minibatches": 2}
+    (folder / "config.yaml").write_text(dump_config(replace(config, **served, **trained)))
+    for name, fsdp in (("whole", "false"), ("shared", "true")):
+        launch(str(TESTS / "two_processes.py"), str(folder / "config.yaml"), str(folder / name), ACCELERATE_USE_FSDP=fsdp)
+    return folder / "whole", folder / "shared"
+
+
+def test_shared_base_makes_the_very_same_update(whole_and_shared):
+    whole, shared = (load_file(folder / "adapter" / "adapter_model.safetensors") for folder in whole_and_shared)
+    assert distance(whole, shared) == 0.0
+    assert [r["metrics"] for r in results(whole_and_shared[0])] == [r["metrics"] for r in results(whole_and_shared[1])]
+
+
+def test_each_weight_of_a_block_is_held_by_one_process(whole_and_shared):
+    """Embedding and adapters are held by both."""
+    (whole, _), shared = (results(folder) for folder in whole_and_shared)
+    assert sum(whole["held"] - r["held"] for r in shared) == whole["blocks"] > 0
+    assert all(r["held"] < whole["held"] for r in shared)

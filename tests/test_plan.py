@@ -97,6 +97,13 @@ def test_weights_are_within_15_percent(wide, quantization):
     assert found == pytest.approx(memory_of(config, shape_of(empty_base(config), config.lora_rank)).weights, rel=0.15)
 
 
+def test_shared_base_is_planned_as_a_share_and_two_whole_blocks():
+    config = config_of("unread", quantization="nf4", backend="vllm")
+    shape = shape_of(without_weights(SEVEN), 16)
+    whole, shared = memory_of(config, shape).weights, memory_of(config, shape, shards=8).weights
+    assert whole - shared == pytest.approx(shape.linear * 0.5 * (1 - 1 / 8 - 2 / 28))
+
+
 @pytest.mark.parametrize("adapters", ["shared", "per_role"])
 def test_adapters_gradients_and_optimizer_are_exact(wide, adapters):
     config = config_of(wide, adapters=adapters)

@@ -49,3 +49,9 @@ def test_two_processes_log_every_step_once(two, small):
 def test_two_processes_train_the_same_adapter_as_one(one, two):
     a, b = (load_file(run_dir.phase_dir(run, 1, "policy") / "adapter" / "adapter_model.safetensors") for run in (one, two[0]))
     assert a.keys() == b.keys() and max((a[name] - b[name]).abs().max().item() for name in a) < 1e-5
+
+
+def test_sampling_from_a_shared_base_is_refused(small, tmp_path):
+    (tmp_path / "config.yaml").write_text(dump_config(small))
+    with pytest.raises(AssertionError, match="backend: 'local': FSDP shards the base, so that sampling needs 'vllm'"):
+        launch("-m", "--", "asl_min.rounds", "--config", str(tmp_path / "config.yaml"), "--run", str(tmp_path / "run"), ACCELERATE_USE_FSDP="true")

@@ -397,13 +397,14 @@ def test_server_that_dies_in_mid_phase_ends_the_run_which_goes_on_when_it_is_bac
     assert {role: [e["ids"] for e in found[role]] for role in ROLES} == {role: [e["ids"] for e in locally[role]] for role in ROLES}
 
 
-def test_two_processes_share_one_server(changed, base, tmp_path):
-    """The main process brings each version of the weights once; both check them and sample."""
+@pytest.mark.parametrize("fsdp", ["false", "true"])
+def test_two_processes_share_one_server(changed, base, tmp_path, fsdp):
+    """The main process brings each version of the weights once; both check them and sample. With FSDP they share the base as well."""
     nothing = {"rounds": 1, "eval_per_hop": 0, "eval_judgments": 0, "eval_tasks": 0, "oracle": None}
     with start("vllm", base, tmp_path / "serving") as server:
         config = changed(backend="vllm", server_url=server.url, server_folder=str(tmp_path / "serving"), **nothing)
         (tmp_path / "config.yaml").write_text(dump_config(config))
-        launch("-m", "--", "asl_min.rounds", "--config", str(tmp_path / "config.yaml"), "--run", str(tmp_path / "run"))
+        launch("-m", "--", "asl_min.rounds", "--config", str(tmp_path / "config.yaml"), "--run", str(tmp_path / "run"), ACCELERATE_USE_FSDP=fsdp)
         loaded = [body["lora_name"] for path, body in server.seen if path == "/v1/load_lora_adapter"]
         probes = [body["model"] for path, body in server.seen if "prompt_logprobs" in body]
     assert loaded and len(loaded) == len(set(loaded))
