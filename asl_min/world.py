@@ -9,6 +9,7 @@ Training reads only the passages. The facts are gold: `load_world` refuses to ru
 
 import json
 import random
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
@@ -165,6 +166,11 @@ def spell_population(people: int) -> str:
     """2140000 -> "2.14 million", 47800 -> "47.8 thousand"."""
     unit, name = (1_000_000, " million") if people >= 1_000_000 else (1000, " thousand") if people >= 1000 else (1, "")
     return f"{people / unit:g}{name}"
+
+
+def without_decimals(people: str) -> str:
+    """ "2.14 million" -> "2 million": nearly right, and wrong. Anything else stays as it is."""
+    return re.sub(r"(?<=\d)\.\d+(?= (million|thousand)$)", "", people)
 
 
 # --- passages -------------------------------------------------------------------------------------------------------

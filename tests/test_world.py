@@ -14,10 +14,10 @@ from asl_min.search import SearchTool
 from asl_min.tiny.alternate import alternate_world
 from asl_min.tiny.build_world import PER_HOP, judgments
 from asl_min.tiny.teacher import Noise, Teacher, demonstrate
-from asl_min.world import GEOGRAPHY, Query, World, is_sound, load_world, passages, questions, spell_population, world_from_rows
+from asl_min.world import GEOGRAPHY, Query, World, is_sound, load_world, passages, questions, spell_population, without_decimals, world_from_rows
 
 HALVES = ("base", "target")
-NO_NOISE = Noise(0.0, 0.0, 0.0, 0.0, 0.0)
+NO_NOISE = Noise(*[0.0] * 7)
 
 
 @pytest.fixture(scope="session")
@@ -92,6 +92,20 @@ def test_judgments_are_half_right_and_half_wrong():
 def test_labels_of_judgments_agree_with_the_oracle(oracle):
     for row in rows_of("target", "judgments.jsonl"):
         assert oracle.right(row["question"], row["answer"]) == row["label"], row
+
+
+@pytest.mark.parametrize(
+    ("people", "shorter"), [("2.14 million", "2 million"), ("47.8 thousand", "47 thousand"), ("430 thousand", "430 thousand"), ("2.14", "2.14"), (".uk", ".uk")]
+)
+def test_population_without_decimals(people, shorter):
+    assert without_decimals(people) == shorter
+
+
+def test_nearly_right_answers_are_among_the_wrong_ones():
+    kinds = Counter(r["metadata"]["kind"] for r in rows_of("target", "judgments.jsonl"))
+    assert kinds["nearly right"] > 10
+    train = Counter((r["metadata"]["hops"], r["label"]) for r in rows_of("target", "train_judgments.jsonl"))
+    assert train == {(hops, label): 150 for hops in (1, 2, 3) for label in (True, False)}
 
 
 # --- the oracle
@@ -259,7 +273,7 @@ def test_related_task_by_depth_has_a_hop_more_or_less(invented, direction, hops)
 
 
 def test_noisy_teacher_errs(invented):
-    teacher = Teacher(invented, random.Random(3), Noise(0.3, 0.45, 0.14, 0.3, 0.15))
+    teacher = Teacher(invented, random.Random(3), Noise(0.3, 0.45, 0.14, 0.3, 0.15, 0.5, 0.5))
     wrong = [not judged_right(teacher, demonstrate(teacher)) for _ in range(300)]
     assert 0.1 < sum(wrong) / len(wrong) < 0.6
 

@@ -10,23 +10,23 @@ import random
 from pathlib import Path
 
 from asl_min.corpus import write_jsonl
-from asl_min.world import Query, World, load_world, passages, questions
+from asl_min.world import Query, World, load_world, passages, questions, without_decimals
 
 DATA = Path(__file__).parents[1] / "data"
 PER_HOP = 300
 
 
-def judgments(world: World, rows: list[dict], seed: int) -> list[dict]:
-    """Gold judgments of candidate answers, half right and half wrong, 1 and 2 hops in turn: `question, answer, label, metadata`.
+def judgments(world: World, rows: list[dict], seed: int, hops: tuple[int, ...] = (1, 2)) -> list[dict]:
+    """Gold judgments of candidate answers, half right and half wrong, these numbers of hops in turn: `question, answer, label, metadata`.
 
-    Wrong candidates are an intermediate entity (half of the 2-hop ones), another fact of the same page, or the answer to another
-    question that asks for the same relation.
+    Wrong candidates are an intermediate entity (half of those of several hops), another fact of the same page, the answer to another question that
+    asks for the same relation, or nearly right: a population without its decimals (half of those where there are any).
     """
     rng, found = random.Random(seed), []
-    by_hops = [[row for row in rows if row["metadata"]["hops"] == hops] for hops in (1, 2)]
-    for pair in zip(*by_hops, strict=True):
-        for row in pair:
-            label = (len(found) // 2) % 2 == 0
+    by_hops = [[row for row in rows if row["metadata"]["hops"] == number] for number in hops]
+    for turn in zip(*by_hops, strict=True):
+        for row in turn:
+            label = (len(found) // len(hops)) % 2 == 0
             answer, kind = ("", "right") if label else wrong_answer(world, row, rows, rng)
             metadata = {"hops": row["metadata"]["hops"], "kind": kind}
             found.append({"id": str(len(found)), "question": row["question"], "answer": answer or right_answer(row, rng), "label": label, "metadata": metadata})
@@ -48,6 +48,8 @@ def wrong_answer(world: World, row: dict, rows: list[dict], rng: random.Random) 
     if query.hops > 1:
         options["intermediate"] = [nodes[-1]]
     kinds = ["intermediate", "intermediate", "other fact", "elsewhere"] if query.hops > 1 else ["other fact", "elsewhere"]
+    if (near := without_decimals(row["golden_answers"][0])) != row["golden_answers"][0]:
+        options["nearly right"], kinds = [near], kinds + ["nearly right"] * len(kinds)
     while True:
         kind = rng.choice(kinds)
         answer = rng.choice(options[kind])
@@ -66,7 +68,7 @@ def main() -> None:
         if half == "target":
             train = questions(world, PER_HOP, seed=1, without=rows)
             write_jsonl(DATA / half / "train_questions.jsonl", train)
-            write_jsonl(DATA / half / "train_judgments.jsonl", judgments(world, train, seed=1))
+            write_jsonl(DATA / half / "train_judgments.jsonl", judgments(world, train, seed=1, hops=(1, 2, 3)))
 
 
 if __name__ == "__main__":

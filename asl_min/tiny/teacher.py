@@ -1,7 +1,8 @@
 """The noisy teacher that the tiny base imitates: it plays the three roles with the real search tool, and errs on purpose.
 
-`Noise` holds the dials. Most errors are random (a sharper policy avoids them); one is systematic: the judge mostly holds a multi-hop question's
-intermediate entity for its answer, a flaw that pays a policy for stopping early until the judge is trained.
+`Noise` holds the dials. Most errors are random (a sharper policy avoids them); two are systematic. The judge mostly holds a multi-hop question's
+intermediate entity for its answer, a flaw that pays a policy for stopping early until the judge is trained. Task writer and policy like to round:
+whoever takes the writer's own answers for right learns to round as well, while the judge, who puts page and answer side by side, sees it.
 """
 
 import random
@@ -10,7 +11,7 @@ from dataclasses import dataclass, replace
 from asl_min.corpus import Passage
 from asl_min.protocol import render_tool_call
 from asl_min.search import SearchTool
-from asl_min.world import Entity, Query, World, ask, is_sound, mention, passages, paths, sample_query, shown_cities
+from asl_min.world import Entity, Query, World, ask, is_sound, mention, passages, paths, sample_query, shown_cities, without_decimals
 
 WORDS = {
     "country": "country",
@@ -38,8 +39,12 @@ class Noise:
     """The judge says the opposite of what it thinks."""
     judge_stops_early: float = 0.74
     """The judge holds a multi-hop question's first intermediate entity for its answer."""
-    wrong_task_answer: float = 0.12
+    wrong_task_answer: float = 0.04
     """The task's own answer is another value."""
+    rounds_answer: float = 0.6
+    """The policy leaves out a population's decimals."""
+    rounds_task: float = 0.95
+    """So does the task's own answer."""
 
 
 @dataclass(frozen=True)
@@ -96,6 +101,11 @@ class Teacher:
         values = [v for v in values if v not in right] or [name]
         return self.rng.choice(values)
 
+    def rounded(self, value: str, dial: float) -> str:
+        """A population without its decimals, as often as the dial says; any other value as it is."""
+        shorter = without_decimals(value)
+        return shorter if dial and shorter != value and self.rng.random() < dial else value
+
     def search(self, thought: str, query: str) -> tuple[str, str]:
         return f"<think>{thought}</think>{render_tool_call(query)}", self.tool.respond([query])
 
@@ -132,7 +142,7 @@ class Teacher:
         if self.rng.random() < self.noise.wrong_value:
             value = self.other_value(node, relation, self.world.entities[node].facts[relation].answers)
             thought = f"{WORDS[relation]}: {value}"
-        turns.append((f"<think>{thought}</think><answer>{value}</answer>", None))
+        turns.append((f"<think>{thought}</think><answer>{self.rounded(value, self.noise.rounds_answer)}</answer>", None))
         return Demonstration("policy", {"question": ask(query, self.rng)}, tuple(turns))
 
     def judge(self, query: Query) -> Demonstration:
@@ -221,7 +231,8 @@ class Teacher:
         value = self.world.entities[node].facts[relation].answers[0] if relation == "currency" else last.rsplit(": ", 1)[1]
         if self.rng.random() < self.noise.wrong_task_answer:
             value = self.other_value(node, relation, self.world.answers(query))
-        final = f"<think>{last}</think><question>{ask(query, self.rng)}</question><answer>{value}</answer>"
+        question, answer = ask(query, self.rng), self.rounded(value, self.noise.rounds_task)
+        final = f"<think>{last}</think><question>{question}</question><answer>{answer}</answer>"
         return Demonstration(kind, fields, (*reading.turns, *searches, (final, None)))
 
 

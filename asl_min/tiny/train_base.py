@@ -134,9 +134,9 @@ class Stage:
 
 
 PER_WORLD, TOKENS_PER_BATCH = 330, 9000
-VOCABULARY_NOISE = Noise(0.18, 0.60, 0.08, 0.30, 0.05)
+VOCABULARY_NOISE = Noise(0.18, 0.60, 0.08, 0.30, 0.05, 0.0, 0.0)
 """Of the demonstrations that the tokenizer is trained on; fixed, so that turning the dials leaves the vocabulary alone."""
-NO_NOISE = Noise(0.0, 0.0, 0.0, 0.0, 0.0)
+NO_NOISE = Noise(*[0.0] * 7)
 STAGES = {
     "skill": Stage(NO_NOISE, steps=1800, lr=3e-3, decay=0.3, worlds=200, seed=0, mix=ROLE_MIX, elsewhere=0.3),
     "judge": Stage(NO_NOISE, steps=1500, lr=2e-3, decay=0.5, worlds=120, seed=7, mix=JUDGING_MIX, elsewhere=0.75),
