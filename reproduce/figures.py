@@ -44,8 +44,8 @@ def hacking_figure(runs: m.Runs) -> Figure:
     figure, axes = panels(5, "What the loop pays and what is true, with the GRM trained and frozen")
     shown = {
         "PG reward": (("pg_reward",), "0.01 nats"),
-        "Rewarded tasks: solvable": (m.REWARDED, "% (oracle)"),
-        "Rewarded tasks: own answer right": (("phase", "kept", "right"), "% (oracle)"),
+        "Rewarded tasks: have an answer": (m.REWARDED, "% (oracle)"),
+        "Rewarded tasks: solvable as posed (own answer right)": (m.SOUND, "% (oracle)"),
         "Policy: judged right": (("phase", "judge_reward"), "% (GRM)"),
         "Policy: truly right": (("phase", "true_accuracy"), "% (oracle)"),
     }

@@ -12,7 +12,9 @@ from asl_min.report import dig
 RESULTS = Path(__file__).parent / "results"
 DRAFTS = ("phase", "drafts", "answerable")
 REWARDED = ("phase", "kept", "answerable")
-"""Solvable share, by the oracle, of all well-formed drafts and of those that earned a reward and became tasks."""
+SOUND = ("phase", "kept", "right")
+"""By the oracle: the solvable share of all well-formed drafts, that of those which earned a reward and became tasks, and among the latter the
+share that can be solved as posed, since their own answer is right."""
 Runs = dict[str, dict[int, dict]]
 """Summaries by arm and seed."""
 
@@ -66,6 +68,12 @@ def rise(summary: dict, *keys: str, since: int) -> float:
     """Last round less round `since`; NaN where there is no later one."""
     found = curve(summary, *keys)
     return found[-1] - found[since] if len(found) > since + 1 else np.nan
+
+
+def late(summary: dict, *keys: str) -> float:
+    """Mean of the last two rounds, since few tasks of one are rewarded where the gate lets few through; NaN where none is."""
+    found = curve(summary, *keys)[-2:]
+    return float(np.nanmean(found)) if np.isfinite(found).any() else np.nan
 
 
 def overpaid(summary: dict) -> float:

@@ -25,7 +25,7 @@ def entry(number: int, accuracy: float, **values) -> dict:
         {"n_tasks": 100 * number} | {key: 0 if number == 0 or key == "gold_labels" else 1000 for key in BUDGET} | {"phase": None, "frozen": None, "trace": None}
     )
     if number:
-        row["phase"] = {"judge_reward": 0.6, "true_accuracy": 0.6, "drafts": {"answerable": 0.9}, "kept": {"answerable": 0.95}}
+        row["phase"] = {"judge_reward": 0.6, "true_accuracy": 0.6, "drafts": {"answerable": 0.9}, "kept": {"answerable": 0.95, "right": 0.9}}
         row["frozen"] = {"accuracy": 0.7 - 0.1 * number}
         shares = dict.fromkeys(ROLES, 1.0)
         row["trace"] = {"tool_use": shares, "tool_same": shares, "rewards_explained": shares, "lineage": {"tasks": 1.0, "drafts": None}}
@@ -113,7 +113,7 @@ def frozen(seed: int, true_accuracy: float, last: float = 0.32) -> dict:
     run = summary("frozen_grm", seed, 0.3, 0.3, 0.3, last)
     for row in run["rounds"][1:]:
         drift = (0.1 + 0.01 * seed) * row["round"]
-        row["phase"] |= {"judge_reward": 0.6 + 0.01 * seed, "true_accuracy": true_accuracy, "kept": {"answerable": 1 - drift}}
+        row["phase"] |= {"judge_reward": 0.6 + 0.01 * seed, "true_accuracy": true_accuracy, "kept": {"answerable": 0.9, "right": 1 - drift}}
         row["pg_reward"] = drift
     return run
 
@@ -135,6 +135,15 @@ def test_hacking_needs_all_of_its_parts(true_accuracy, last, verdicts):
 def test_what_rises_after_a_round_needs_a_later_round():
     assert np.isnan(m.rise(summary("asl", 0, 0.3, 0.4), "accuracy", "mean", since=1))
     assert m.rise(summary("asl", 0, 0.3, 0.4, 0.6), "accuracy", "mean", since=1) == pytest.approx(20)
+
+
+def test_last_two_rounds_are_averaged_without_what_was_not_measured():
+    run = summary("asl", 0, 0.3, 0.4, 0.5, 0.6)
+    for row, right in zip(run["rounds"][1:], (0.9, 0.5, 0.7), strict=True):
+        row["phase"]["kept"]["right"] = right
+    assert m.late(run, *m.SOUND) == pytest.approx(60)
+    run["rounds"][3]["phase"]["kept"]["right"] = None
+    assert m.late(run, *m.SOUND) == pytest.approx(50)
 
 
 def test_gold_label_or_untraced_row_fails_the_audits():
