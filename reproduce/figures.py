@@ -2,7 +2,8 @@
 
     python reproduce/figures.py [--results reproduce/results]
 
-Lines are means over seeds, bands and bars 95% t-intervals (with one seed, none). A figure is drawn if one of its arms was run.
+Lines are means over seeds, bands and bars 95% t-intervals; of two seeds there are thin lines instead of a band, which would be many times as wide
+as they lie apart. A figure is drawn if one of its arms was run.
 """
 
 import argparse
@@ -24,7 +25,9 @@ from matplotlib.figure import Figure
 pyplot.rcParams |= {"font.size": 10, "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "asl_min"}
 ROUND = "round (0 = base model)"
 ACCURACY = "held-out accuracy, %"
-COLOURS = {arm: f"C{i}" for i, arm in enumerate(("asl", "frozen_grm", "rule_reward", "absolute_zero", "r_zero", "drzero", "agent0", "oracle_grm_late"))}
+COLOURS = {
+    arm: f"C{i}" for i, arm in enumerate(("asl", "frozen_grm", "rule_reward", "absolute_zero", "r_zero", "drzero", "agent0", "oracle_grm_late", "search_r1_64"))
+}
 ZERO_LABEL = ("asl", "absolute_zero", "r_zero", "drzero", "agent0")
 
 
@@ -44,10 +47,10 @@ def hacking_figure(runs: m.Runs) -> Figure:
     figure, axes = panels(5, "What the loop pays and what is true, with the GRM trained and frozen")
     shown = {
         "PG reward": (("pg_reward",), "0.01 nats"),
-        "Rewarded tasks: have an answer": (m.REWARDED, "% (oracle)"),
-        "Rewarded tasks: solvable as posed (own answer right)": (m.SOUND, "% (oracle)"),
-        "Policy: judged right": (("phase", "judge_reward"), "% (GRM)"),
-        "Policy: truly right": (("phase", "true_accuracy"), "% (oracle)"),
+        "Rewarded tasks that\nhave an answer": (m.REWARDED, "% (oracle)"),
+        "Rewarded tasks whose\nown answer is right": (m.SOUND, "% (oracle)"),
+        "Policy's answers\njudged right": (("phase", "judge_reward"), "% (GRM)"),
+        "Policy's answers\ntruly right": (("phase", "true_accuracy"), "% (oracle)"),
     }
     for axis, (keys, _) in zip(axes, shown.values(), strict=True):
         draw(axis, runs, "asl", lambda s, keys=keys: m.curve(s, *keys), label="GRM trained")
@@ -147,8 +150,10 @@ def draw(axis: Axes, runs: m.Runs, arm: str, measure: Callable, label: str = "",
     x = np.mean([at(summary)[:length] for summary in runs[arm].values()], 0) if at else np.arange(length)
     mean, low, high = np.array([m.interval([values[i] for values in found]) for i in range(length)]).T
     (line,) = axis.plot(x, mean, "o-", markersize=4, label=f"{label or arm} ({len(found)})", color=color or COLOURS.get(arm))
-    if len(found) > 1:
+    if len(found) > 2:
         axis.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
+    elif len(found) == 2:
+        axis.plot(x, np.array([values[:length] for values in found]).T, color=line.get_color(), alpha=0.35, linewidth=1)
 
 
 def point(axis: Axes, x: float, values: list[float], color: str) -> None:
