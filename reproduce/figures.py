@@ -25,9 +25,8 @@ from matplotlib.figure import Figure
 pyplot.rcParams |= {"font.size": 10, "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "asl_min"}
 ROUND = "round (0 = base model)"
 ACCURACY = "held-out accuracy, %"
-COLOURS = {
-    arm: f"C{i}" for i, arm in enumerate(("asl", "frozen_grm", "rule_reward", "absolute_zero", "r_zero", "drzero", "agent0", "oracle_grm_late", "search_r1_64"))
-}
+DRAWN = ("asl", "frozen_grm", "rule_reward", "absolute_zero", "r_zero", "drzero", "agent0", "oracle_grm_late", "search_r1_64")
+COLOURS = {arm: f"C{i}" for i, arm in enumerate(DRAWN)}
 ZERO_LABEL = ("asl", "absolute_zero", "r_zero", "drzero", "agent0")
 
 
