@@ -50,8 +50,7 @@ class Agent:
         self.passages = load_corpus(config.path(config.corpus))
         self.chat = Chat(load_tokenizer(config), config.prompts)
         self.model = load_backbone(config, adapters).to(self.accelerator.device)
-        if shard.asked() and self.accelerator.num_processes > 1:
-            shard.shard_base(self.model, self.accelerator, config)
+        shard.shard_base(self.model, self.accelerator, config)
         self.generator = self._generator()
         limits = Limits(config.max_turns, config.max_turn_tokens, config.max_episode_tokens)
         self.tool = self._search_tool()

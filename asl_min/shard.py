@@ -26,11 +26,6 @@ from asl_min.corpus import InputError
 ASKED = "ACCELERATE_USE_FSDP"
 
 
-def asked() -> bool:
-    """Did the launcher's config file say FSDP?"""
-    return os.environ.get(ASKED, "").lower() == "true"
-
-
 def without_fsdp(**arguments) -> Accelerator:
     """An Accelerator of DDP processes, whatever the launcher says of FSDP."""
     with patch_environment(**{ASKED: "false"}):
@@ -38,7 +33,12 @@ def without_fsdp(**arguments) -> Accelerator:
 
 
 def shard_base(model: PeftModel, accelerator: Accelerator, config: Config) -> None:
-    """Share the blocks' frozen weights among the processes. Raises `InputError` where the trainer itself is to sample from them."""
+    """Share the blocks' frozen weights among the processes, if there are several and the launcher's config file says FSDP.
+
+    Raises `InputError` where the trainer itself is to sample from them.
+    """
+    if accelerator.num_processes == 1 or os.environ.get(ASKED, "").lower() != "true":
+        return
     if config.backend != "vllm":
         raise InputError(f"backend: {config.backend!r}: FSDP shards the base, so that sampling needs 'vllm'")
     mesh = init_device_mesh(accelerator.device.type, (accelerator.num_processes,))

@@ -80,8 +80,8 @@ JUDGE = [
     Part("gain in its consistency, points", m.of("asl", lambda s: m.gain(s, "grm", "consistency"))),
 ]
 STEADY = Part("slope of held-out accuracy, points a round", m.of("asl", lambda s: m.slope(m.accuracy(s))))
-# The PG's reward is compared from round 2 on, whose prompts are the first that are made of tasks: those on topics have other solve rates. That a task
-# can be solved as posed does not depend on it: of the base's tasks 71% on topics, 65% on variants have a right answer of their own (its card).
+# The PG's reward is compared from round 2 on, whose prompts are the first that are made of tasks: those on topics have other solve rates. Whether a
+# task can be solved as posed depends on them less: of the base's tasks 71% on topics, 65% on variants have a right answer of their own (its card).
 HACKED = [
     Part("rise of the PG's reward after round 2, 0.01 nats", m.of("frozen_grm", lambda s: m.rise(s, "pg_reward", since=2))),
     Part(

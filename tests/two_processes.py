@@ -23,8 +23,7 @@ def main(config_file: Path, out: Path) -> None:
     accelerator = accelerator_of(config)
     model = load_backbone(config, {}).to(accelerator.device)
     blocks = sum(p.numel() for name, p in model.named_parameters() if ".layers." in name and "lora_" not in name)
-    if shard.asked():
-        shard.shard_base(model, accelerator, config)
+    shard.shard_base(model, accelerator, config)
     learner = Learner(accelerator, model, "shared", config)
     metrics = [learner.step(make_groups(seed=step))[1] for step in range(2)]
     script = Scripted(Chat(load_tokenizer(config), "tiny"), write=lambda text, seed: f"<answer>{text.split('number ')[1][0]}</answer>")
