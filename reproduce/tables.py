@@ -15,7 +15,7 @@ COMMAND = "make reproduce PROFILE=full"
 def claims_table(rows: list[dict]) -> str:
     cells = [["claim", "", "metric", "effect (95% interval)", "seeds", "threshold", "verdict"]]
     for row in rows:
-        for number, part in enumerate([row, *row["also"]]):
+        for number, part in enumerate([row, *row["also"], *row["shown"]]):
             effect = (
                 "-"
                 if part["effect"] is None
@@ -24,6 +24,8 @@ def claims_table(rows: list[dict]) -> str:
             verdict = f"**{row['verdict']}**" if number == 0 else part["verdict"]
             if number == 0 and row["also"]:
                 verdict += f" (this part: {row['first_verdict']})"
+            if number > len(row["also"]):
+                verdict = f"(shown only: {verdict})"
             name = [row["id"], row["claim"]] if number == 0 else ["", ""]
             cells.append([*name, part["metric"], effect, str(part["n_seeds"]), f"> {part['threshold']:g}", verdict])
     return markdown(cells)
