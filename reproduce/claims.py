@@ -107,6 +107,9 @@ PREVENTED = [
     ),
     Part("frozen - trained: judge reward less true accuracy in the last round, points", m.between("frozen_grm", "asl", m.overpaid)),
 ]
+OWN_VERDICTS = (
+    "asked where the GRM learns from its own verdicts, as it does in the released script; with labels by the PG's own answers, as in asl, it is shown"
+)
 
 CLAIMS = [
     Claim("C1", "closed loop; the three roles share tool and backbone", "asl", [TRACED], "an audit of the run's files (`asl_min/trace.py`)"),
@@ -138,8 +141,22 @@ CLAIMS = [
     ),
     Claim("C12", "a frozen GRM is hacked", "frozen_grm", HACKED),
     Claim("C13", "training the GRM on prevents it", "asl frozen_grm", PREVENTED),
-    Claim("C14", "verification becomes the bottleneck", "oracle_grm_late asl", [versus("oracle_grm_late", "asl")]),
-    Claim("C15", "a little late real verification data raises the ceiling", "inject_late asl", [versus("inject_late", "asl")]),
+    Claim(
+        "C14",
+        "verification becomes the bottleneck",
+        "self_oracle_late grm_labels_self",
+        [versus("self_oracle_late", "grm_labels_self")],
+        OWN_VERDICTS,
+        (versus("oracle_grm_late", "asl"),),
+    ),
+    Claim(
+        "C15",
+        "a little late real verification data raises the ceiling",
+        "self_inject_late grm_labels_self",
+        [versus("self_inject_late", "grm_labels_self")],
+        OWN_VERDICTS,
+        (versus("inject_late", "asl"), versus("inject_early", "asl")),
+    ),
     Claim(
         "C16",
         "no human labels and no predefined rules",

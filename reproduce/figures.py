@@ -58,11 +58,14 @@ def hacking_figure(runs: m.Runs) -> Figure:
 
 
 def injection_figure(runs: m.Runs) -> Figure:
-    """Real verification data: none, early, late; and the oracle as the judge from round 3 on."""
-    figure, (axis,) = panels(1, "Real verification data and the ceiling")
-    for arm, label in {"asl": "none", "inject_early": "1% in round 1", "inject_late": "1% in round 3", "oracle_grm_late": "oracle judges from round 3"}.items():
-        draw(axis, runs, arm, m.accuracy, label=label)
-    return finish(figure, {axis: ("", ROUND, ACCURACY)})
+    """Real verification data: none, early, late; and the oracle as the judge from round 3 on; by what labels the GRM has otherwise."""
+    figure, (left, right) = panels(2, "Real verification data and the ceiling", sharey=True)
+    arms = {left: ("grm_labels_self", "", "self_inject_late", "self_oracle_late"), right: ("asl", "inject_early", "inject_late", "oracle_grm_late")}
+    for axis, names in arms.items():
+        for number, (arm, label) in enumerate(zip(names, ("none", "1% in round 1", "1% in round 3", "oracle judges from round 3"), strict=True)):
+            draw(axis, runs, arm, m.accuracy, label=label, color=f"C{number}")
+    labels = "GRM's labels: its own verdicts (released code)", "GRM's labels: the PG's own answers (asl)"
+    return finish(figure, {axis: (label, ROUND, ACCURACY) for axis, label in zip((left, right), labels, strict=True)})
 
 
 def scale_figure(runs: m.Runs) -> Figure:
@@ -121,7 +124,7 @@ FIGURES: dict[str, tuple[Callable[[m.Runs], Figure], Sequence[str]]] = {
     "asl": (asl_figure, ("asl",)),
     "rounds": (rounds_figure, ZERO_LABEL),
     "hacking": (hacking_figure, ("asl", "frozen_grm")),
-    "injection": (injection_figure, ("inject_early", "inject_late", "oracle_grm_late")),
+    "injection": (injection_figure, ("inject_early", "inject_late", "oracle_grm_late", "self_inject_late", "self_oracle_late")),
     "data_scale": (scale_figure, ("data_4", "data_12", "data_36")),
     "difficulty": (difficulty_figure, ("asl",)),
     "judge": (judge_figure, ("asl", "frozen_grm")),

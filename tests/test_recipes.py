@@ -29,6 +29,8 @@ GOLD = {
     "oracle_grm_late",
     "inject_early",
     "inject_late",
+    "self_oracle_late",
+    "self_inject_late",
 }
 
 
