@@ -124,7 +124,7 @@ def launch(*command: str, **variables: str) -> tuple[str, str]:
     """Output (stdout, stderr) of two processes under torch.distributed.run, on the CPU, with these environment variables besides."""
     path = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "CUDA_VISIBLE_DEVICES": ""}
     environment = {k: v for k, v in os.environ.items() if k != "ACCELERATE_USE_CPU"} | path | variables
-    whole = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node", "2", *command]
+    whole = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc_per_node", "2", *command]
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     started = subprocess.Popen(whole, env=environment, text=True, start_new_session=True, **pipes)
     try:

@@ -287,7 +287,7 @@ def round_seconds(checkout: Path, processes: int) -> dict[str, float]:
     with tempfile.TemporaryDirectory() as folder:
         variables = {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": str(max(torch.get_num_threads() // processes, 1))}
         script = ["-m", "asl_min.rounds", "--config", str(checkout / "configs" / "tiny.yaml"), "--run", folder, "rounds=1", "eval_tasks=1", "eval_per_hop=1"]
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--nproc_per_node", str(processes)] if processes > 1 else []
+        launcher = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc_per_node", str(processes)] if processes > 1 else []
         subprocess.run([sys.executable, *launcher, *script], check=True, capture_output=True, cwd=checkout, env=os.environ | variables)
         return {role: json.loads((Path(folder) / "round_01" / role / "done.json").read_text())["seconds"] for role in ROLES}
 
