@@ -5,7 +5,9 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from helpers import launch
+from accelerate.commands.launch import _validate_launch_command, launch_command_parser
+from accelerate.utils.launch import prepare_multi_gpu_env
+from helpers import ROOT, launch
 from safetensors.torch import load_file
 
 from asl_min import run_dir
@@ -55,3 +57,18 @@ def test_sampling_from_a_shared_base_is_refused(small, tmp_path):
     (tmp_path / "config.yaml").write_text(dump_config(small))
     with pytest.raises(AssertionError, match="backend: 'local': FSDP shards the base, so that sampling needs 'vllm'"):
         launch("-m", "--", "asl_min.rounds", "--config", str(tmp_path / "config.yaml"), "--run", str(tmp_path / "run"), ACCELERATE_USE_FSDP="true")
+
+
+@pytest.mark.parametrize(
+    ("name", "processes", "fsdp", "precision"),
+    [("cpu", 1, False, "no"), ("one_gpu", 1, False, "bf16"), ("multi_gpu", 8, False, "bf16"), ("fsdp", 8, True, "bf16")],
+)
+def test_launcher_reads_the_shipped_files(name, processes, fsdp, precision):
+    """As `accelerate launch --config_file` does, up to the environment of the processes."""
+    command = ["--config_file", str(ROOT / "configs" / "accelerate" / f"{name}.yaml"), "-m", "asl_min.rounds"]
+    args, _, _ = _validate_launch_command(launch_command_parser().parse_args(command))
+    assert (args.num_processes, args.use_fsdp, args.mixed_precision) == (processes, fsdp, precision)
+    assert args.multi_gpu == (processes > 1 and not fsdp)
+    if processes > 1:
+        environment = prepare_multi_gpu_env(args)
+        assert (environment.get("ACCELERATE_USE_FSDP"), environment.get("FSDP_CPU_RAM_EFFICIENT_LOADING")) == (("true", "false") if fsdp else (None, None))
