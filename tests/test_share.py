@@ -2,6 +2,7 @@
 
 import re
 import struct
+import subprocess
 import sys
 import time
 from dataclasses import replace
@@ -105,6 +106,22 @@ def test_tracker_that_is_not_installed_is_refused(config, tmp_path, monkeypatch)
 @pytest.mark.parametrize("name", build.PAGES)
 def test_generated_page_is_what_the_code_says(name):
     assert (ROOT / "docs" / name).read_text() == build.PAGES[name](), "run python docs/build.py"
+
+
+@pytest.mark.parametrize(
+    ("typed", "offered"),
+    [
+        ("python -m asl_min.tr", ["asl_min.train_policy", "asl_min.train_prompt_generator", "asl_min.train_reward_model"]),
+        ("accelerate launch -m asl_min.train_policy --r", ["--run", "--round"]),
+        ("python -m asl_min.rounds --config x.yaml grm_lab", ["grm_labels="]),
+        ("python other.py ", []),
+    ],
+)
+def test_bash_completes_scripts_options_and_keys(typed, offered):
+    words = typed.split(" ")
+    script = 'source docs/completion.bash; compopt() { :; }; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _asl_min; echo "${COMPREPLY[@]}"'
+    said = subprocess.run(["bash", "-c", script, "bash", *words], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30)
+    assert said.stdout.split() == offered
 
 
 def test_citation_names_paper_and_software():

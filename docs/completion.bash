@@ -1,0 +1,31 @@
+# Completes `python -m asl_min...`, also behind accelerate launch and torchrun: scripts, their options, config keys, else files.
+#   source docs/completion.bash
+# Made by `python docs/build.py` from the scripts.
+
+_asl_min() {
+  local words="" module="" i
+  for ((i = 1; i < COMP_CWORD - 1; i++)); do
+    [[ ${COMP_WORDS[i]} == -m ]] && module=${COMP_WORDS[i + 1]}
+  done
+  case $module in
+    asl_min.ask) words="--compare --config --set --quiet --json --dry-run $_asl_min_keys" ;;
+    asl_min.evaluate) words="--run --round --config --adapter --quiet --json --dry-run" ;;
+    asl_min.hub) words="--out --per-set" ;;
+    asl_min.ingest) words="--out --words --quiet --json --dry-run" ;;
+    asl_min.plan) words="--gpus --fsdp --gib --sample-rate --train-rate $_asl_min_keys" ;;
+    asl_min.report) words="--claims --quiet --json --dry-run" ;;
+    asl_min.retrieval) words="--corpus --index --encoder" ;;
+    asl_min.retrieval_server) words="--index --host --port --top-k" ;;
+    asl_min.rounds) words="--config --run --prepare --quiet --json --dry-run $_asl_min_keys" ;;
+    asl_min.share) words="--out --quiet --json --dry-run" ;;
+    asl_min.tgi_sidecar) words="" ;;
+    asl_min.train_policy) words="--run --round --quiet --json --dry-run" ;;
+    asl_min.train_prompt_generator) words="--run --round --quiet --json --dry-run" ;;
+    asl_min.train_reward_model) words="--run --round --quiet --json --dry-run" ;;
+  esac
+  [[ ${COMP_WORDS[COMP_CWORD - 1]} == -m ]] && words="asl_min.ask asl_min.evaluate asl_min.hub asl_min.ingest asl_min.plan asl_min.report asl_min.retrieval asl_min.retrieval_server asl_min.rounds asl_min.share asl_min.tgi_sidecar asl_min.train_policy asl_min.train_prompt_generator asl_min.train_reward_model"
+  COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
+  [[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace
+}
+_asl_min_keys="recipe= seed= rounds= base_model= prompts= corpus= questions= judgments= oracle= search_url= top_k= pg_reward= policy_reward= policy_tasks= labelled_questions= labelled_judgments= inject_round= inject_share= oracle_from_round= max_turns= max_turn_tokens= max_episode_tokens= temperature= generation_rows= backend= server_url= server_folder= server_tolerance= quantization= gradient_checkpointing= adapters= lora_rank= learning_rate= clip= ratio_cap= kl_coef= minibatches= micro_batch_tokens= max_grad_norm= mixed_precision= threads= trackers= pg_prompts= pg_samples= pg_max_steps= attempts= verify_samples= verify_threshold= max_tasks_first= max_tasks= grm_prompts= grm_samples= grm_max_steps= grm_labels= grm_plateau= policy_prompts= policy_samples= policy_max_steps= policy_plateau= plateau_threshold= width_rounds= eval_split= eval_per_hop= eval_judgments= eval_tasks="
+complete -o default -F _asl_min python python3 accelerate torchrun
