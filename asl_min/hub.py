@@ -14,6 +14,7 @@ from pathlib import Path
 
 from huggingface_hub import hf_hub_download
 
+from asl_min import terminal
 from asl_min.corpus import load_questions, write_jsonl
 from asl_min.retrieval import PassageFile, complete
 from asl_min.terminal import clear_errors
@@ -21,6 +22,11 @@ from asl_min.terminal import clear_errors
 SETS = {"nq": "test", "triviaqa": "test", "popqa": "test", "hotpotqa": "dev", "2wikimultihopqa": "dev", "musique": "dev", "bamboogle": "test"}
 """The split of each set that Search-R1 and others evaluate on."""
 TOPICS = 5000
+SOURCES = {
+    "corpus": "PeterJinGo/wiki-18-corpus, 14 GB unpacked",
+    "e5": "PeterJinGo/wiki-18-e5-index, 64 GB",
+    "questions": "the seven sets of RUC-NLPIR/FlashRAG_datasets",
+}
 
 
 def fetch(repo: str, file: str) -> Path:
@@ -58,10 +64,13 @@ def e5(out: Path) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=("corpus", "e5", "questions"))
+    parser.add_argument("what", choices=tuple(SOURCES))
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--per-set", type=int, default=100)
-    args = parser.parse_args()
+    args = terminal.parse(parser)
+    if args.dry_run:
+        print(f"{args.out}: would get {args.what} from {SOURCES[args.what]}")
+        return
     with clear_errors():
         {"corpus": lambda: corpus(args.out), "e5": lambda: e5(args.out), "questions": lambda: questions(args.out, args.per_set)}[args.what]()
 

@@ -21,6 +21,7 @@ import torch
 from rich.progress import track
 from transformers import AutoModel, AutoTokenizer
 
+from asl_min import terminal
 from asl_min.corpus import InputError, Passage, parse_passage, parse_row
 from asl_min.durable import write_text
 from asl_min.http_client import HttpClient
@@ -32,6 +33,10 @@ ENCODER_TOKENS = 256
 ENCODER_BATCH = 256
 Found = list[list[tuple[int, float]]]
 """For each query the places of passages in the corpus with their scores, best first."""
+
+
+def quiet() -> bool:
+    return terminal.mode != "bar"
 
 
 class PassageFile:
@@ -73,7 +78,7 @@ class Bm25Index:
     @staticmethod
     def build(folder: Path, passages: PassageFile, _: str | None) -> None:
         index = bm25s.BM25()
-        index.index(tokenize([indexed(passages[i]) for i in track(range(len(passages)), "reading")]), show_progress=True)
+        index.index(tokenize([indexed(passages[i]) for i in track(range(len(passages)), "reading", disable=quiet())]), show_progress=not quiet())
         index.save(folder)
 
     def search(self, queries: list[str], top_k: int) -> Found:
@@ -95,7 +100,7 @@ class DenseIndex:
         import faiss
 
         encode, index = Encoder(encoder), None
-        for start in track(range(0, len(passages), ENCODER_BATCH), "encoding"):
+        for start in track(range(0, len(passages), ENCODER_BATCH), "encoding", disable=quiet()):
             vectors = encode("passage: ", [passages[i].contents for i in range(start, min(start + ENCODER_BATCH, len(passages)))])
             index = index or faiss.IndexFlatIP(vectors.shape[1])
             index.add(vectors)
@@ -217,8 +222,11 @@ def main() -> None:
     parser.add_argument("--corpus", type=Path, required=True)
     parser.add_argument("--index", type=Path, required=True, help="folder to be written")
     parser.add_argument("--encoder", help="an E5 model: a dense index instead of BM25")
-    args = parser.parse_args()
+    args = terminal.parse(parser)
     with clear_errors():
+        if args.dry_run:
+            print(f"{args.index}: would get a {'dense' if args.encoder else 'BM25'} index of {len(PassageFile.scan(args.corpus)):,} passages of {args.corpus}")
+            return
         build(args.corpus, args.index, args.encoder)
 
 

@@ -10,11 +10,11 @@ _asl_min() {
   case $module in
     asl_min.ask) words="--compare --config --set --quiet --json --dry-run $_asl_min_keys" ;;
     asl_min.evaluate) words="--run --round --config --adapter --quiet --json --dry-run" ;;
-    asl_min.hub) words="--out --per-set" ;;
+    asl_min.hub) words="--out --per-set --quiet --json --dry-run" ;;
     asl_min.ingest) words="--out --words --quiet --json --dry-run" ;;
     asl_min.plan) words="--gpus --fsdp --gib --sample-rate --train-rate $_asl_min_keys" ;;
     asl_min.report) words="--claims --quiet --json --dry-run" ;;
-    asl_min.retrieval) words="--corpus --index --encoder" ;;
+    asl_min.retrieval) words="--corpus --index --encoder --quiet --json --dry-run" ;;
     asl_min.retrieval_server) words="--index --host --port --top-k" ;;
     asl_min.rounds) words="--config --run --prepare --quiet --json --dry-run $_asl_min_keys" ;;
     asl_min.share) words="--out --quiet --json --dry-run" ;;

@@ -204,6 +204,20 @@ def mirror(tmp_path, monkeypatch):
     return add
 
 
+@pytest.mark.parametrize(
+    ("main", "words", "said"),
+    [
+        (hub.main, ["e5", "--out", "OUT"], "would get e5 from PeterJinGo/wiki-18-e5-index, 64 GB"),
+        (retrieval.main, ["--corpus", "CORPUS", "--index", "OUT"], "would get a BM25 index of"),
+    ],
+)
+def test_dry_run_fetches_and_writes_nothing(main, words, said, mirror, tmp_path, data, monkeypatch, capsys):
+    places = {"OUT": str(tmp_path / "new"), "CORPUS": str(data / "corpus.jsonl")}
+    monkeypatch.setattr("sys.argv", ["script", *(places.get(word, word) for word in words), "--dry-run"])
+    main()
+    assert said in capsys.readouterr().out and not (tmp_path / "new").exists()
+
+
 def test_seven_sets_become_one_file_in_turn(mirror, tmp_path):
     for name, split in hub.SETS.items():
         rows = [{"id": f"{split}_{i}", "question": f"{name} {i}?", "golden_answers": ["a", "b"], "metadata": {"x": [1]}} for i in range(3)]
