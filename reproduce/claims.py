@@ -2,9 +2,10 @@
 
     python reproduce/claims.py [--results reproduce/results]
 
-Reads results/runs/*.json and writes results/claims.json and results/RESULTS.md. An effect is one number a seed, paired by seed where two arms are
-compared; its interval is the 95% t-interval of the mean over seeds. A claim holds when every part's interval lies above its threshold, does
-not hold when the interval of one lies below, and is undecided otherwise; without the runs that it needs it was not run.
+Reads results/runs/*.json and writes results/claims.json, results/RESULTS.md and, from this repository's own results, the README's two tables.
+An effect is one number a seed, paired by seed where two arms are compared; its interval is the 95% t-interval of the mean over seeds. A claim
+holds when every part's interval lies above its threshold, does not hold when the interval of one lies below, and is undecided otherwise;
+without the runs that it needs it was not run.
 """
 
 import argparse
@@ -15,9 +16,11 @@ from pathlib import Path
 
 import measures as m
 import numpy as np
-from tables import COMMAND, results_text
+from tables import COMMAND, SHARE, readme_blocks, refresh, results_text
 
 from asl_min.terminal import clear_errors
+
+README = Path(__file__).parents[1] / "README.md"
 
 
 @dataclass(frozen=True)
@@ -74,10 +77,10 @@ def efficient(key: str) -> Part:
 
 
 TRACED = Part(
-    "lowest share of logged tool responses that the one tool gives, and of rows traced", m.of("asl", lambda s: m.audited(s, "tool_same", "lineage")), 0.999
+    "lowest share of logged tool responses that the one tool gives, and of rows traced", m.of("asl", lambda s: m.audited(s, "tool_same", "lineage")), SHARE
 )
-REWARDS = Part("lowest share of logged rewards that the formulas give", m.of("asl", lambda s: m.audited(s, "rewards_explained")), 0.999)
-NO_GOLD = Part("1 if no phase was given a gold label, else 0", m.of("asl", m.no_gold), 0.999)
+REWARDS = Part("lowest share of logged rewards that the formulas give", m.of("asl", lambda s: m.audited(s, "rewards_explained")), SHARE)
+NO_GOLD = Part("1 if no phase was given a gold label, else 0", m.of("asl", m.no_gold), SHARE)
 HARDER = Part("fall of the base policy's accuracy on the round's tasks, points a round", m.of("asl", lambda s: -m.slope(m.curve(s, "frozen", "accuracy"))))
 SOLVABLE = Part("solvable share of the last round's tasks, %", m.of("asl", lambda s: m.curve(s, *m.REWARDED)[-1]), 80.0)
 GAIN = Part("gain in held-out accuracy, points", m.of("asl", lambda s: m.gain(s, "accuracy", "mean")))
@@ -200,6 +203,8 @@ def main(arguments: list[str] | None = None) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "claims.json").write_text(json.dumps(rows, indent=1) + "\n")
         (folder / "RESULTS.md").write_text(results_text(runs, rows, folder))
+        if folder == m.RESULTS and "asl" in runs:
+            README.write_text(refresh(README, readme_blocks(runs, rows)))
         for row in rows:
             print(f"{row['id']:4} {row['verdict']:14} {row['claim']}")
 

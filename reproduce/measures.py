@@ -76,9 +76,24 @@ def late(summary: dict, *keys: str) -> float:
     return float(np.nanmean(found)) if np.isfinite(found).any() else np.nan
 
 
+def judged_right(summary: dict) -> np.ndarray:
+    """Judge reward: the share of a round's policy episodes that the judge finds right."""
+    return curve(summary, "phase", "judge_reward")
+
+
+def truly_right(summary: dict) -> np.ndarray:
+    """The share that is right."""
+    return curve(summary, "phase", "true_accuracy")
+
+
+def judge_error(summary: dict) -> np.ndarray:
+    """Judge reward less true accuracy by round."""
+    return judged_right(summary) - truly_right(summary)
+
+
 def overpaid(summary: dict) -> float:
-    """Judge reward less true accuracy of the last round's policy episodes."""
-    return (curve(summary, "phase", "judge_reward") - curve(summary, "phase", "true_accuracy"))[-1]
+    """The same in the last round."""
+    return judge_error(summary)[-1]
 
 
 def spent(summary: dict, key: str) -> np.ndarray:

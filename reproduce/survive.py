@@ -2,7 +2,7 @@
 
     python reproduce/survive.py --kills 100 --out reproduce/results/survival.json
 
-Each run is one round of `configs/tiny.yaml` with few steps. Its process gets SIGKILL after a random time and is started again by the same
+Each run is two rounds of `configs/tiny.yaml` with few steps. Its process gets SIGKILL after a random time and is started again by the same
 command, until it comes to its end; then every file must hold the same bytes (JSON: the same values, but for measured seconds) as in the
 untouched run. Then a new run begins, until there were enough kills.
 """
@@ -27,8 +27,8 @@ from asl_min.run_dir import is_done
 
 ROOT = Path(__file__).parents[1]
 SMALL = {
-    **{"rounds": 1, "pg_prompts": 4, "pg_samples": 2, "pg_max_steps": 3, "attempts": 4, "verify_samples": 2, "grm_prompts": 4, "grm_samples": 2},
-    **{"grm_max_steps": 3, "policy_prompts": 4, "policy_samples": 4, "policy_max_steps": 3, "eval_per_hop": 2, "eval_judgments": 4, "eval_tasks": 4},
+    **{"rounds": 2, "pg_prompts": 8, "pg_samples": 2, "pg_max_steps": 3, "attempts": 4, "verify_samples": 2, "grm_prompts": 4, "grm_samples": 2},
+    **{"grm_max_steps": 2, "policy_prompts": 4, "policy_samples": 4, "policy_max_steps": 2, "eval_per_hop": 2, "eval_judgments": 4, "eval_tasks": 4},
 }
 
 
@@ -40,7 +40,7 @@ def start(run: Path) -> subprocess.Popen:
 
 def where(run: Path) -> str:
     """The phase that was under way."""
-    for number in (0, 1):
+    for number in range(SMALL["rounds"] + 1):
         for phase in (*(ROLES if number else ()), "evaluation"):
             if not is_done(run, number, phase):
                 return f"round {number}, {phase}"

@@ -5,11 +5,13 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from measures import DRAFTS, REWARDED, Runs, accuracy, between, curve, final, interval, spent
+from measures import DRAFTS, REWARDED, Runs, accuracy, between, curve, final, gain, interval, judge_error, judged_right, spent, truly_right
 
 from asl_min.report import BUDGET, LEGEND, markdown, table
 
 COMMAND = "make reproduce PROFILE=full"
+SHARE = 0.999
+"""The threshold of what must be 1, up to rounding."""
 
 
 def claims_table(rows: list[dict]) -> str:
@@ -31,27 +33,52 @@ def claims_table(rows: list[dict]) -> str:
     return markdown(cells)
 
 
-def spread(values: Iterable[float], digits: int = 1) -> str:
+def short_claims(rows: list[dict]) -> str:
+    """Counts of the verdicts, and a row for each claim's first part: the README's table."""
+    cells = [["", "claim", "first measure", "effect (95% interval)", "seeds", "verdict"]]
+    for row in rows:
+        bounds = "" if row["ci_low"] is None else f" ({row['ci_low']:+.1f} to {row['ci_high']:+.1f})"
+        effect = "-" if row["effect"] is None else f"{row['effect']:.2f}" if row["threshold"] == SHARE else f"{row['effect']:+.1f}{bounds}"
+        cells.append([row["id"], row["claim"], row["metric"], effect, str(row["n_seeds"]), f"**{row['verdict']}**"])
+    return f"{counts(rows)}\n\n{markdown(cells)}"
+
+
+def counts(rows: list[dict]) -> str:
+    found = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in ("holds", "does not hold", "undecided", "not run")}
+    return ", ".join(f"{verdict}: {count}" for verdict, count in found.items()) + "."
+
+
+def spread(values: Iterable[float], sign: str = "") -> str:
     """Mean and half the 95% interval, "-" without a measurement."""
     values = [value for value in values if np.isfinite(value)]
     if not values:
         return "-"
     mean, low, _ = interval(values)
-    return f"{mean:.{digits}f}" + (f" ± {mean - low:.{digits}f}" if len(values) > 1 else "")
+    return f"{mean:{sign}.1f}" + (f" ± {mean - low:.1f}" if len(values) > 1 else "")
 
 
 def arms_table(runs: Runs) -> str:
     """Accuracy at the end, how far asl lies above it, at equal tokens (of the arm that sampled least), and what was spent in all rounds."""
     least = min((spent(s, "tokens")[-1] for seeds in runs.values() for s in seeds.values()), default=0)
-    cells = [["arm", "seeds", "base", "final", "sd", "asl less this", "at equal tokens", *(key.replace("_", " ") for key in BUDGET)]]
+    head = ["arm", "seeds", "base", "final", "sd", "asl less this", "at equal tokens", "asl passes it after, 1000 tokens"]
+    cells = [head + [key.replace("_", " ") for key in BUDGET]]
     for arm, seeds in runs.items():
         finals = [final(s) for s in seeds.values()]
         sd = f"{np.std(finals, ddof=1):.1f}" if len(finals) > 1 else "-"
         equal = spread(np.interp(least, spent(s, "tokens"), accuracy(s)) for s in seeds.values())
         budget = [f"{np.mean([spent(s, key)[-1] for s in seeds.values()]):,.0f}" for key in BUDGET]
         less = "-" if arm == "asl" else spread(between("asl", arm, final)(runs))
-        cells.append([arm, str(len(seeds)), spread(accuracy(s)[0] for s in seeds.values()), spread(finals), sd, less, equal, *budget])
+        passed = [tokens_to(asl, np.mean(finals)) / 1000 for asl in runs.get("asl", {}).values()]
+        passes = spread(passed) if arm != "asl" and np.isfinite(passed).all() else "-"
+        cells.append([arm, str(len(seeds)), spread(accuracy(s)[0] for s in seeds.values()), spread(finals), sd, less, equal, passes, *budget])
     return markdown(cells)
+
+
+def tokens_to(summary: dict, wanted: float) -> float:
+    """Tokens after which a run first has this held-out accuracy, straight between rounds; NaN if it never has."""
+    used = np.linspace(0, spent(summary, "tokens")[-1], 1001)
+    reached = np.flatnonzero(np.interp(used, spent(summary, "tokens"), accuracy(summary)) >= wanted)
+    return float(used[reached[0]]) if len(reached) else np.nan
 
 
 ROUND_TABLES = {
@@ -77,6 +104,31 @@ def rounds_table(runs: Runs, keys: tuple[str, ...]) -> str:
     return markdown(cells)
 
 
+def seeds_table(runs: Runs) -> str:
+    """By seed, what means over seeds hide: asl beside the frozen judge, and how far the judge's reward is off in asl's worst round."""
+    cells = [["seed", "asl: accuracy, %", "asl: judged / truly right", "asl: judge reward furthest from the truth", "frozen_grm: accuracy, %"]]
+    cells[0].append("frozen_grm: judged / truly right")
+    for seed in sorted(runs["asl"]):
+        arms = [runs[arm].get(seed) for arm in ("asl", "frozen_grm") if arm in runs]
+        off = judge_error(runs["asl"][seed])
+        asl, *frozen = ([f"{final(s):.1f}", f"{judged_right(s)[-1]:.0f} / {truly_right(s)[-1]:.0f}"] if s else ["-", "-"] for s in arms)
+        cells.append([str(seed), *asl, f"{off[np.nanargmax(np.abs(off))]:+.1f}", *(frozen[0] if frozen else ["-", "-"])])
+    return markdown(cells)
+
+
+def asl_sentence(runs: Runs) -> str:
+    """What the README says of asl over its seeds."""
+    asl = list(runs["asl"].values())
+    steps = np.mean([np.diff(accuracy(s)) for s in asl], axis=0)
+    off = np.nanmean([judge_error(s)[1:] for s in asl], axis=0)
+    gains = {"held-out accuracy": ("accuracy", "mean"), "the GRM's balanced accuracy": ("grm", "balanced_accuracy"), "its consistency": ("grm", "consistency")}
+    parts = [f"{name} {spread((gain(s, *keys) for s in asl), sign='+')}" for name, keys in gains.items()]
+    parts += [f"tasks answerable on fixed prompts {spread((gain(s, 'pg_answerable') for s in asl), sign='+')}"]
+    for name, by_round in {"held-out accuracy": steps, "judge reward less true accuracy": off}.items():
+        parts.append(f"{name} by round {', '.join(f'{x:+.1f}' for x in by_round)}")
+    return f"Gains from the base to the end, points, mean over {len(asl)} seeds ± half the 95% interval: {'; '.join(parts)}."
+
+
 def catching_up(runs: Runs) -> str:
     """Search-R1 by its number of gold labels, and how far it lies above asl (paired by seed)."""
     cells = [["gold labels", "final accuracy, %", "less asl's, points"]]
@@ -100,20 +152,33 @@ def rates_table(folder: Path) -> str:
     return markdown([["arm", *(f"{rate:g}" for rate in rates)], *([arm, *(spread(of_arm.get(rate, [])) for rate in rates)] for arm, of_arm in found.items())])
 
 
+def refresh(page: Path, blocks: dict[str, str]) -> str:
+    """The page's text with what stands between `<!-- NAME -->` and `<!-- end -->` replaced."""
+    text = page.read_text()
+    for name, block in blocks.items():
+        before, rest = text.split(f"<!-- {name} -->\n", 1)
+        text = f"{before}<!-- {name} -->\n{block}\n<!-- end -->{rest.split('<!-- end -->', 1)[1]}"
+    return text
+
+
+def readme_blocks(runs: Runs, rows: list[dict]) -> dict[str, str]:
+    """What of the README is made of the runs' files."""
+    return {"asl by round": markdown(table(list(runs["asl"].values()))), "claims": short_claims(rows)}
+
+
 def results_text(runs: Runs, rows: list[dict], folder: Path) -> str:
     """The text of RESULTS.md."""
-    counts = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in ("holds", "does not hold", "undecided", "not run")}
     parts = [
         "# Results",
         f"Made by `python reproduce/claims.py` from `runs/*.json`, not by hand; the runs by `{COMMAND}`. Effects are means over seeds with 95% "
         "t-intervals, paired by seed where arms are compared; a claim holds when the interval of each of its parts lies above the threshold.",
         "## Claims",
-        ", ".join(f"{verdict}: {count}" for verdict, count in counts.items()) + ".",
+        counts(rows),
         claims_table(rows),
         "\n".join(f"- {row['id']}: {row['note']}" for row in rows if row["note"]),
     ]
     if "asl" in runs:
-        parts += ["## asl, round by round", LEGEND, markdown(table(list(runs["asl"].values())))]
+        parts += ["## asl, round by round", LEGEND, markdown(table(list(runs["asl"].values()))), asl_sentence(runs), seeds_table(runs)]
     if runs:
         parts += [
             "## Arms",

@@ -206,6 +206,35 @@ def test_claims_and_tables_are_written(results):
     assert "| 64 | 60.5 ± 6.4 | 0.0 ± 0.0 |" in text and "| asl | 77.0 |" in text
 
 
+def test_what_is_committed_is_what_the_runs_files_give():
+    runs = m.load_runs(m.RESULTS / "runs")
+    rows = [claims.conclude(claim, runs) for claim in claims.CLAIMS]
+    assert json.loads((m.RESULTS / "claims.json").read_text()) == rows
+    assert (m.RESULTS / "RESULTS.md").read_text() == tables.results_text(runs, rows, m.RESULTS)
+    assert claims.README.read_text() == tables.refresh(claims.README, tables.readme_blocks(runs, rows))
+
+
+def test_only_the_named_blocks_of_a_page_are_replaced(tmp_path):
+    page = tmp_path / "page.md"
+    page.write_text("a\n<!-- x -->\nold\n<!-- end -->\nb\n<!-- y -->\nkept\n<!-- end -->\nc\n")
+    assert tables.refresh(page, {"x": "new"}) == "a\n<!-- x -->\nnew\n<!-- end -->\nb\n<!-- y -->\nkept\n<!-- end -->\nc\n"
+
+
+def test_tokens_to_an_accuracy_are_counted_between_rounds():
+    run = summary("asl", 0, 0.3, 0.5, 0.4)
+    assert tables.tokens_to(run, 30.0) == 0
+    assert tables.tokens_to(run, 40.0) == pytest.approx(500, abs=2)
+    assert np.isnan(tables.tokens_to(run, 60.0))
+
+
+def test_seeds_stand_beside_one_another(results):
+    runs = m.load_runs(results / "runs")
+    assert "| 1 | 61.0 | 60 / 60 | +0.0 |" in tables.seeds_table(runs)
+    del runs["frozen_grm"][1]
+    assert tables.seeds_table(runs).splitlines()[-1] == "| 1 | 61.0 | 60 / 60 | +0.0 | - | - |"
+    assert "held-out accuracy +30.5 ± 6.4" in tables.asl_sentence(runs)
+
+
 def test_claims_without_any_run(tmp_path):
     claims.main(["--results", str(tmp_path)])
     assert {row["verdict"] for row in json.loads((tmp_path / "claims.json").read_text())} == {"not run"}
