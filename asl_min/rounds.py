@@ -44,8 +44,9 @@ def run_rounds(run: Path) -> dict:
                 PHASES[role].run_phase(run, number)
                 fresh += 1
             left -= 1
+        known = run_dir.is_done(run, number, "evaluation") and number < config.rounds
         evaluate_round(run, number)
-        if main:
+        if main and not known:
             summary = write_summary(run)
             tell_round(summary, time.time() - start)
     if main:

@@ -4,26 +4,29 @@
 
 The recorded config is run anew (about a quarter of an hour; an interrupted check goes on by the same command) and its figures stand beside the recorded ones.
 On the machine and with the thread count of the record they are equal to the last digit. Elsewhere float rounding differs, a sampled token
-flips here and there, and a run drifts as another seed would: the tolerances are twice the largest difference between the values of the three
-seeds in `reproduce/results/runs/asl_seed*.json` and their mean, in points, rounded up (`TOLERANCE`).
+flips here and there, and a run drifts as another seed would: the tolerance of a figure is four standard deviations of asl's recorded seeds
+(`reproduce/results/runs/asl_seed*.json`) in the same round, 2 points at least. Two runs that differ by chance alone lie further apart in one of 200 figures.
 """
 
 import argparse
 import json
 from pathlib import Path
 
+import measures as m
+import numpy as np
 from rich.console import Console
 from rich.table import Table
 
 from asl_min import run_dir
 from asl_min.config import check
 from asl_min.corpus import InputError
-from asl_min.report import COLUMNS, values
+from asl_min.report import values
 from asl_min.rounds import prepare, run_rounds
 from asl_min.terminal import clear_errors
 
 LEFT_OUT = {"report", ".lock", "README.md"}
-TOLERANCE = {"mean": 8.0, "greedy": 11.0, "GRM": 5.0, "answerable": 2.0, "task right": 12.0}
+FIGURES = ("mean", "greedy", "GRM", "answerable", "task right")
+LEAST = 2.0
 
 
 def contents(folder: Path) -> dict[str, object]:
@@ -48,13 +51,22 @@ def timeless(value: object) -> object:
     return value
 
 
-def compare(recorded: dict, found: dict) -> tuple[list[tuple[int, str, float, float, bool]], bool]:
-    """For each round and figure what was recorded, what was found, and whether that is within its tolerance; and whether all are equal."""
-    rows, columns = [], [c for c in COLUMNS if c in TOLERANCE]
-    for column in columns:
-        old, new = values([recorded], column)[0], values([found], column)[0]
-        rows += [(number, column, a, b, abs(a - b) <= TOLERANCE[column]) for number, (a, b) in enumerate(zip(old, new, strict=True)) if a == a]
-    return sorted(rows), all(round(a, 2) == round(b, 2) for _, _, a, b, _ in rows)
+def tolerances(seeds: list[dict]) -> dict[str, np.ndarray]:
+    """Points by figure and round. Raises `InputError` where there are fewer than three seeds."""
+    if len(seeds) < 3:
+        raise InputError(f"{m.RESULTS / 'runs'}: {len(seeds)} seeds of asl; the tolerances come from three or more")
+    return {name: np.maximum(LEAST, 4 * values(seeds, name).std(axis=0, ddof=1)) for name in FIGURES}
+
+
+def compare(recorded: dict, found: dict, tolerance: dict[str, np.ndarray]) -> tuple[list[tuple], bool]:
+    """Rows of (round, figure, recorded, found, tolerance, whether it is within); and whether all are equal."""
+    rows = []
+    for name in FIGURES:
+        for number, (old, new) in enumerate(zip(values([recorded], name)[0], values([found], name)[0], strict=True)):
+            allowed = tolerance[name][min(number, len(tolerance[name]) - 1)]
+            if np.isfinite(old):
+                rows.append((number, name, old, new, allowed, abs(old - new) <= allowed))
+    return sorted(rows), all(round(old, 2) == round(new, 2) for _, _, old, new, *_ in rows)
 
 
 def main() -> None:
@@ -66,15 +78,16 @@ def main() -> None:
         if not args.record.is_file():
             raise InputError(f"{args.record}: no such summary")
         recorded = json.loads(args.record.read_text())
+        tolerance = tolerances(list(m.load_runs(m.RESULTS / "runs").get("asl", {}).values()))
         config, run = check(recorded["config"], str(args.record)), args.run or Path("runs") / f"verify_{args.record.stem}"
         prepare(run, config)
         with run_dir.lock(run):
-            rows, equal = compare(recorded, run_rounds(run))
+            rows, equal = compare(recorded, run_rounds(run), tolerance)
     shown = Table(title=f"{args.record} and {run}, %")
     for name in ("round", "figure", "recorded", "found", "tolerance", ""):
         shown.add_column(name)
-    for number, column, old, new, fits in rows:
-        shown.add_row(str(number), column, f"{old:.1f}", f"{new:.1f}", f"{TOLERANCE[column]:.0f}", "" if fits else "OUTSIDE")
+    for number, name, old, new, allowed, fits in rows:
+        shown.add_row(str(number), name, f"{old:.1f}", f"{new:.1f}", f"{allowed:.0f}", "" if fits else "OUTSIDE")
     Console().print(shown)
     print("equal" if equal else "not equal, within tolerance" if all(row[-1] for row in rows) else "outside tolerance")
     raise SystemExit(0 if all(row[-1] for row in rows) else 1)

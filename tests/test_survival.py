@@ -17,14 +17,14 @@ import torch
 import yaml
 from helpers import ROOT, rewrite
 
-from asl_min import checkpoint, durable, run_dir, train_policy, train_prompt_generator, train_reward_model
+from asl_min import checkpoint, durable, run_dir, terminal, train_policy, train_prompt_generator, train_reward_model
 from asl_min.corpus import InputError
 from asl_min.model import ROLES
 from asl_min.rounds import run_rounds
 from asl_min.terminal import clear_errors
 
 sys.path.insert(0, str(ROOT / "reproduce"))
-from verify import compare, contents
+from verify import compare, contents, tolerances
 
 PHASES = {"prompt_generator": train_prompt_generator, "reward_model": train_reward_model, "policy": train_policy}
 
@@ -261,6 +261,13 @@ def test_process_told_to_end_or_killed_goes_on_and_a_second_one_is_refused(whole
     assert contents(folder) == contents(run_dir.phase_dir(straight, 1, "prompt_generator"))
 
 
+def test_a_finished_run_shows_its_table_once(whole, tmp_path, monkeypatch):
+    said = []
+    monkeypatch.setattr(terminal, "say", lambda text, event, **facts: said.append(event))
+    run_rounds(Path(shutil.copytree(whole, tmp_path / "run")))
+    assert said == ["round", "done"]
+
+
 # --- make verify
 
 
@@ -270,12 +277,16 @@ def recorded(mean: float) -> dict:
 
 
 def test_verify_tells_equal_from_near_and_far():
-    rows, equal = compare(recorded(0.5), recorded(0.5))
+    tolerance = tolerances([recorded(mean) for mean in (0.40, 0.45, 0.50)])
+    assert tolerance["mean"] == pytest.approx([20.0]) and tolerance["GRM"] == pytest.approx([2.0])
+    rows, equal = compare(recorded(0.5), recorded(0.5), tolerance)
     assert equal and all(row[-1] for row in rows) and {row[1] for row in rows} == {"mean", "greedy", "GRM", "answerable"}
-    rows, equal = compare(recorded(0.5), recorded(0.51))
+    rows, equal = compare(recorded(0.5), recorded(0.51), tolerance)
     assert not equal and all(row[-1] for row in rows)
-    rows, equal = compare(recorded(0.5), recorded(0.9))
+    rows, equal = compare(recorded(0.5), recorded(0.9), tolerance)
     assert [row[1] for row in rows if not row[-1]] == ["greedy", "mean"]
+    with pytest.raises(InputError, match="1 seeds of asl"):
+        tolerances([recorded(0.5)])
 
 
 def test_adapter_config_is_the_same_from_every_process(whole):
