@@ -82,8 +82,20 @@ class Bm25Index:
         index.save(folder)
 
     def search(self, queries: list[str], top_k: int) -> Found:
-        rows, scores = self.index.retrieve(tokenize(queries), k=top_k, show_progress=False, n_threads=0)
-        return [[(int(i), float(s)) for i, s in zip(r, found, strict=True) if s > 0] for r, found in zip(rows, scores, strict=True)]
+        known = [self.index.get_tokens_ids(tokens) for tokens in tokenize(queries)]
+        return [best(self.index.get_scores_from_ids(ids), top_k) if ids else [] for ids in known]
+
+
+def best(scores: np.ndarray, top_k: int) -> list[tuple[int, float]]:
+    """The highest scores above 0 with their places. One maximum after the other: for a few among millions faster than a partition."""
+    found = []
+    for _ in range(top_k):
+        place = int(scores.argmax())
+        if scores[place] <= 0:
+            break
+        found.append((place, float(scores[place])))
+        scores[place] = 0
+    return found
 
 
 class DenseIndex:

@@ -21,7 +21,7 @@ from asl_min.corpus import InputError, load_corpus, load_questions
 from asl_min.phase import Agent
 from asl_min.retrieval import DiskSearch, Encoder, PassageFile, RemoteSearch, build, read_result
 from asl_min.retrieval_server import app_of, main
-from asl_min.search import SearchTool
+from asl_min.search import SearchTool, tokenize
 
 
 @pytest.fixture(scope="module")
@@ -72,7 +72,11 @@ def test_bm25_on_disk_finds_what_the_built_in_tool_finds(data, tmp_path):
     build(data / "corpus.jsonl", tmp_path, None)
     disk, memory = DiskSearch(tmp_path), SearchTool(load_corpus(data / "corpus.jsonl"))
     for passage in memory.passages[::7]:
-        assert disk.respond([passage.title]) == memory.respond([passage.title])
+        every = memory._index.get_scores(*tokenize([passage.title]))
+        found = disk.scored([passage.title], 3)[0]
+        assert [score for _, score in found] == pytest.approx(sorted(every, reverse=True)[: len(found)])
+        assert all(every[memory.passages.index(p)] == pytest.approx(score) for p, score in found)
+        assert len(found) == min(3, np.count_nonzero(every)) == len({p.text for p, _ in found})
     assert disk.respond(["zzzz"]) == "nothing found" and disk.respond([]) == "nothing found"
 
 
