@@ -1,11 +1,11 @@
-"""Run again what was recorded, and compare: `make verify`.
+"""Run again what was recorded, and compare: `make verify`, the quick profile.
 
-    python reproduce/verify.py reproduce/results/runs/asl_seed0.json [--run runs/verify_asl_seed0]
+    python reproduce/verify.py reproduce/results/runs/asl_seed0.json [another.json …] [--runs runs]
 
-The recorded config is run anew (about a quarter of an hour; an interrupted check goes on by the same command) and its figures stand beside the recorded ones.
-On the machine and with the thread count of the record they are equal to the last digit. Elsewhere float rounding differs, a sampled token
-flips here and there, and a run drifts as another seed would: the tolerance of a figure is four standard deviations of asl's recorded seeds
-(`reproduce/results/runs/asl_seed*.json`) in the same round, 2 points at least. Two runs that differ by chance alone lie further apart in one of 200 figures.
+Each recorded config is run anew (asl takes about a quarter of an hour; an interrupted check goes on by the same command) and its figures stand beside
+the recorded ones. On the machine and with the thread count of the record they are equal to the last digit. Elsewhere float rounding differs, a sampled
+token flips here and there, and a run drifts as another seed would: the tolerance of a figure is four standard deviations of the recipe's recorded seeds
+in the same round (of asl's where there are fewer than three), 2 points at least. Two runs that differ by chance alone lie further apart in one of 200 figures.
 """
 
 import argparse
@@ -27,6 +27,7 @@ from asl_min.terminal import clear_errors
 LEFT_OUT = {"report", ".lock", "README.md"}
 FIGURES = ("mean", "greedy", "GRM", "answerable", "task right")
 LEAST = 2.0
+OUTSIDE = "outside tolerance"
 
 
 def contents(folder: Path) -> dict[str, object]:
@@ -51,10 +52,11 @@ def timeless(value: object) -> object:
     return value
 
 
-def tolerances(seeds: list[dict]) -> dict[str, np.ndarray]:
-    """Points by figure and round. Raises `InputError` where there are fewer than three seeds."""
-    if len(seeds) < 3:
-        raise InputError(f"{m.RESULTS / 'runs'}: {len(seeds)} seeds of asl; the tolerances come from three or more")
+def tolerances(runs: m.Runs, recipe: str) -> dict[str, np.ndarray]:
+    """Points by figure and round. Raises `InputError` where neither the recipe nor asl has three seeds."""
+    seeds = next((list(runs[arm].values()) for arm in (recipe, "asl") if len(runs.get(arm, {})) >= 3), None)
+    if seeds is None:
+        raise InputError(f"{m.RESULTS / 'runs'}: the tolerances come from three seeds of {recipe} or asl, which are not there")
     return {name: np.maximum(LEAST, 4 * values(seeds, name).std(axis=0, ddof=1)) for name in FIGURES}
 
 
@@ -69,28 +71,36 @@ def compare(recorded: dict, found: dict, tolerance: dict[str, np.ndarray]) -> tu
     return sorted(rows), all(round(old, 2) == round(new, 2) for _, _, old, new, *_ in rows)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("record", type=Path, help="summary.json of a run, or a copy of it")
-    parser.add_argument("--run", type=Path, help="folder of the new run (default: runs/verify_NAME)")
-    args = parser.parse_args()
-    with clear_errors():
-        if not args.record.is_file():
-            raise InputError(f"{args.record}: no such summary")
-        recorded = json.loads(args.record.read_text())
-        tolerance = tolerances(list(m.load_runs(m.RESULTS / "runs").get("asl", {}).values()))
-        config, run = check(recorded["config"], str(args.record)), args.run or Path("runs") / f"verify_{args.record.stem}"
-        prepare(run, config)
-        with run_dir.lock(run):
-            rows, equal = compare(recorded, run_rounds(run), tolerance)
-    shown = Table(title=f"{args.record} and {run}, %")
+def verify(record: Path, runs: Path) -> str:
+    """Runs, shows the comparison and says how it ended."""
+    recorded = json.loads(record.read_text())
+    tolerance = tolerances(m.load_runs(m.RESULTS / "runs"), recorded["recipe"])
+    run = runs / f"verify_{record.stem}"
+    prepare(run, check(recorded["config"], str(record)))
+    with run_dir.lock(run):
+        rows, equal = compare(recorded, run_rounds(run), tolerance)
+    shown = Table(title=f"{record} and {run}, %")
     for name in ("round", "figure", "recorded", "found", "tolerance", ""):
         shown.add_column(name)
     for number, name, old, new, allowed, fits in rows:
         shown.add_row(str(number), name, f"{old:.1f}", f"{new:.1f}", f"{allowed:.0f}", "" if fits else "OUTSIDE")
     Console().print(shown)
-    print("equal" if equal else "not equal, within tolerance" if all(row[-1] for row in rows) else "outside tolerance")
-    raise SystemExit(0 if all(row[-1] for row in rows) else 1)
+    return "equal" if equal else "not equal, within tolerance" if all(row[-1] for row in rows) else OUTSIDE
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("records", type=Path, nargs="+", help="summary.json of a run, or a copy of it")
+    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the new runs' folders are made, verify_NAME (default: runs)")
+    args = parser.parse_args()
+    with clear_errors():
+        for record in args.records:
+            if not record.is_file():
+                raise InputError(f"{record}: no such summary")
+        ends = {str(record): verify(record, args.runs) for record in args.records}
+    for record, end in ends.items():
+        print(f"{record}: {end}")
+    raise SystemExit(1 if OUTSIDE in ends.values() else 0)
 
 
 if __name__ == "__main__":
