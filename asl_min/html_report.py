@@ -33,7 +33,7 @@ ACCURACY_COLUMNS = 5
 
 def write_html(run: Path, summary: dict, rows: list[list[str]], series: dict[str, Sequence[float]], legend: str, claims: list[dict]) -> Path:
     """`report/report.html`. `rows`: the table of rounds, header first; `series`: its columns in percent by their long names, those of
-    held-out accuracy first; `claims`: rows with `id`, `claim`, `effect`, `ci_low`, `ci_high`, `n_seeds`, `verdict`."""
+    held-out accuracy first; `claims`: rows with `id`, `claim`, `effect`, `ci_low`, `ci_high`, `n_seeds`, `verdict` and, if they like, `metric`."""
     config = run_dir.read_config(run)
     groups = episode_groups(run, config, len(summary["rounds"]))
     budget = MAX_EPISODE_BYTES // max(len(groups), 1)
@@ -49,7 +49,7 @@ def write_html(run: Path, summary: dict, rows: list[list[str]], series: dict[str
         summary=summary,
         rows=rows,
         legend=legend,
-        claims=[{key: "–" if value is None else round(value, 3) if isinstance(value, float) else value for key, value in row.items()} for row in claims],
+        claims=[{key: "–" if value is None else round(value, 1) if isinstance(value, float) else value for key, value in row.items()} for row in claims],
         cost=cost(run, len(summary["rounds"])),
         settings=[(key, value, value != getattr(Config(), key)) for key, value in dataclasses.asdict(config).items()],
         data=data,

@@ -17,7 +17,7 @@ from asl_min.report import BUDGET, load_claims, write_report
 
 HOSTILE = "</script><script>window.hit=1</script><!--<script><img src=x onerror=window.hit=1>\u2028&lt;"
 QUESTION, PARENT = "What is the capital of the country where Lyon lies?", "Which country is Lyon in?"
-CLAIM = {"id": "C1", "claim": HOSTILE, "effect": 1.5, "ci_low": 1, "ci_high": 2, "n_seeds": 3, "verdict": "holds"}
+CLAIM = {"id": "C1", "claim": HOSTILE, "metric": HOSTILE, "effect": 1.5, "ci_low": 1, "ci_high": 2, "n_seeds": 3, "verdict": "holds"}
 RESULTS = {"accuracy": None, "accuracy_greedy": None, "grm": None, "pg": None, "phase": None}
 
 
