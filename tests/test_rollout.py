@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from helpers import Scripted, make_episode, small_tool
 
-from asl_min import protocol
+from asl_min import protocol, rewards, text
 from asl_min.corpus import Passage
 from asl_min.episode import Episode, Request, StopReason, seed_of
 from asl_min.generate import Generator
@@ -198,6 +198,25 @@ def test_judge_skips_missing_answers(chat):
     verdicts = reward_model.judge(lambda requests: rollout(requests, 1.0), [("q", "Italy"), ("q", None), ("q", ""), ("q", "Peru")], 0)
     assert verdicts == [True, None, None, False]
     assert [len(texts) for texts in script.seen] == [2]
+
+
+def test_answer_of_ten_thousand_characters_is_not_judged_and_earns_nothing(chat):
+    """The judge has no room for it; a short one beside it is judged as ever. As a task's own answer it has no votes, so the task earns nothing."""
+    script = Scripted(chat, write=lambda text, seed: "<answer>conclusion: correct</answer>")
+    rollout = Rollout(script, chat, small_tool(), LIMITS)
+    verdicts = reward_model.judge(lambda requests: rollout(requests, 1.0), [("q", "Italy " * 1700), ("q", "Italy")], 0)
+    assert verdicts == [None, True] and rewards.verdict_reward(verdicts[0]) == 0.0
+    assert rewards.task_reward([True, False], [v is True for v in verdicts[:1] * 5], 0.8) == 0.0
+    assert not text.matches("Italy " * 1700, ["Italy"]) and not text.covers("Italy " * 1700, ["France"])
+
+
+def test_answer_equal_to_the_question_is_left_to_the_judge(chat):
+    """No rule says what an answer must not be: such a task is well-formed, and the votes decide."""
+    episode, _ = play(chat, f"<think>so</think><question>{QUESTION}</question><answer>{QUESTION}</answer>")
+    assert prompt_generator.task(episode)["answer"] == QUESTION
+    script = Scripted(chat, write=lambda text, seed: f"<answer>conclusion: {'wrong' if text.count(QUESTION) == 2 else 'correct'}</answer>")
+    rollout = Rollout(script, chat, small_tool(), LIMITS)
+    assert reward_model.judge(lambda requests: rollout(requests, 1.0), [(QUESTION, QUESTION), (QUESTION, "Italy")], 0) == [False, True]
 
 
 # --- several at once
