@@ -1,12 +1,13 @@
 """The text protocol: what is read from a turn, and that nothing a model writes can make a parser raise."""
 
 import json
+import time
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asl_min import protocol
+from asl_min import protocol, text
 
 texts = st.one_of(
     st.text(),
@@ -190,3 +191,13 @@ def test_answer_and_question_are_never_blank(text):
 def test_verdict_is_true_false_or_none(text):
     found = protocol.verdict(text)
     assert found is None or isinstance(found, bool)
+
+
+@pytest.mark.parametrize("piece", ["<answer>", "</answer>", "<tool_call>", "</tool_call>", "<think>", "<question>?", " ", "conclusion ", "the ", "{", "\\", "á"])
+@pytest.mark.parametrize("frame", ["{}", "<answer>conclusion{}</answer>", '<tool_call>{{"name": "retrieve", "arguments": {{"query": "{}"}}}}</tool_call>'])
+def test_a_million_characters_are_read_in_linear_time(piece, frame):
+    """Anything quadratic would take minutes."""
+    said, begun = frame.format(piece * (1_000_000 // len(piece))), time.process_time()
+    protocol.tool_call(said), protocol.verdict(said), protocol.question(said), protocol.opens_with_think(said)
+    text.matches(protocol.answer(said), ["Rome"]), text.covers(protocol.answer(said), ["Rome"])
+    assert time.process_time() - begun < 20
