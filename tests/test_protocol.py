@@ -193,7 +193,7 @@ def test_verdict_is_true_false_or_none(text):
     assert found is None or isinstance(found, bool)
 
 
-@pytest.mark.parametrize("piece", ["<answer>", "</answer>", "<tool_call>", "</tool_call>", "<think>", "<question>?", " ", "conclusion ", "the ", "{", "\\", "á"])
+@pytest.mark.parametrize("piece", ["<answer>", "</answer>", "<tool_call>", "</tool_call>", "<think>", "<question>?", " ", "conclusion ", "the ", "{", "\\"])
 @pytest.mark.parametrize("frame", ["{}", "<answer>conclusion{}</answer>", '<tool_call>{{"name": "retrieve", "arguments": {{"query": "{}"}}}}</tool_call>'])
 def test_a_million_characters_are_read_in_linear_time(piece, frame):
     """Anything quadratic would take minutes."""
