@@ -27,6 +27,8 @@ from asl_min.terminal import clear_errors
 LEFT_OUT = {"report", ".lock", "README.md"}
 FIGURES = ("mean", "greedy", "GRM", "answerable", "task right")
 LEAST = 2.0
+ROUNDED = 0.001
+"""Points by which equal figures may differ, since a recorded summary is rounded to the fifth digit of a share."""
 OUTSIDE = "outside tolerance"
 
 
@@ -68,7 +70,7 @@ def compare(recorded: dict, found: dict, tolerance: dict[str, np.ndarray]) -> tu
             allowed = tolerance[name][min(number, len(tolerance[name]) - 1)]
             if np.isfinite(old):
                 rows.append((number, name, old, new, allowed, abs(old - new) <= allowed))
-    return sorted(rows), all(round(old, 2) == round(new, 2) for _, _, old, new, *_ in rows)
+    return sorted(rows), all(abs(old - new) < ROUNDED for _, _, old, new, *_ in rows)
 
 
 def verify(record: Path, runs: Path) -> str:

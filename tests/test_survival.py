@@ -282,6 +282,7 @@ def test_verify_tells_equal_from_near_and_far():
     assert tolerance["mean"] == pytest.approx([20.0]) and tolerance["GRM"] == pytest.approx([2.0])
     rows, equal = compare(recorded(0.5), recorded(0.5), tolerance)
     assert equal and all(row[-1] for row in rows) and {row[1] for row in rows} == {"mean", "greedy", "GRM", "answerable"}
+    assert compare(recorded(0.94485), recorded(0.9448491), tolerance)[1]  # a record is rounded
     rows, equal = compare(recorded(0.5), recorded(0.51), tolerance)
     assert not equal and all(row[-1] for row in rows)
     rows, equal = compare(recorded(0.5), recorded(0.9), tolerance)
