@@ -9,6 +9,9 @@ PY := $(VENV)/bin/python
 LAUNCH ?= $(PY)
 SERVER ?= vllm
 PIP := $(PY) -m pip --quiet --quiet --disable-pip-version-check
+AUDITED := import json; found = json.load(open("build/audit.json"))["dependencies"]; bad = [p["name"] for p in found if p.get("vulns")]; \
+	skipped = sum("skip_reason" in p for p in found); \
+	print("audit:", len(found), "packages,", skipped, "without advisories here, known vulnerabilities in:", *(bad or ["none"]))
 FITS := import ensurepip, sys, venv; sys.exit(sys.version_info < (3, 11))
 
 unexport PYTHONHOME PYTHONPATH
@@ -50,11 +53,13 @@ lint: setup ## check style and format, Dockerfile and compose file
 	$(PY) -m ruff format --check .
 	$(VENV)/bin/hadolint Dockerfile
 	$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml
+	@$(MAKE) --no-print-directory --silent audit 2>/dev/null || echo "audit: not possible here"
 
-audit: setup ## known vulnerabilities of the locked packages (asks PyPI for its advisories)
-	$(PY) -m venv build/audit
-	build/audit/bin/python -m pip --quiet --disable-pip-version-check install pip-audit
-	build/audit/bin/pip-audit --no-deps --disable-pip --requirement requirements.lock
+audit: setup ## known vulnerabilities of the locked packages, where PyPI's advisories can be had (lint does it too, and goes on)
+	@rm -f build/audit.json && $(PY) -m venv build/audit
+	@build/audit/bin/python -m pip --quiet --quiet --disable-pip-version-check --retries 1 install pip-audit
+	@build/audit/bin/pip-audit --no-deps --disable-pip --progress-spinner off --format json --output build/audit.json --requirement requirements.lock 2>/dev/null; \
+		test -s build/audit.json && $(PY) -c '$(AUDITED)'
 
 docs: setup ## write docs/config.md and docs/architecture.md anew
 	$(PY) docs/build.py
