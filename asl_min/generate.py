@@ -15,7 +15,7 @@ import torch
 from transformers import PreTrainedModel
 
 from asl_min.chat import Chat
-from asl_min.histories import Histories, KeysValues
+from asl_min.histories import Histories, KeysValues, PlaceLayer
 from asl_min.protocol import STOP_STRINGS
 
 TAIL = 24  # tokens decoded to look for a stop string
@@ -46,10 +46,13 @@ class Generator:
         self._may_end[: len(pieces)] = torch.tensor([">" in piece for piece in pieces])
         self._may_end[list(chat.eos_ids)] = True
         self._kept: dict[tuple[int, ...], KeysValues] = {}
+        self._layers: list[PlaceLayer] = []
 
     def forget(self) -> None:
-        """Drop what is kept for the next turn; due when the episodes are over, and before the weights change."""
+        """Drop what is kept for the next turn; due when the episodes are over, and before the weights change. A GPU's memory is given back too."""
         self._kept = {}
+        if self.model.device.type != "cpu":
+            self._layers = []
 
     @torch.inference_mode()
     def generate(
@@ -62,7 +65,8 @@ class Generator:
         if not contexts:
             return []
         kept, self._kept = self._kept, {}
-        histories = Histories(self.model, list(map(tuple, contexts)), known or [0] * len(contexts), kept, max(max_new))
+        self._layers = self._layers or [PlaceLayer() for _ in range(self.model.config.num_hidden_layers)]
+        histories = Histories(self.model, self._layers, list(map(tuple, contexts)), known or [0] * len(contexts), kept, max(max_new))
         uniforms = np.stack([np.random.Generator(np.random.Philox(key=seed)).random(max(max_new)) for seed in seeds])
         uniforms = torch.from_numpy(uniforms).to(self.model.device)
         ids: list[list[int]] = [[] for _ in contexts]

@@ -2,6 +2,7 @@
 from the start, a history, has one place in the cache and is computed once; the place forks when the rows part.
 """
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -19,18 +20,37 @@ KeysValues = list[tuple[torch.Tensor, torch.Tensor]]
 
 class PlaceLayer(CacheLayerMixin):
     """Keys and values of one layer, [places, heads, columns, head dim], of which `length` columns are filled. A forward pass is over
-    consecutive places from `first`. A place may start with the keys and values of a `past`."""
+    consecutive places from `first`. A place may start with the keys and values of a `past`.
 
-    def __init__(self, places: int, columns: int, pasts: dict[int, tuple[torch.Tensor, torch.Tensor]]):
+    Each batch is opened anew in the memory of the one before: to get as much from the system every time takes as long as the forward passes.
+    """
+
+    def __init__(self):
         super().__init__()
-        self.places, self.columns, self.pasts = places, columns, pasts
+        self._memory: dict[str, torch.Tensor] = {}
+
+    def open(self, places: int, columns: int, prompts: int, pasts: dict[int, tuple[torch.Tensor, torch.Tensor]]) -> None:
+        """`prompts`: the first columns, not all of which every place fills."""
+        self.places, self.columns, self.prompts, self.pasts = places, columns, prompts, pasts
         self.first = self.length = 0
+        self.is_initialized = False
 
     def lazy_initialization(self, keys: torch.Tensor, values: torch.Tensor) -> None:
-        self.keys, self.values = (x.new_zeros((self.places, x.shape[1], self.columns, x.shape[-1])) for x in (keys, values))
+        self._room(keys, values)
+        for block in (self.keys, self.values):
+            block[:, :, : self.prompts] = 0  # what is masked counts 0 times, but must be a number
         for place, past in self.pasts.items():
             self.keys[place, :, : past[0].shape[1]], self.values[place, :, : past[1].shape[1]] = past
         self.is_initialized = True
+
+    def _room(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """`self.keys` and `self.values` for all places, at the start of a memory that grows where it must; what is there stays."""
+        for name, like in (("keys", keys), ("values", values)):
+            shape = (self.places, like.shape[1], self.columns, like.shape[-1])
+            memory, wanted = self._memory.get(name, like.new_empty(0)), math.prod(shape)
+            if memory.numel() < wanted:
+                self._memory[name] = torch.cat([memory, memory.new_zeros(wanted - memory.numel())])
+            setattr(self, name, self._memory[name][:wanted].view(shape))
 
     def update(self, keys: torch.Tensor, values: torch.Tensor, *args, **kwargs) -> tuple[torch.Tensor, torch.Tensor]:
         if not self.is_initialized:
@@ -43,9 +63,9 @@ class PlaceLayer(CacheLayerMixin):
 
     def copy(self, sources: torch.Tensor, targets: torch.Tensor, places: int) -> None:
         """Copy places, after making room for at least `places` of them."""
-        if places > len(self.keys):
-            more = max(places, 2 * len(self.keys)) - len(self.keys)
-            self.keys, self.values = (torch.cat([x, x.new_zeros((more, *x.shape[1:]))]) for x in (self.keys, self.values))
+        if places > self.places:
+            self.places = max(places, 2 * self.places)
+            self._room(self.keys, self.values)
         for block in (self.keys, self.values):
             block[targets, :, : self.length] = block[sources, :, : self.length]
 
@@ -65,11 +85,20 @@ class PlaceLayer(CacheLayerMixin):
 class Histories:
     """The distinct histories of a batch. Columns of the cache: what was known before, the rest of the contexts, then one a step.
 
-    `known`: how many of a context's first tokens are in `kept`, whose keys are histories without their last token.
+    `layers` are the model's, used again batch after batch. `known`: how many of a context's first tokens are in `kept`, whose keys are histories
+    without their last token.
     """
 
-    def __init__(self, model: PreTrainedModel, contexts: list[tuple[int, ...]], known: Sequence[int], kept: dict[tuple[int, ...], KeysValues], max_new: int):
-        self.model, self.device = model, model.device
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        layers: list[PlaceLayer],
+        contexts: list[tuple[int, ...]],
+        known: Sequence[int],
+        kept: dict[tuple[int, ...], KeysValues],
+        max_new: int,
+    ):
+        self.model, self.device, self.layers = model, model.device, layers
         starts = {context: n - 1 if n and context[: n - 1] in kept else 0 for context, n in zip(contexts, known, strict=True)}
         order = sorted(starts, key=lambda context: len(context) - starts[context])
         number = {context: place for place, context in enumerate(order)}
@@ -85,8 +114,8 @@ class Histories:
         self.seen[: self.used, : self.known] = torch.arange(self.known, device=self.device) < self.starts[:, None]
         self.seen[: self.used, self.known : self.length] = torch.arange(chunk, device=self.device) <= self.lasts[:, None]
         pasts = {number[context]: kept[context[:start]] for context, start in starts.items() if start}
-        depth = range(model.config.num_hidden_layers)
-        self.layers = [PlaceLayer(min(2 * self.used, len(contexts)), columns, {place: past[i] for place, past in pasts.items()}) for i in depth]
+        for i, layer in enumerate(layers):
+            layer.open(self.used, columns, self.length, {place: past[i] for place, past in pasts.items()})
 
     def prefill(self) -> tuple[torch.Tensor, torch.Tensor]:
         """The place of each row's history [rows], and the logits [places, vocabulary] after each history."""

@@ -101,6 +101,17 @@ def test_what_is_kept_is_forgotten_on_request(short_turns, contexts, monkeypatch
     assert chunks[0] >= len(context)
 
 
+def test_memory_of_earlier_batches_changes_nothing(model, chat, contexts):
+    """Its cache is used again: whatever an earlier batch left there, numbers that are none too, is not seen."""
+    fresh, used = Generator(model, chat), Generator(model, chat)
+    used.generate(contexts[3:], list(range(9)), [30] * 9, 1.0)
+    with torch.inference_mode():  # as they are tensors of that mode
+        for memory in [memory for layer in used._layers for memory in layer._memory.values()]:
+            memory.fill_(float("nan"))
+    rows = [*contexts, *contexts]  # more places than before, so that the memory grows too
+    assert used.generate(rows, list(range(24)), [25] * 24, 1.0) == fresh.generate(rows, list(range(24)), [25] * 24, 1.0)
+
+
 def test_same_seed_same_tokens(generator, contexts):
     assert generator.generate(contexts[:1], [7], [30], 1.0) == generator.generate(contexts[:1], [7], [30], 1.0)
 

@@ -6,7 +6,8 @@ rollout: multi-turn search episodes a second, 128 and 1024 of them. update: one 
 peak memory of each side in a process of its own. step: rollout, gold exact match as the reward, update. accuracy: seconds of training
 until held-out accuracy is reached. retrieval: queries a second beside a plain bm25s loop. startup: seconds of an import. memory:
 asl_min alone over 200 steps. round: the phases of round 1 by one process, by two of half the threads, and, with --before, by another checkout
-of asl_min (such as `git worktree add ../before 2c4dde6`).
+of asl_min (such as `git worktree add ../before 2c4dde6`), with the same base and steps. profile: where the seconds of sampling go, and what
+the machine's matrix products would take alone.
 """
 
 import argparse
@@ -42,6 +43,12 @@ SIDES = ("asl_min", "trl")
 HELD_OUT = 50  # questions a hop that accuracy is measured on
 GOAL = 0.55  # mean held-out accuracy at temperature 1
 MAX_STEPS = 60
+HERE = Path(__file__).parents[2]
+KINDS = {
+    "matrix products": ("aten::mm", "aten::addmm", "aten::bmm"),
+    "attention": ("aten::_scaled_dot_product_flash_attention_for_cpu", "aten::_scaled_dot_product_attention_math_for_cpu"),
+    "copies": ("aten::copy_", "aten::cat", "aten::index", "aten::index_put_", "aten::_index_put_impl_"),
+}
 
 
 class Ours:
@@ -276,20 +283,44 @@ def bench_memory(config: Config, _: int) -> dict:
 
 def bench_round(config: Config, pairs: int, before: Path | None = None) -> dict:
     """Seconds of the three phases of round 1, medians, alternating."""
-    here = Path(__file__).parents[2]
-    sides = {"one_process": (here, 1), "two_processes": (here, 2)} | ({"before": (before, 1)} if before else {})
+    sides = {"one_process": (HERE, 1), "two_processes": (HERE, 2)} | ({"before": (before, 1)} if before else {})
     runs = [{name: round_seconds(*side) for name, side in sides.items()} for _ in range(pairs)]
     found = {name: {phase: round(statistics.median(run[name][phase] for run in runs), 1) for phase in ROLES} for name in sides}
     return {"round_seconds": {name: phases | {"round": round(sum(phases.values()), 1)} for name, phases in found.items()} | {"repeats": pairs}}
 
 
 def round_seconds(checkout: Path, processes: int) -> dict[str, float]:
+    """By phase; the steps are those of commit 2c4dde6, which had fewer for the policy."""
     with tempfile.TemporaryDirectory() as folder:
         variables = {"PYTHONPATH": str(checkout), "OMP_NUM_THREADS": str(max(torch.get_num_threads() // processes, 1))}
-        script = ["-m", "asl_min.rounds", "--config", str(checkout / "configs" / "tiny.yaml"), "--run", folder, "rounds=1", "eval_tasks=1", "eval_per_hop=1"]
-        launcher = ["-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc_per_node", str(processes)] if processes > 1 else []
+        script = ["asl_min.rounds", "--config", str(checkout / "configs" / "tiny.yaml"), "--run", folder, "rounds=1", "eval_tasks=1", "eval_per_hop=1"]
+        script += [f"base_model={HERE / Config().base_model}", "pg_max_steps=8", "grm_max_steps=16", "policy_max_steps=6"]
+        launcher = ["-m"]
+        if processes > 1:  # without the two dashes torchrun would take --run for its own --run-path
+            launcher += ["torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc_per_node", str(processes), "-m", "--"]
         subprocess.run([sys.executable, *launcher, *script], check=True, capture_output=True, cwd=checkout, env=os.environ | variables)
         return {role: json.loads((Path(folder) / "round_01" / role / "done.json").read_text())["seconds"] for role in ROLES}
+
+
+def bench_profile(config: Config, pairs: int) -> dict:
+    """384 policy episodes: shares of the processor's time by kind of operation, and multiply-adds against the rate of one large product."""
+    ours = Ours(config)
+    asked = [row["question"] for row in splits(config)[0][:64]]
+    ours.rollout(asked, 6)
+    seconds = statistics.median(timed(lambda: ours.rollout(asked, 6)) for _ in range(pairs))
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], with_flops=True) as profiler:
+        ours.rollout(asked, 6)
+    spent = dict.fromkeys(KINDS, 0.0) | {"other": 0.0}
+    for event in profiler.key_averages():
+        spent[next((kind for kind, names in KINDS.items() if event.key in names), "other")] += event.self_cpu_time_total / 1e6
+    products = sum(event.flops for event in profiler.key_averages()) / 1e9
+    x = torch.rand(2048, 2048)
+    rate = 2 * 2048**3 / 1e9 / min(timed(lambda: x @ x) for _ in range(10))
+    found = {"seconds": round(seconds, 2), "profiled_cpu_seconds": {kind: round(s, 2) for kind, s in spent.items()}}
+    return {
+        "profile": found
+        | {"operations": sum(event.count for event in profiler.key_averages()), "gflop": round(products, 1), "gflop_per_s_of_a_large_product": round(rate, 1)}
+    }
 
 
 BENCHES = {
@@ -301,6 +332,7 @@ BENCHES = {
     "startup": bench_startup,
     "memory": bench_memory,
     "round": bench_round,
+    "profile": bench_profile,
 }
 
 
