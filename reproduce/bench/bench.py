@@ -126,7 +126,7 @@ def timed(work: Callable[[], object]) -> float:
 
 def summarize(unit: str, amount: float, ours: list[float], theirs: list[float], names: tuple[str, str] = SIDES) -> dict:
     """Medians as a rate (`amount` / seconds), and the median over pairs of how many times faster the first side is."""
-    rates = {name: round(amount / statistics.median(seconds), 1) for name, seconds in zip(names, (ours, theirs), strict=True)}
+    rates = {name: float(f"{amount / statistics.median(seconds):.4g}") for name, seconds in zip(names, (ours, theirs), strict=True)}
     ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
     return {"unit": unit, **rates, "ratio": round(statistics.median(ratios), 2), "pairs": len(ratios), "ratios": [round(r, 2) for r in ratios]}
 
