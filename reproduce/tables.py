@@ -85,6 +85,8 @@ ROUND_TABLES = {
     "Held-out accuracy, %": ("accuracy", "mean"),
     "GRM balanced accuracy, %": ("grm", "balanced_accuracy"),
     "GRM consistency, %": ("grm", "consistency"),
+    "GRM: right answers accepted, %": ("grm", "by_kind", "right"),
+    "GRM: intermediate entities rejected, %": ("grm", "by_kind", "intermediate"),
     "Answerable share of the tasks written, %": DRAFTS,
     "Rewarded tasks that the oracle can solve, %": REWARDED,
     "Rewarded tasks whose own answer is right, %": ("pg_answer_right",),
