@@ -5,6 +5,8 @@ Text that comes from outside (questions, topics, passages) is encoded with speci
 """
 
 import re
+from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 
 from transformers import PreTrainedTokenizerBase
@@ -32,8 +34,9 @@ class Chat:
         self.tokenizer = tokenizer
         unsplit = [t for t, i in tokenizer.get_added_vocab().items() if t.startswith("<") and t.endswith(">") and i not in tokenizer.all_special_ids]
         self._tags = re.compile("(" + ("|".join(map(re.escape, unsplit)) or "(?!)") + ")")  # such as Qwen's <tool_call>, which is no special token
+        self._encoded, self._decoded = lru_cache(4096)(self._encode), lru_cache(4096)(self._decode)  # samples of one prompt mostly say the same
         self.prompts = load_prompts(prompts)
-        self._role_prefixes = {kind: self._split(self._render(kind)) for kind in PROMPT_KEYS}
+        self._role_parts = {kind: self._split(self._render(kind)) for kind in PROMPT_KEYS}
         closing, opening = self._tool_turn()
         self.turn_end = closing
         self.eos_ids = frozenset(closing[:1]) | frozenset([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])
@@ -42,8 +45,8 @@ class Chat:
     def prompt(self, kind: str, **fields: str) -> list[int]:
         """Ids of a role's prompt up to where the assistant's first turn begins."""
         ids = []
-        for part in self._role_prefixes[kind]:
-            ids += self.plain(fields[part[1:]]) if part.startswith(SLOT) else self._tagged(part)
+        for part in self._role_parts[kind]:
+            ids += self.plain(fields[part]) if isinstance(part, str) else part
         return ids
 
     def tool_response(self, text: str, turn_ended: bool) -> list[int]:
@@ -52,11 +55,17 @@ class Chat:
 
     def plain(self, text: str) -> list[int]:
         """Outside text as ids, special tokens and tags in it spelt out as characters."""
+        return list(self._encoded(text))
+
+    def decode(self, ids: Sequence[int]) -> str:
+        return self._decoded(tuple(ids))
+
+    def _encode(self, text: str) -> tuple[int, ...]:
         pieces = self._tags.split(text.encode(errors="replace").decode())  # tags, which have odd places, lose their first character to a piece of its own
         parts = [part for i, piece in enumerate(pieces) for part in ((piece[:1], piece[1:]) if i % 2 else (piece,)) if part]
-        return [i for part in parts for i in self.tokenizer(part, add_special_tokens=False, split_special_tokens=True)["input_ids"]]
+        return tuple(i for part in parts for i in self.tokenizer(part, add_special_tokens=False, split_special_tokens=True)["input_ids"])
 
-    def decode(self, ids: list[int]) -> str:
+    def _decode(self, ids: tuple[int, ...]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
 
     def _tagged(self, text: str) -> list[int]:
@@ -72,10 +81,9 @@ class Chat:
             messages.insert(0, {"role": "system", "content": role["system"]})
         return self._template(messages, add_generation_prompt=True)
 
-    def _split(self, rendered: str) -> list[str]:
-        """Template text and slots in turn; a slot comes back as SLOT + field name."""
-        pieces = rendered.split(SLOT)
-        return [SLOT + p if i % 2 else p for i, p in enumerate(pieces) if p]
+    def _split(self, rendered: str) -> list[str | list[int]]:
+        """Template text, as ids, and the names of the fields that stand between, in turn."""
+        return [p if i % 2 else self._tagged(p) for i, p in enumerate(rendered.split(SLOT)) if p]
 
     def _tool_turn(self) -> tuple[list[int], tuple[list[int], list[int]]]:
         """What the template puts after an assistant turn, and around the tool response that follows."""
