@@ -130,7 +130,7 @@ CLAIMS = [
         [versus("asl", other) for other in ("absolute_zero", "r_zero")],
         "the paper's third one, Search-R1, learns from gold labels, here of the very world that it is evaluated in: how many of them catch asl is shown, and "
         "stands in a table below",
-        tuple(versus("asl", f"search_r1_{labels}") for labels in (1, 4, 16, 64)),
+        tuple(versus("asl", f"search_r1_{labels}") for labels in m.GOLD_SIZES),
     ),
     Claim("C10", "improves with zero labelled data", "asl", [GAIN, NO_GOLD], "training that opens gold ends with an error (`asl_min/gold.py` and its tests)"),
     Claim(

@@ -36,8 +36,8 @@ def rounds_figure(runs: m.Runs) -> Figure:
     for arm in ZERO_LABEL:
         draw(left, runs, arm, m.accuracy)
     draw(right, runs, "asl", m.accuracy)
-    for number, arm in enumerate(f"search_r1_{labels}" for labels in (1, 4, 16, 64)):
-        draw(right, runs, arm, m.accuracy, label=arm.replace("search_r1_", "Search-R1, gold labels: "), color=pyplot.cm.copper(0.3 + 0.2 * number))
+    for number, labels in enumerate(m.GOLD_SIZES):
+        draw(right, runs, f"search_r1_{labels}", m.accuracy, label=f"Search-R1, gold labels: {labels}", color=pyplot.cm.copper(0.3 + 0.2 * number))
     return finish(figure, {left: ("Zero labels", ROUND, ACCURACY), right: ("With gold labels", ROUND, ACCURACY)})
 
 

@@ -10,6 +10,8 @@ from scipy import stats
 from asl_min.report import dig
 
 RESULTS = Path(__file__).parent / "results"
+GOLD_SIZES = (1, 4, 16, 64)
+"""Gold labels of the Search-R1 arms."""
 DRAFTS = ("phase", "drafts", "answerable")
 REWARDED = ("phase", "kept", "answerable")
 SOUND = ("phase", "kept", "right")

@@ -303,23 +303,26 @@ def round_seconds(checkout: Path, processes: int) -> dict[str, float]:
 
 
 def bench_profile(config: Config, pairs: int) -> dict:
-    """384 policy episodes: shares of the processor's time by kind of operation, and multiply-adds against the rate of one large product."""
+    """384 policy episodes: the processor's seconds by kind of operation, and the arithmetic in them beside the rate of one large product."""
     ours = Ours(config)
     asked = [row["question"] for row in splits(config)[0][:64]]
     ours.rollout(asked, 6)
     seconds = statistics.median(timed(lambda: ours.rollout(asked, 6)) for _ in range(pairs))
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], with_flops=True) as profiler:
         ours.rollout(asked, 6)
-    spent = dict.fromkeys(KINDS, 0.0) | {"other": 0.0}
-    for event in profiler.key_averages():
+    events, spent = profiler.key_averages(), dict.fromkeys([*KINDS, "other"], 0.0)
+    for event in events:
         spent[next((kind for kind, names in KINDS.items() if event.key in names), "other")] += event.self_cpu_time_total / 1e6
-    products = sum(event.flops for event in profiler.key_averages()) / 1e9
     x = torch.rand(2048, 2048)
     rate = 2 * 2048**3 / 1e9 / min(timed(lambda: x @ x) for _ in range(10))
-    found = {"seconds": round(seconds, 2), "profiled_cpu_seconds": {kind: round(s, 2) for kind, s in spent.items()}}
     return {
-        "profile": found
-        | {"operations": sum(event.count for event in profiler.key_averages()), "gflop": round(products, 1), "gflop_per_s_of_a_large_product": round(rate, 1)}
+        "profile": {
+            "seconds": round(seconds, 2),
+            "profiled_cpu_seconds": {kind: round(s, 2) for kind, s in spent.items()},
+            "operations": sum(event.count for event in events),
+            "gflop": round(sum(event.flops for event in events) / 1e9, 1),
+            "gflop_per_s_of_a_large_product": round(rate, 1),
+        }
     }
 
 
