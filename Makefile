@@ -1,5 +1,6 @@
 # GNU make. Everything runs in .venv here, whatever environment is active.
-# PYTHON: interpreters to try for a new .venv, first fit wins. ARGS: passed on by reproduce and test. PROFILE: of reproduce/arms.yaml.
+# PYTHON: interpreters to try for a new .venv, first fit wins. ARGS: passed on by reproduce and test. PROFILE: of reproduce/arms.yaml; RESULTS: where its
+# summaries, tables and figures go (reproduce/results: into the record, whose runs are not run again).
 # CONFIG: what reproduce runs instead of the miniature. LAUNCH: what starts it, such as ".venv/bin/accelerate launch --config_file
 # configs/accelerate/multi_gpu.yaml". SERVER: vllm, tgi or nothing.
 
@@ -8,6 +9,7 @@ VENV := .venv
 PY := $(VENV)/bin/python
 LAUNCH ?= $(PY)
 SERVER ?= vllm
+RESULTS ?= runs/results
 PIP := $(PY) -m pip --quiet --quiet --disable-pip-version-check
 AUDITED := import json; found = json.load(open("build/audit.json"))["dependencies"]; bad = [p["name"] for p in found if p.get("vulns")]; \
 	skipped = sum("skip_reason" in p for p in found); \
@@ -40,9 +42,9 @@ reproduce: setup ## the whole loop in miniature, or its rest (ARGS="--seed 1 rec
 ifeq ($(PROFILE),)
 	$(LAUNCH) reproduce/run.py $(if $(CONFIG),--config $(CONFIG)) $(ARGS)
 else
-	$(PY) reproduce/runner.py --profile $(PROFILE) $(ARGS)
-	$(PY) reproduce/claims.py
-	$(PY) reproduce/figures.py
+	$(PY) reproduce/runner.py --profile $(PROFILE) --results $(RESULTS) $(ARGS)
+	$(PY) reproduce/claims.py --results $(RESULTS)
+	$(PY) reproduce/figures.py --results $(RESULTS)
 endif
 
 test: lint ## lint, then the tests (ARGS="-k search")

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import measures as m
 import numpy as np
-from tables import COMMAND, SHARE, readme_blocks, refresh, results_text
+from tables import COMMAND, SHARE, beside_record, readme_blocks, refresh, results_text
 
 from asl_min.terminal import clear_errors
 
@@ -200,13 +200,13 @@ def main(arguments: list[str] | None = None) -> None:
     with clear_errors():
         runs = m.load_runs(folder / "runs")
         rows = [conclude(claim, runs) for claim in CLAIMS]
+        record = json.loads((m.RESULTS / "claims.json").read_text())
         folder.mkdir(parents=True, exist_ok=True)
         (folder / "claims.json").write_text(json.dumps(rows, indent=1) + "\n")
         (folder / "RESULTS.md").write_text(results_text(runs, rows, folder))
-        if folder == m.RESULTS and "asl" in runs:
+        if folder.resolve() == m.RESULTS.resolve() and "asl" in runs:
             README.write_text(refresh(README, readme_blocks(runs, rows)))
-        for row in rows:
-            print(f"{row['id']:4} {row['verdict']:14} {row['claim']}")
+        print(beside_record(rows, record))
 
 
 if __name__ == "__main__":

@@ -1,10 +1,11 @@
 """Run many arms and seeds, each in a process of one thread, and keep their summaries.
 
-    python reproduce/runner.py --profile quick|full|lr [--jobs 2]
+    python reproduce/runner.py --profile quick|full|lr [--jobs 2] [--results reproduce/results]
 
 The same command continues: finished runs are skipped, interrupted ones go on after their last finished phase. A run lives in
-`runs/NAME/`, its log in `runs/NAME.log`; when it is finished its summary is copied to `reproduce/results/runs/NAME.json` (profiles that
-change settings, such as lr: `reproduce/results/PROFILE/`), from which claims, tables and figures are made.
+`runs/NAME/`, its log in `runs/NAME.log`; when it is finished its summary is copied to `runs/results/runs/NAME.json` (profiles that change
+settings, such as lr: `runs/results/PROFILE/`), from which claims, tables and figures are made. With `--results reproduce/results` the recorded
+runs count as finished, and new ones join the record.
 """
 
 import argparse
@@ -146,7 +147,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time (default: one a core)")
     parser.add_argument("--arms", type=Path, default=ROOT / "reproduce" / "arms.yaml")
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--results", type=Path, default=ROOT / "reproduce" / "results")
+    parser.add_argument("--results", type=Path, default=Path("runs") / "results", help="where summaries are kept (default: runs/results)")
     args = parser.parse_args(arguments)
     with clear_errors():
         jobs = load_jobs(args.arms, args.profile, args.runs, args.results)

@@ -37,10 +37,27 @@ def short_claims(rows: list[dict]) -> str:
     """Counts of the verdicts, and a row for each claim's first part: the README's table."""
     cells = [["", "claim", "first measure", "effect (95% interval)", "seeds", "verdict"]]
     for row in rows:
-        bounds = "" if row["ci_low"] is None else f" ({row['ci_low']:+.1f} to {row['ci_high']:+.1f})"
-        effect = "-" if row["effect"] is None else f"{row['effect']:.2f}" if row["threshold"] == SHARE else f"{row['effect']:+.1f}{bounds}"
-        cells.append([row["id"], row["claim"], row["metric"], effect, str(row["n_seeds"]), f"**{row['verdict']}**"])
+        cells.append([row["id"], row["claim"], row["metric"], effect_text(row), str(row["n_seeds"]), f"**{row['verdict']}**"])
     return f"{counts(rows)}\n\n{markdown(cells)}"
+
+
+def effect_text(row: dict) -> str:
+    """A claim's first effect with its interval; "-" without a measurement."""
+    if row["effect"] is None:
+        return "-"
+    bounds = "" if row["ci_low"] is None else f" ({row['ci_low']:+.1f} to {row['ci_high']:+.1f})"
+    return f"{row['effect']:.2f}" if row["threshold"] == SHARE else f"{row['effect']:+.1f}{bounds}"
+
+
+def beside_record(rows: list[dict], record: list[dict]) -> str:
+    """For a terminal: each claim as found here, and as the repository's record has it."""
+    recorded = {row["id"]: row for row in record}
+    lines = []
+    for row in rows:
+        lines.append(f"{row['id']:4} {row['claim']}")
+        for name, side in (("here", row), ("recorded", recorded.get(row["id"]))):
+            lines += [f"{name:>11}: {side['verdict']:13} {effect_text(side):24} seeds: {side['n_seeds']}"] if side else []
+    return "\n".join(lines)
 
 
 def counts(rows: list[dict]) -> str:

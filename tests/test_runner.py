@@ -87,6 +87,15 @@ def test_finished_runs_are_skipped_and_failed_ones_tried_again(arms, commands):
     assert commands[3:] == ["small_frozen_grm_seed0"]
 
 
+def test_recorded_runs_are_run_again_by_whoever_asks(arms, commands, monkeypatch):
+    """The command keeps its own summaries beside its runs: the shipped record does not make a run a finished one."""
+    arms.write_text(yaml.safe_dump({"one": {"arms": {"asl": 1}}}))
+    assert (ROOT / "reproduce" / "results" / "runs" / "asl_seed0.json").is_file()
+    monkeypatch.chdir(arms.parent)
+    runner.main(["--profile", "one", "--arms", str(arms)])
+    assert commands == ["asl_seed0"] and (arms.parent / "runs" / "results" / "runs" / "asl_seed0.json").is_file()
+
+
 def test_kept_summary_of_other_settings_is_refused(arms, commands):
     run(jobs_of(arms)[:1])
     arms.write_text(arms.read_text().replace("rounds: 1", "rounds: 2"))
