@@ -1,6 +1,7 @@
 """What the three training phases share: the loaded backbone, the tool, rollouts as any role, the log, and the gold guard."""
 
 import argparse
+import secrets
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -237,9 +238,20 @@ def start_trackers(accelerator: Accelerator, run: Path, config: Config) -> int:
         accelerator.project_configuration.set_directories(str(run / "trackers"))
         accelerator.log_with = filter_trackers(config.trackers, run / "trackers")
         settings = {key: "null" if value is None else value for key, value in asdict(config).items()}
-        resumed = {"name": run.name, "resume": "allow"}
-        accelerator.init_trackers("asl_min", None if before else settings, {"wandb": resumed | {"id": run.name}, "trackio": resumed})
+        name = tracked_name(run) if accelerator.is_main_process else run.name
+        resumed = {"name": name, "resume": "allow"}
+        own = {"wandb": resumed | {"id": name, "dir": str(run / "trackers")}, "trackio": resumed}
+        accelerator.init_trackers("asl_min", None if before else settings, own)
     return sum(before)
+
+
+def tracked_name(run: Path) -> str:
+    """What trackers call the run, each phase anew: its folder's name and a few letters, so that no other folder of that name joins it there."""
+    file = run / "trackers" / "name"
+    if not file.is_file():
+        file.parent.mkdir(exist_ok=True)
+        durable.write_text(file, f"{run.name}-{secrets.token_hex(3)}")
+    return file.read_text()
 
 
 def declare_gold(run: Path, config: Config) -> None:

@@ -16,6 +16,7 @@ from tensorboardX.proto.event_pb2 import Event
 
 from asl_min import run_dir, share, train_prompt_generator, train_reward_model
 from asl_min.corpus import InputError, read_jsonl, write_jsonl
+from asl_min.phase import accelerator_of, start_trackers
 
 sys.path.insert(0, str(ROOT / "docs"))
 import build
@@ -94,6 +95,23 @@ def test_tracker_gets_every_step_once(tracked):
     rewards = [row["reward"] for _, row in read_jsonl(tracked / "round_01" / "prompt_generator" / "metrics.jsonl")]
     found = scalars(tracked / "trackers" / "asl_min", "prompt_generator/reward")
     assert found == [(step, pytest.approx(reward)) for step, reward in enumerate(rewards)] and found
+
+
+def test_trackers_know_a_run_by_one_name_of_its_own(config, tmp_path, monkeypatch):
+    """WandB goes on with a run by its id, Trackio by its name: the same in all phases, another for a folder of the same name elsewhere."""
+    given = []
+    monkeypatch.setattr("asl_min.phase.get_available_trackers", lambda: ["wandb"])
+    monkeypatch.setattr("asl_min.phase.filter_trackers", lambda *_: [])
+    monkeypatch.setattr("accelerate.Accelerator.init_trackers", lambda self, project, settings, own: given.append(own))
+    for folder in (tmp_path / "a" / "run", tmp_path / "b" / "run"):
+        chosen = replace(config, trackers="wandb")
+        run_dir.create(folder, chosen)
+        for _ in range(2):
+            start_trackers(accelerator_of(chosen), folder, chosen)
+    ids = [own["wandb"]["id"] for own in given]
+    assert ids[0] == ids[1] != ids[2] == ids[3] and all(i.startswith("run-") for i in ids)
+    assert [own["trackio"]["name"] for own in given] == ids
+    assert given[0]["wandb"]["dir"] == str(tmp_path / "a" / "run" / "trackers")
 
 
 def test_tracker_that_is_not_installed_is_refused(config, tmp_path, monkeypatch):
