@@ -31,30 +31,47 @@ ZERO_LABEL = ("asl", "absolute_zero", "r_zero", "drzero", "agent0")
 
 
 def rounds_figure(runs: m.Runs) -> Figure:
-    """ASL and the baselines, round by round; Search-R1 by its number of gold labels."""
+    """ASL and the systems beside it, round by round; Search-R1's end by its number of gold labels, each seed a dot, beside asl's without any."""
     figure, (left, right) = panels(2, "ASL and the systems beside it at about equal episodes", sharey=True)
     for arm in ZERO_LABEL:
         draw(left, runs, arm, m.accuracy)
-    draw(right, runs, "asl", m.accuracy)
-    for number, labels in enumerate(m.GOLD_SIZES):
-        draw(right, runs, f"search_r1_{labels}", m.accuracy, label=f"Search-R1, gold labels: {labels}", color=pyplot.cm.copper(0.3 + 0.2 * number))
-    return finish(figure, {left: ("Zero labels", ROUND, ACCURACY), right: ("With gold labels", ROUND, ACCURACY)})
+    draw(left, runs, "search_r1_64", m.accuracy, label="search_r1, 64 gold labels")
+    for labels in m.GOLD_SIZES:
+        finals = [m.final(s) for s in runs.get(f"search_r1_{labels}", {}).values()]
+        if finals:
+            right.plot([1.12 * labels] * len(finals), finals, ".", color=COLOURS["search_r1_64"], label="" if right.lines else "a seed of search_r1")
+            point(right, labels, finals, COLOURS["search_r1_64"])
+    if "asl" in runs:
+        mean, low, high = m.interval(m.final(s) for s in runs["asl"].values())
+        right.axhline(mean, color=COLOURS["asl"], label="asl, no gold label")
+        if np.isfinite(low):
+            right.axhspan(low, high, color=COLOURS["asl"], alpha=0.15, linewidth=0)
+    log_ticks(right, m.GOLD_SIZES)
+    left.set_ylim(0, 100)
+    finish(figure, {left: ("By round", ROUND, ACCURACY), right: ("Search-R1 at the end, by its gold labels", "gold labels (log scale)", "")})
+    left.legend(fontsize=7, loc="lower right", ncols=2)
+    right.legend(fontsize=8, loc="lower right")
+    return figure
 
 
 def hacking_figure(runs: m.Runs) -> Figure:
     """What the loop pays and what the oracle says, with the GRM frozen and trained."""
-    figure, axes = panels(5, "What the loop pays and what is true, with the GRM trained and frozen")
+    figure, axes = panels(4, "What the loop pays and what is true, with the GRM trained and frozen")
     shown = {
         "PG reward": (("pg_reward",), "0.01 nats"),
         "Rewarded tasks that\nhave an answer": (m.REWARDED, "% (oracle)"),
         "Rewarded tasks whose\nown answer is right": (m.SOUND, "% (oracle)"),
-        "Policy's answers\njudged right": (("phase", "judge_reward"), "% (GRM)"),
-        "Policy's answers\ntruly right": (("phase", "true_accuracy"), "% (oracle)"),
     }
-    for axis, (keys, _) in zip(axes, shown.values(), strict=True):
-        draw(axis, runs, "asl", lambda s, keys=keys: m.curve(s, *keys), label="GRM trained")
-        draw(axis, runs, "frozen_grm", lambda s, keys=keys: m.curve(s, *keys), label="GRM frozen")
-    return finish(figure, {axis: (title, "round", unit) for axis, (title, (_, unit)) in zip(axes, shown.items(), strict=True)})
+    arms = {"asl": "GRM trained", "frozen_grm": "GRM frozen"}
+    for axis, (keys, _) in zip(axes, shown.values(), strict=False):
+        for arm, label in arms.items():
+            draw(axis, runs, arm, lambda s, keys=keys: m.curve(s, *keys), label=label)
+    for arm, label in arms.items():
+        draw(axes[3], runs, arm, m.judged_right, label=f"{label}: judged right")
+        draw(axes[3], runs, arm, m.truly_right, label=f"{label}: truly right", style="s--")
+    axes[3].set_ylim(0, 100)
+    texts = {axis: (title, "round", unit) for axis, (title, (_, unit)) in zip(axes, shown.items(), strict=False)}
+    return finish(figure, texts | {axes[3]: ("Policy's answers on its tasks,\nby the GRM and by the oracle", "round", "%")})
 
 
 def injection_figure(runs: m.Runs) -> Figure:
@@ -74,9 +91,7 @@ def scale_figure(runs: m.Runs) -> Figure:
     sizes = {round(np.mean([m.tasks_used(s) for s in runs[arm].values()])): arm for arm in ("data_4", "data_12", "data_36", "asl") if arm in runs}
     for size, arm in sizes.items():
         point(axis, size, [m.final(s) for s in runs[arm].values()], COLOURS["asl"])
-    axis.set_xscale("log")
-    axis.set_xticks(list(sizes), [str(size) for size in sizes], minor=False)
-    axis.set_xticks([], minor=True)
+    log_ticks(axis, list(sizes))
     return finish(figure, {axis: ("", "tasks a round (log scale)", f"final {ACCURACY}")})
 
 
@@ -112,7 +127,10 @@ def efficiency_figure(runs: m.Runs) -> Figure:
         for arm in ("asl", "frozen_grm", "absolute_zero", "r_zero", "search_r1_64"):
             draw(axis, runs, arm, m.accuracy, at=lambda s, key=key: m.spent(s, key) / 1000)
     units = ("episodes, thousands", "sampled tokens, thousands")
-    return finish(figure, {axis: ("", unit, ACCURACY) for axis, unit in zip(axes, units, strict=True)})
+    finish(figure, {axis: ("", unit, ACCURACY) for axis, unit in zip(axes, units, strict=True)})
+    if axes[0].get_legend():
+        axes[0].get_legend().remove()  # both panels have the same arms
+    return figure
 
 
 def asl_figure(runs: m.Runs) -> Figure:
@@ -143,7 +161,7 @@ def panels(count: int, title: str, sharey: bool = False) -> tuple[Figure, Sequen
     return figure, axes[0]
 
 
-def draw(axis: Axes, runs: m.Runs, arm: str, measure: Callable, label: str = "", color: object = None, at: Callable | None = None) -> None:
+def draw(axis: Axes, runs: m.Runs, arm: str, measure: Callable, label: str = "", color: object = None, at: Callable | None = None, style: str = "o-") -> None:
     """One arm's line with its band, over rounds or over the mean of `at`; nothing where the arm was not run."""
     if arm not in runs:
         return
@@ -151,7 +169,7 @@ def draw(axis: Axes, runs: m.Runs, arm: str, measure: Callable, label: str = "",
     length = min(map(len, found))
     x = np.mean([at(summary)[:length] for summary in runs[arm].values()], 0) if at else np.arange(length)
     mean, low, high = np.array([m.interval([values[i] for values in found]) for i in range(length)]).T
-    (line,) = axis.plot(x, mean, "o-", markersize=4, label=f"{label or arm} ({len(found)})", color=color or COLOURS.get(arm))
+    (line,) = axis.plot(x, mean, style, markersize=4, label=f"{label or arm} ({len(found)})", color=color or COLOURS.get(arm))
     if len(found) > 2:
         axis.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
     elif len(found) == 2:
@@ -163,6 +181,12 @@ def point(axis: Axes, x: float, values: list[float], color: str) -> None:
     mean, low, high = m.interval(values)
     bar = [[mean - low], [high - mean]] if len(values) > 1 else None
     axis.errorbar([x], [mean], yerr=bar, fmt="o", capsize=4, color=color)
+
+
+def log_ticks(axis: Axes, sizes: Sequence[int]) -> None:
+    axis.set_xscale("log")
+    axis.set_xticks(list(sizes), [str(size) for size in sizes], minor=False)
+    axis.set_xticks([], minor=True)
 
 
 def finish(figure: Figure, texts: dict[Axes, tuple[str, str, str]]) -> Figure:
