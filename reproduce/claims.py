@@ -5,7 +5,7 @@
 Reads results/runs/*.json and writes results/claims.json, results/RESULTS.md and, from this repository's own results, the README's two tables.
 An effect is one number a seed, paired by seed where two arms are compared; its interval is the 95% t-interval of the mean over seeds. A claim
 holds when every part's interval lies above its threshold, does not hold when the interval of one lies below, and is undecided otherwise;
-without the runs that it needs it was not run.
+without the runs that it needs it was not run. The terminal shows each beside the repository's record.
 """
 
 import argparse

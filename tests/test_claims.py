@@ -206,6 +206,17 @@ def test_claims_and_tables_are_written(results):
     assert "| 64 | 60.5 ± 6.4 | 0.0 ± 0.0 |" in text and "| asl | 77.0 |" in text
 
 
+def test_own_claims_are_shown_beside_the_record():
+    rows = [claims.conclude(claim, runs_of(summary("asl", 0, 0.3, 0.5, 0.7))) for claim in claims.CLAIMS]
+    lines = tables.beside_record(rows, [row | {"effect": 9.0, "ci_low": 8.0, "ci_high": 10.0, "n_seeds": 3} for row in rows if row["id"] != "C5"]).splitlines()
+    at = next(i for i, line in enumerate(lines) if line.startswith("C3"))
+    assert [line.split() for line in lines[at + 1 : at + 3]] == [
+        ["here:", "undecided", "+40.0", "seeds:", "1"],
+        ["recorded:", "undecided", "+9.0", "(+8.0", "to", "+10.0)", "seeds:", "3"],
+    ]
+    assert len(lines) == 3 * 16 - 1  # C5, which the record lacks, stands alone
+
+
 def test_what_is_committed_is_what_the_runs_files_give():
     runs = m.load_runs(m.RESULTS / "runs")
     rows = [claims.conclude(claim, runs) for claim in claims.CLAIMS]
