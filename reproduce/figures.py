@@ -56,22 +56,22 @@ def rounds_figure(runs: m.Runs) -> Figure:
 
 def hacking_figure(runs: m.Runs) -> Figure:
     """What the loop pays and what the oracle says, with the GRM frozen and trained."""
-    figure, axes = panels(4, "What the loop pays and what is true, with the GRM trained and frozen")
+    figure, (*left, right) = panels(4, "What the loop pays and what is true, with the GRM trained and frozen")
     shown = {
         "PG reward": (("pg_reward",), "0.01 nats"),
         "Rewarded tasks that\nhave an answer": (m.REWARDED, "% (oracle)"),
         "Rewarded tasks whose\nown answer is right": (m.SOUND, "% (oracle)"),
     }
     arms = {"asl": "GRM trained", "frozen_grm": "GRM frozen"}
-    for axis, (keys, _) in zip(axes, shown.values(), strict=False):
+    for axis, (keys, _) in zip(left, shown.values(), strict=True):
         for arm, label in arms.items():
             draw(axis, runs, arm, lambda s, keys=keys: m.curve(s, *keys), label=label)
     for arm, label in arms.items():
-        draw(axes[3], runs, arm, m.judged_right, label=f"{label}: judged right")
-        draw(axes[3], runs, arm, m.truly_right, label=f"{label}: truly right", style="s--")
-    axes[3].set_ylim(0, 100)
-    texts = {axis: (title, "round", unit) for axis, (title, (_, unit)) in zip(axes, shown.items(), strict=False)}
-    return finish(figure, texts | {axes[3]: ("Policy's answers on its tasks,\nby the GRM and by the oracle", "round", "%")})
+        draw(right, runs, arm, m.judged_right, label=f"{label}: judged right")
+        draw(right, runs, arm, m.truly_right, label=f"{label}: truly right", style="s--")
+    right.set_ylim(0, 100)
+    texts = {axis: (title, "round", unit) for axis, (title, (_, unit)) in zip(left, shown.items(), strict=True)}
+    return finish(figure, texts | {right: ("Policy's answers on its tasks,\nby the GRM and by the oracle", "round", "%")})
 
 
 def injection_figure(runs: m.Runs) -> Figure:

@@ -1,6 +1,6 @@
 """Run many arms and seeds, each in a process of one thread, and keep their summaries.
 
-    python reproduce/runner.py --profile quick|full|lr [--jobs 2] [--results reproduce/results]
+    python reproduce/runner.py --profile quick|full|lr [--jobs 2] [--results runs/results]
 
 The same command continues: finished runs are skipped, interrupted ones go on after their last finished phase. A run lives in
 `runs/NAME/`, its log in `runs/NAME.log`; when it is finished its summary is copied to `runs/results/runs/NAME.json` (profiles that change

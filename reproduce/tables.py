@@ -54,9 +54,9 @@ def beside_record(rows: list[dict], record: list[dict]) -> str:
     recorded = {row["id"]: row for row in record}
     lines = []
     for row in rows:
+        sides = {"here": row, "recorded": recorded.get(row["id"])}
         lines.append(f"{row['id']:4} {row['claim']}")
-        for name, side in (("here", row), ("recorded", recorded.get(row["id"]))):
-            lines += [f"{name:>11}: {side['verdict']:13} {effect_text(side):24} seeds: {side['n_seeds']}"] if side else []
+        lines += [f"{name:>11}: {side['verdict']:13} {effect_text(side):24} seeds: {side['n_seeds']}" for name, side in sides.items() if side]
     return "\n".join(lines)
 
 

@@ -305,12 +305,11 @@ def round_seconds(checkout: Path, processes: int) -> dict[str, float]:
 def bench_profile(config: Config, pairs: int) -> dict:
     """384 policy episodes, the same ones each time: the processor's seconds by kind of operation, and the arithmetic in them beside the rate of one
     large product. How many passes they take depends on the longest of them."""
-    ours = Ours(config)
-    asked = [row["question"] for row in splits(config)[0][:64]]
+    agent = Agent(config, {})
+    requests = policy.requests([row["question"] for row in splits(config)[0][:64]], 6, config.seed, 1)
 
     def play() -> list:
-        ours.calls = 0
-        return ours.rollout(asked, 6)
+        return agent.rollout("policy", requests)
 
     play()
     seconds = statistics.median(timed(play) for _ in range(pairs))
