@@ -16,7 +16,7 @@ from pathlib import Path
 import evaluate
 import numpy as np
 
-from asl_min import durable, run_dir, terminal
+from asl_min import durable, run_dir, stopping, terminal
 from asl_min.config import Config, load_config
 from asl_min.corpus import InputError, load_judgments, load_questions, read_jsonl, topics, write_jsonl
 from asl_min.dry_run import plan
@@ -260,6 +260,7 @@ def main() -> None:
             config = load_config(args.config)
             results, _ = evaluate_agent(Agent(config, dict.fromkeys(ROLES, args.adapter) if args.adapter else {}))
         print(json.dumps(results, indent=1))
+        stopping.end_processes()
 
 
 if __name__ == "__main__":

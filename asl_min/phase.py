@@ -289,3 +289,4 @@ def phase_main(role: str, run_phase: Callable[[Path, int], None], description: s
             return
         with run_dir.lock(args.run):
             run_phase(args.run, args.round)
+        stopping.end_processes()

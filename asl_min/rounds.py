@@ -15,7 +15,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from asl_min import run_dir, terminal, train_policy, train_prompt_generator, train_reward_model
+from asl_min import run_dir, stopping, terminal, train_policy, train_prompt_generator, train_reward_model
 from asl_min.chat import Chat
 from asl_min.config import Config, load_config, read_yaml
 from asl_min.corpus import InputError, load_corpus, load_judgments, load_questions
@@ -130,6 +130,7 @@ def main() -> None:
             with run_dir.lock(args.run):
                 summary = run_rounds(args.run)
             print(json.dumps({"run": str(args.run), "rounds": len(summary.get("rounds", []))}))
+        stopping.end_processes()
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
-"""SIGTERM during a phase: it ends at the next safe point, after the step under way, with its state on the disk."""
+"""How processes end: a phase that gets SIGTERM after the step under way, with its state on the disk; a script of several processes all together."""
 
+import gc
 import signal
 import sys
 import threading
@@ -9,6 +10,8 @@ from contextlib import contextmanager
 import torch
 from accelerate import Accelerator
 from accelerate.utils import reduce
+from torch import distributed
+from torch.distributed.tensor.debug import _clear_sharding_prop_cache
 
 EXIT_CODE = 128 + signal.SIGTERM
 _told = False
@@ -41,3 +44,12 @@ def leave_if_told(accelerator: Accelerator, message: str) -> None:
         if accelerator.is_main_process:
             print(message, file=sys.stderr)
         raise SystemExit(EXIT_CODE)
+
+
+def end_processes() -> None:
+    """What a script of several processes does last: end their group, and with it gloo's threads, which may hold a tensor a little longer than the
+    collective lasts. Python's own end while they do would abort the process with its work done (PyTorch issue 190489)."""
+    if distributed.is_initialized():
+        distributed.destroy_process_group()
+        _clear_sharding_prop_cache()  # it keeps the mesh of `shard.shard_base`, and so the group
+        gc.collect()

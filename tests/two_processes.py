@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 from helpers import Scripted, make_groups, small_tool
 
-from asl_min import shard
+from asl_min import shard, stopping
 from asl_min.chat import Chat
 from asl_min.config import load_config
 from asl_min.episode import Request
@@ -41,3 +41,6 @@ def main(config_file: Path, out: Path) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), Path(sys.argv[2]))
+    stopping.end_processes()
+    names = [(thread / "comm").read_text() for thread in Path("/proc/self/task").iterdir()]
+    assert not [name for name in names if "gloo" in name], names
