@@ -48,13 +48,11 @@ def versus(arm: str, other: str) -> Part:
     return Part(f"{arm} - {other}: final held-out accuracy, points", m.between(arm, other, m.final))
 
 
-SIZES = ("data_4", "data_12", "data_36", "asl")
-
-
 def per_doubling(runs: m.Runs) -> list[float]:
     """Slope of the final accuracy over log2 of the tasks a round, for every seed that all sizes have."""
-    seeds = set.intersection(*(set(runs.get(arm, {})) for arm in SIZES))
-    return [float(np.polyfit([np.log2(m.tasks_used(runs[a][s])) for a in SIZES], [m.final(runs[a][s]) for a in SIZES], 1)[0]) for s in sorted(seeds)]
+    arms = [runs.get(arm, {}) for arm in m.TASK_SIZES]
+    seeds = sorted(set.intersection(*map(set, arms)))
+    return [float(np.polyfit([np.log2(m.tasks_used(arm[s])) for arm in arms], [m.final(arm[s]) for arm in arms], 1)[0]) for s in seeds]
 
 
 def efficiency(key: str) -> Callable[[m.Runs], list[float]]:
@@ -121,7 +119,9 @@ CLAIMS = [
     Claim("C4", "the GRM becomes more accurate and consistent", "asl", JUDGE),
     Claim("C5", "GRM reward beats rule-based reward", "asl rule_reward", [versus("asl", "rule_reward")]),
     Claim("C6", "co-evolving the GRM helps", "asl frozen_grm", [versus("asl", "frozen_grm")]),
-    Claim("C7", "more task data helps, even synthetic", " ".join(SIZES), [Part("final held-out accuracy, points per doubling of the tasks", per_doubling)]),
+    Claim(
+        "C7", "more task data helps, even synthetic", " ".join(m.TASK_SIZES), [Part("final held-out accuracy, points per doubling of the tasks", per_doubling)]
+    ),
     Claim("C8", "steady round-over-round gains", "asl", [STEADY]),
     Claim(
         "C9",

@@ -88,7 +88,7 @@ def injection_figure(runs: m.Runs) -> Figure:
 def scale_figure(runs: m.Runs) -> Figure:
     """Final accuracy against the tasks that the policy phase trains on, steps and episodes equal."""
     figure, (axis,) = panels(1, "Number of self-made tasks, steps and episodes equal")
-    sizes = {round(np.mean([m.tasks_used(s) for s in runs[arm].values()])): arm for arm in ("data_4", "data_12", "data_36", "asl") if arm in runs}
+    sizes = {round(np.mean([m.tasks_used(s) for s in runs[arm].values()])): arm for arm in m.TASK_SIZES if arm in runs}
     for size, arm in sizes.items():
         point(axis, size, [m.final(s) for s in runs[arm].values()], COLOURS["asl"])
     log_ticks(axis, list(sizes))
@@ -143,7 +143,7 @@ FIGURES: dict[str, tuple[Callable[[m.Runs], Figure], Sequence[str]]] = {
     "rounds": (rounds_figure, ZERO_LABEL),
     "hacking": (hacking_figure, ("asl", "frozen_grm")),
     "injection": (injection_figure, ("inject_early", "inject_late", "oracle_grm_late", "self_inject_late", "self_oracle_late")),
-    "data_scale": (scale_figure, ("data_4", "data_12", "data_36")),
+    "data_scale": (scale_figure, m.TASK_SIZES[:-1]),
     "difficulty": (difficulty_figure, ("asl",)),
     "judge": (judge_figure, ("asl", "frozen_grm")),
     "reward_source": (reward_source_figure, ("rule_reward",)),

@@ -12,6 +12,8 @@ from asl_min.report import dig
 RESULTS = Path(__file__).parent / "results"
 GOLD_SIZES = (1, 4, 16, 64)
 """Gold labels of the Search-R1 arms."""
+TASK_SIZES = ("data_4", "data_12", "data_36", "asl")
+"""The arms that differ in how many tasks the policy phase trains on, fewest first."""
 DRAFTS = ("phase", "drafts", "answerable")
 REWARDED = ("phase", "kept", "answerable")
 SOUND = ("phase", "kept", "right")

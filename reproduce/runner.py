@@ -28,6 +28,7 @@ from asl_min.durable import write_text
 from asl_min.terminal import clear_errors
 
 ROOT = Path(__file__).parents[1]
+ARMS = ROOT / "reproduce" / "arms.yaml"
 
 
 @dataclass(frozen=True)
@@ -145,7 +146,7 @@ def main(arguments: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profile", required=True)
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time (default: one a core)")
-    parser.add_argument("--arms", type=Path, default=ROOT / "reproduce" / "arms.yaml")
+    parser.add_argument("--arms", type=Path, default=ARMS)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
     parser.add_argument("--results", type=Path, default=Path("runs") / "results", help="where summaries are kept (default: runs/results)")
     args = parser.parse_args(arguments)
@@ -155,6 +156,7 @@ def main(arguments: list[str] | None = None) -> None:
     failed = [job.run for job, state in states.items() if state.startswith("failed")]
     if failed:
         raise SystemExit(f"failed, see the logs: {', '.join(f'{run}.log' for run in failed)}")
+    print(f"tables and figures of these: claims.py and figures.py, both with --results {args.results}")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
 """Run again what was recorded, and compare: `make verify`, the quick profile.
 
-    python reproduce/verify.py reproduce/results/runs/asl_seed0.json [another.json …] [--runs runs]
+    python reproduce/verify.py [reproduce/results/runs/asl_seed0.json …] [--runs runs]
 
 Each recorded config is run anew (asl takes about a quarter of an hour; an interrupted check goes on by the same command) and its figures stand beside
 the recorded ones. On the machine and with the thread count of the record they are equal to the last digit. Elsewhere float rounding differs, a sampled
@@ -16,6 +16,7 @@ import measures as m
 import numpy as np
 from rich.console import Console
 from rich.table import Table
+from runner import ARMS, load_jobs
 
 from asl_min import run_dir
 from asl_min.config import check
@@ -92,14 +93,15 @@ def verify(record: Path, runs: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("records", type=Path, nargs="+", help="summary.json of a run, or a copy of it")
+    parser.add_argument("records", type=Path, nargs="*", help="summary.json of a run, or a copy of it (default: those of the quick profile)")
     parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the new runs' folders are made, verify_NAME (default: runs)")
     args = parser.parse_args()
     with clear_errors():
-        for record in args.records:
+        records = args.records or [job.result for job in load_jobs(ARMS, "quick", args.runs, m.RESULTS)]
+        for record in records:
             if not record.is_file():
                 raise InputError(f"{record}: no such summary")
-        ends = {str(record): verify(record, args.runs) for record in args.records}
+        ends = {str(record): verify(record, args.runs) for record in records}
     for record, end in ends.items():
         print(f"{record}: {end}")
     raise SystemExit(1 if OUTSIDE in ends.values() else 0)

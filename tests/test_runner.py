@@ -16,8 +16,6 @@ from asl_min.rounds import prepare
 sys.path.insert(0, str(ROOT / "reproduce"))
 import runner
 
-ARMS = ROOT / "reproduce" / "arms.yaml"
-
 
 @pytest.fixture
 def arms(tmp_path, config):
@@ -41,16 +39,21 @@ def test_first_seeds_of_all_arms_come_first(arms):
 
 
 def test_shipped_profiles_name_recipes_and_seeds_enough(tmp_path):
-    full = runner.load_jobs(ARMS, "full", tmp_path, tmp_path)
+    full = runner.load_jobs(runner.ARMS, "full", tmp_path, tmp_path)
     seeds = {arm: sum(job.arm == arm for job in full) for arm in {job.arm for job in full}}
     assert min(seeds.values()) >= 3
     assert all(seeds[arm] >= 5 for arm in ("asl", "frozen_grm", "search_r1_64", "absolute_zero", "r_zero"))
-    assert [job.arm for job in runner.load_jobs(ARMS, "quick", tmp_path, tmp_path)] == ["asl", "frozen_grm", "search_r1_64"]
+    assert [job.arm for job in runner.load_jobs(runner.ARMS, "quick", tmp_path, tmp_path)] == ["asl", "frozen_grm", "search_r1_64"]
     assert len({job.run for job in full}) == len({job.result for job in full}) == len(full)
 
 
+def test_all_runs_of_the_quick_and_full_profiles_are_recorded_with_the_settings_of_today(tmp_path):
+    results = ROOT / "reproduce" / "results"
+    assert all(job.is_finished() for profile in ("quick", "full") for job in runner.load_jobs(runner.ARMS, profile, tmp_path, results))
+
+
 def test_learning_rates_are_tried_on_the_validation_split(tmp_path):
-    jobs = runner.load_jobs(ARMS, "lr", tmp_path / "runs", tmp_path / "results")
+    jobs = runner.load_jobs(runner.ARMS, "lr", tmp_path / "runs", tmp_path / "results")
     assert all(job.config().eval_split == "validation" for job in jobs)
     assert len({job.config().learning_rate for job in jobs if job.arm == "asl"}) == 3
     assert jobs[0].result == tmp_path / "results" / "lr" / "asl_seed0_lr0.00015.json"
