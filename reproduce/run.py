@@ -7,7 +7,7 @@ python reproduce/run.py --run runs/tiny --seed 1 rounds=2 --dry-run
 import argparse
 from pathlib import Path
 
-from asl_min import run_dir, terminal
+from asl_min import run_dir, stopping, terminal
 from asl_min.config import load_config
 from asl_min.dry_run import plan
 from asl_min.rounds import check_inputs, parse_overrides, prepare, run_rounds
@@ -33,6 +33,7 @@ def main() -> None:
         prepare(run, config)
         with run_dir.lock(run):
             run_rounds(run)
+        stopping.end_processes()
 
 
 if __name__ == "__main__":

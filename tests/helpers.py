@@ -121,10 +121,11 @@ def rewrite(file: Path, rows: list[dict]) -> None:
 
 
 def launch(*command: str, **variables: str) -> tuple[str, str]:
-    """Output (stdout, stderr) of two processes under torch.distributed.run, on the CPU, with these environment variables besides."""
+    """Output (stdout, stderr) of two processes of a script or module under torch.distributed.run, on the CPU, with these environment variables besides."""
     path = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "CUDA_VISIBLE_DEVICES": ""}
     environment = {k: v for k, v in os.environ.items() if k != "ACCELERATE_USE_CPU"} | path | variables
-    whole = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--local-addr", "127.0.0.1", "--nproc_per_node", "2", *command]
+    two = "torch.distributed.run --standalone --local-addr 127.0.0.1 --nproc_per_node 2 -m -- watched"
+    whole = [sys.executable, "-m", *two.split(), *command]
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     started = subprocess.Popen(whole, env=environment, text=True, start_new_session=True, **pipes)
     try:

@@ -34,7 +34,7 @@ def two(small, tmp_path_factory) -> tuple[Path, str, str]:
     """The run folder of `torchrun -m asl_min.rounds`, and what its processes said."""
     folder = tmp_path_factory.mktemp("two")
     (folder / "config.yaml").write_text(dump_config(small))
-    said, log = launch("-m", "--", "asl_min.rounds", "--config", str(folder / "config.yaml"), "--run", str(folder / "run"))
+    said, log = launch("asl_min.rounds", "--config", str(folder / "config.yaml"), "--run", str(folder / "run"))
     return folder / "run", said, log
 
 
@@ -56,7 +56,7 @@ def test_two_processes_train_the_same_adapter_as_one(one, two):
 def test_sampling_from_a_shared_base_is_refused(small, tmp_path):
     (tmp_path / "config.yaml").write_text(dump_config(small))
     with pytest.raises(AssertionError, match="backend: 'local': FSDP shards the base, so that sampling needs 'vllm'"):
-        launch("-m", "--", "asl_min.rounds", "--config", str(tmp_path / "config.yaml"), "--run", str(tmp_path / "run"), ACCELERATE_USE_FSDP="true")
+        launch("asl_min.rounds", "--config", str(tmp_path / "config.yaml"), "--run", str(tmp_path / "run"), ACCELERATE_USE_FSDP="true")
 
 
 @pytest.mark.parametrize(

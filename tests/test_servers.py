@@ -428,7 +428,7 @@ def test_two_processes_share_one_server(changed, base, tmp_path, fsdp):
     with start("vllm", base, tmp_path / "serving") as server:
         config = changed(backend="vllm", server_url=server.url, server_folder=str(tmp_path / "serving"), **nothing)
         (tmp_path / "config.yaml").write_text(dump_config(config))
-        launch("-m", "--", "asl_min.rounds", "--config", str(tmp_path / "config.yaml"), "--run", str(tmp_path / "run"), ACCELERATE_USE_FSDP=fsdp)
+        launch(str(ROOT / "reproduce" / "run.py"), "--config", str(tmp_path / "config.yaml"), "--run", str(tmp_path / "run"), ACCELERATE_USE_FSDP=fsdp)
         loaded = [body["lora_name"] for path, body in server.seen if path == "/v1/load_lora_adapter"]
         probes = [body["model"] for path, body in server.seen if "prompt_logprobs" in body]
     assert loaded and len(loaded) == len(set(loaded))
