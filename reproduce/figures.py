@@ -48,7 +48,7 @@ def rounds_figure(runs: m.Runs) -> Figure:
             right.axhspan(low, high, color=COLOURS["asl"], alpha=0.15, linewidth=0)
     log_ticks(right, m.GOLD_SIZES)
     left.set_ylim(0, 100)
-    finish(figure, {left: ("By round", ROUND, ACCURACY), right: ("Search-R1 at the end, by its gold labels", "gold labels (log scale)", "")})
+    finish(figure, {left: ("By round", ROUND, ACCURACY), right: ("Search-R1 at the end, by its gold labels", "gold labels (log scale)", "")}, legends=())
     left.legend(fontsize=7, loc="lower right", ncols=2)
     right.legend(fontsize=8, loc="lower right")
     return figure
@@ -127,10 +127,8 @@ def efficiency_figure(runs: m.Runs) -> Figure:
         for arm in ("asl", "frozen_grm", "absolute_zero", "r_zero", "search_r1_64"):
             draw(axis, runs, arm, m.accuracy, at=lambda s, key=key: m.spent(s, key) / 1000)
     units = ("episodes, thousands", "sampled tokens, thousands")
-    finish(figure, {axis: ("", unit, ACCURACY) for axis, unit in zip(axes, units, strict=True)})
-    if axes[0].get_legend():
-        axes[0].get_legend().remove()  # both panels have the same arms
-    return figure
+    texts = {axis: ("", unit, ACCURACY) for axis, unit in zip(axes, units, strict=True)}
+    return finish(figure, texts, legends=axes[1:])  # both panels have the same arms
 
 
 def asl_figure(runs: m.Runs) -> Figure:
@@ -189,11 +187,11 @@ def log_ticks(axis: Axes, sizes: Sequence[int]) -> None:
     axis.set_xticks([], minor=True)
 
 
-def finish(figure: Figure, texts: dict[Axes, tuple[str, str, str]]) -> Figure:
-    """Titles, labels with units, and a legend where there are lines; whole rounds on the axis."""
+def finish(figure: Figure, texts: dict[Axes, tuple[str, str, str]], legends: Sequence[Axes] | None = None) -> Figure:
+    """Titles, labels with units, and a legend where there are lines (only in `legends`, if given); whole rounds on the axis."""
     for axis, (title, x, y) in texts.items():
         axis.set(title=title, xlabel=x, ylabel=y)
-        if axis.lines and axis.get_legend_handles_labels()[0]:
+        if (legends is None or axis in legends) and axis.lines and axis.get_legend_handles_labels()[0]:
             axis.legend(fontsize=8, title="arm (seeds)", title_fontsize=8)
         if x.startswith("round"):
             axis.xaxis.set_major_locator(matplotlib.ticker.MaxNLocator(integer=True))

@@ -156,7 +156,7 @@ def main(arguments: list[str] | None = None) -> None:
     failed = [job.run for job, state in states.items() if state.startswith("failed")]
     if failed:
         raise SystemExit(f"failed, see the logs: {', '.join(f'{run}.log' for run in failed)}")
-    print(f"tables and figures of these: claims.py and figures.py, both with --results {args.results}")
+    print(f"summaries: {jobs[0].result.parent}")
 
 
 if __name__ == "__main__":

@@ -10,4 +10,5 @@ run = runpy.run_path if sys.argv[0].endswith(".py") else runpy.run_module
 run(sys.argv[0], run_name="__main__")
 for comm in Path("/proc/self/task").glob("*/comm"):
     with suppress(OSError):  # a thread that has just ended
-        assert "gloo" not in comm.read_text(), f"left behind: {comm.read_text()}"
+        name = comm.read_text()
+        assert "gloo" not in name, f"left behind: {name}"

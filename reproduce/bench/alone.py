@@ -11,8 +11,7 @@ from pathlib import Path
 
 import bm25s
 import torch
-from beside_trl import summarize
-from sides import Ours, memory, splits, timed
+from sides import Ours, memory, splits, summarize, timed
 
 from asl_min.config import Config
 from asl_min.corpus import load_corpus

@@ -9,7 +9,7 @@ import tempfile
 from dataclasses import replace
 from pathlib import Path
 
-from sides import SIDES, Ours, Trl, splits, timed
+from sides import SIDES, Ours, Trl, splits, summarize, timed
 
 from asl_min.config import Config
 from asl_min.evaluate import policy_accuracy
@@ -17,13 +17,6 @@ from asl_min.phase import Agent
 
 GOAL = 0.55  # mean held-out accuracy at temperature 1
 MAX_STEPS = 60
-
-
-def summarize(unit: str, amount: float, ours: list[float], theirs: list[float], names: tuple[str, str] = SIDES) -> dict:
-    """Medians as a rate (`amount` / seconds), and the median over pairs of how many times faster the first side is."""
-    rates = {name: float(f"{amount / statistics.median(seconds):.4g}") for name, seconds in zip(names, (ours, theirs), strict=True)}
-    ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
-    return {"unit": unit, **rates, "ratio": round(statistics.median(ratios), 2), "pairs": len(ratios), "ratios": [round(r, 2) for r in ratios]}
 
 
 def bench_rollout(config: Config, pairs: int) -> dict:

@@ -1,5 +1,6 @@
 """The two sides of a comparison, asl_min and TRL's GRPOTrainer: the same base, adapter, tool, batch and reward; and what benches measure with."""
 
+import statistics
 import tempfile
 import time
 from collections.abc import Callable
@@ -99,6 +100,13 @@ def timed(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
+
+
+def summarize(unit: str, amount: float, ours: list[float], theirs: list[float], names: tuple[str, str] = SIDES) -> dict:
+    """Medians as a rate (`amount` / seconds), and the median over pairs of how many times faster the first side is."""
+    rates = {name: float(f"{amount / statistics.median(seconds):.4g}") for name, seconds in zip(names, (ours, theirs), strict=True)}
+    ratios = [b / a for a, b in zip(ours, theirs, strict=True)]
+    return {"unit": unit, **rates, "ratio": round(statistics.median(ratios), 2), "pairs": len(ratios), "ratios": [round(r, 2) for r in ratios]}
 
 
 def memory(name: str) -> int:
