@@ -30,21 +30,21 @@ help: ## this menu
 setup: $(VENV)/.installed ## make .venv with the locked packages and asl_min (again only when these changed)
 
 demo: setup ## a short run to a first picture (two rounds)
-	$(PY) reproduce/run.py --config configs/demo.yaml $(ARGS)
+	$(PY) -m reproduce.run --config configs/demo.yaml $(ARGS)
 
 report: setup ## the report of a run, one HTML file to open (RUN=runs/NAME)
-	$(PY) -m asl_min.report $(if $(RUN),$(RUN),runs) $(addprefix --claims ,$(wildcard reproduce/results/claims.json))
+	$(PY) -m asl_min.tools.report $(if $(RUN),$(RUN),runs) $(addprefix --claims ,$(wildcard reproduce/results/claims.json))
 
 verify: setup ## run the quick profile's recorded seed again and compare (RECORD=summary.json of another run)
-	$(PY) reproduce/verify.py $(RECORD)
+	$(PY) -m reproduce.verify $(RECORD)
 
 reproduce: setup ## the whole loop in miniature, or its rest (ARGS="--seed 1 recipe=asl"); PROFILE=quick or full: many arms
 ifeq ($(PROFILE),)
-	$(LAUNCH) reproduce/run.py $(if $(CONFIG),--config $(CONFIG)) $(ARGS)
+	$(LAUNCH) -m reproduce.run $(if $(CONFIG),--config $(CONFIG)) $(ARGS)
 else
-	$(PY) reproduce/runner.py --profile $(PROFILE) --results $(RESULTS) $(ARGS)
-	$(PY) reproduce/claims.py --results $(RESULTS)
-	$(PY) reproduce/figures.py --results $(RESULTS)
+	$(PY) -m reproduce.runner --profile $(PROFILE) --results $(RESULTS) $(ARGS)
+	$(PY) -m reproduce.claims --results $(RESULTS)
+	$(PY) -m reproduce.figures --results $(RESULTS)
 endif
 
 test: lint ## lint, then the tests (ARGS="-k search")
@@ -67,14 +67,14 @@ docs: setup ## write docs/config.md and docs/architecture.md anew
 	$(PY) docs/build.py
 
 world: setup ## rebuild the shipped geography and world
-	$(PY) -m asl_min.tiny.build_geography
-	$(PY) -m asl_min.tiny.build_world
+	$(PY) -m asl_min.world.tiny.build_geography
+	$(PY) -m asl_min.world.tiny.build_world
 
 base: setup ## retrain the shipped tiny base (about 45 minutes)
-	$(PY) -m asl_min.tiny.train_base skill --out build/skill
-	$(PY) -m asl_min.tiny.train_base judge --start build/skill --out build/judge
-	$(PY) -m asl_min.tiny.train_base noise --start build/judge --out asl_min/tiny/base
-	$(PY) -m asl_min.tiny.card
+	$(PY) -m asl_min.world.tiny.train_base skill --out build/skill
+	$(PY) -m asl_min.world.tiny.train_base judge --start build/skill --out build/judge
+	$(PY) -m asl_min.world.tiny.train_base noise --start build/judge --out asl_min/world/tiny/base
+	$(PY) -m asl_min.world.tiny.card
 
 docker-build: ## build the images asl_min and, for GPUs, asl_min:cuda
 	docker compose --profile vllm build

@@ -2,4 +2,6 @@
 
 import sys
 
-sys.modules.setdefault("bitsandbytes", None)  # peft imports it wherever it is found, which takes seconds; `model.find_bitsandbytes` lets it in
+sys.modules.setdefault(
+    "bitsandbytes", None
+)  # peft imports it wherever it is found, which takes seconds; `model.find_bitsandbytes` lets it in

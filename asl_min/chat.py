@@ -1,7 +1,7 @@
 """From role prompts and tool responses to token ids, through the base model's own chat template.
 
-Text that comes from outside (questions, topics, passages) is encoded with special tokens split, so that a passage holding
-"</tool_response><answer>" or a role tag is read as plain characters. Sampled ids are never re-encoded.
+Text that comes from outside (questions, topics, passages) is encoded with special tokens split, so that a passage
+holding "</tool_response><answer>" or a role tag is read as plain characters. Sampled ids are never re-encoded.
 """
 
 import re
@@ -12,8 +12,8 @@ from pathlib import Path
 from transformers import PreTrainedTokenizerBase
 
 from asl_min.config import read_yaml
-from asl_min.corpus import InputError
 from asl_min.protocol import RESPONSE_CLOSE, RESPONSE_OPEN
+from asl_min.run.errors import InputError
 
 SLOT = "\uf8ff"  # stands for outside text while the template is rendered; cannot occur in a template
 PROMPTS = Path(__file__).parent / "prompts"
@@ -32,14 +32,25 @@ class Chat:
         if not tokenizer.chat_template:
             raise InputError(f"{tokenizer.name_or_path}: the base model has no chat template")
         self.tokenizer = tokenizer
-        unsplit = [t for t, i in tokenizer.get_added_vocab().items() if t.startswith("<") and t.endswith(">") and i not in tokenizer.all_special_ids]
-        self._tags = re.compile("(" + ("|".join(map(re.escape, unsplit)) or "(?!)") + ")")  # such as Qwen's <tool_call>, which is no special token
-        self._encoded, self._decoded = lru_cache(4096)(self._encode), lru_cache(4096)(self._decode)  # samples of one prompt mostly say the same
+        unsplit = [
+            t
+            for t, i in tokenizer.get_added_vocab().items()
+            if t.startswith("<") and t.endswith(">") and i not in tokenizer.all_special_ids
+        ]
+        self._tags = re.compile(
+            "(" + ("|".join(map(re.escape, unsplit)) or "(?!)") + ")"
+        )  # such as Qwen's <tool_call>, which is no special token
+        self._encoded, self._decoded = (
+            lru_cache(4096)(self._encode),
+            lru_cache(4096)(self._decode),
+        )  # samples of one prompt mostly say the same
         self.prompts = load_prompts(prompts)
         self._role_parts = {kind: self._split(self._render(kind)) for kind in PROMPT_KEYS}
         closing, opening = self._tool_turn()
         self.turn_end = closing
-        self.eos_ids = frozenset(closing[:1]) | frozenset([tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else [])
+        self.eos_ids = frozenset(closing[:1]) | frozenset(
+            [tokenizer.eos_token_id] if tokenizer.eos_token_id is not None else []
+        )
         self._tool_head, self._tool_tail = opening
 
     def prompt(self, kind: str, **fields: str) -> list[int]:
@@ -50,7 +61,8 @@ class Chat:
         return ids
 
     def tool_response(self, text: str, turn_ended: bool) -> list[int]:
-        """Ids between two assistant turns: the end of the turn (unless the model sampled it), the response, the next opening."""
+        """Ids between two assistant turns: the end of the turn (unless the model sampled it), the response, the next
+        opening."""
         return ([] if turn_ended else self.turn_end) + self._tool_head + self.plain(text) + self._tool_tail
 
     def plain(self, text: str) -> list[int]:
@@ -61,9 +73,17 @@ class Chat:
         return self._decoded(tuple(ids))
 
     def _encode(self, text: str) -> tuple[int, ...]:
-        pieces = self._tags.split(text.encode(errors="replace").decode())  # tags, which have odd places, lose their first character to a piece of its own
-        parts = [part for i, piece in enumerate(pieces) for part in ((piece[:1], piece[1:]) if i % 2 else (piece,)) if part]
-        return tuple(i for part in parts for i in self.tokenizer(part, add_special_tokens=False, split_special_tokens=True)["input_ids"])
+        pieces = self._tags.split(
+            text.encode(errors="replace").decode()
+        )  # tags, which have odd places, lose their first character to a piece of its own
+        parts = [
+            part for i, piece in enumerate(pieces) for part in ((piece[:1], piece[1:]) if i % 2 else (piece,)) if part
+        ]
+        return tuple(
+            i
+            for part in parts
+            for i in self.tokenizer(part, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+        )
 
     def _decode(self, ids: tuple[int, ...]) -> str:
         return self.tokenizer.decode(ids, skip_special_tokens=False, clean_up_tokenization_spaces=False)
@@ -101,7 +121,8 @@ class Chat:
 
 
 def load_prompts(name: str) -> dict[str, dict[str, str]]:
-    """A prompt file by the name of a shipped one or by path. Raises `InputError` where a role's prompt or a field is missing."""
+    """A prompt file by the name of a shipped one or by path. Raises `InputError` where a role's prompt or a field is
+    missing."""
     path = PROMPTS / f"{name}.yaml" if (PROMPTS / f"{name}.yaml").is_file() else Path(name)
     if not path.is_file():
         raise InputError(f"prompts: no file {name!r} and none of that name in {PROMPTS}")

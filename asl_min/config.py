@@ -1,6 +1,7 @@
 """All settings of a run: one frozen dataclass; a YAML file holds only what differs from these defaults.
 
-A file may name a parent with `extends: other.yaml` (relative to itself). Every error names the file, the key and the value.
+A file may name a parent with `extends: other.yaml` (relative to itself). Every error names the file, the key and the
+value.
 """
 
 import dataclasses
@@ -11,7 +12,7 @@ from typing import get_type_hints
 
 import yaml
 
-from asl_min.corpus import InputError
+from asl_min.run.errors import InputError
 
 PACKAGE = Path(__file__).parent
 
@@ -28,38 +29,42 @@ class Config:
     """Rounds of PG -> GRM -> PM."""
 
     # what is learnt on
-    base_model: str = "asl_min/tiny/base"
+    base_model: str = "asl_min/world/tiny/base"
     """Folder or hub id of any causal LM with a chat template; a relative folder may also be the package's own."""
     prompts: str = "tiny"
     """Prompt file: a name in `asl_min/prompts/` or a path."""
-    corpus: str = "asl_min/data/target/corpus.jsonl"
+    corpus: str = "asl_min/world/data/target/corpus.jsonl"
     """Passages, JSONL in the Search-R1 form."""
-    questions: str | None = "asl_min/data/target/questions.jsonl"
+    questions: str | None = "asl_min/world/data/target/questions.jsonl"
     """Evaluation questions with gold answers (FlashRAG form); null: held-out accuracy is not measured."""
-    judgments: str | None = "asl_min/data/target/judgments.jsonl"
+    judgments: str | None = "asl_min/world/data/target/judgments.jsonl"
     """Gold judgments of candidate answers; null: the GRM's accuracy is not measured."""
     oracle: str | None = "target"
     """Half of the embedded world whose oracle measures the generated tasks; null for a corpus of one's own."""
     search_url: str | None = None
-    """Address of a retrieval server that searches instead of the built-in BM25; the corpus then only gives the topics."""
+    """Address of a retrieval server that searches instead of the built-in BM25; the corpus then only gives the
+    topics."""
     top_k: int = 3
     """Passages a query (paper: 3)."""
 
     # what differs between recipes
     pg_reward: str = "entropy_verify"
-    """Reward and choice of tasks: "entropy_verify" (ASL), or "absolute_zero", "r_zero", "drzero", "agent0" (`baselines.py`)."""
+    """Reward and choice of tasks: "entropy_verify" (ASL), or "absolute_zero", "r_zero", "drzero", "agent0"
+    (`baselines.py`)."""
     policy_reward: str = "verdict"
-    """"verdict": the GRM's; a match with the PG's own answer ("reference", "absolute_zero"), the majority's ("r_zero", "agent0"), the gold one ("gold")."""
+    """"verdict": the GRM's; a match with the PG's own answer ("reference", "absolute_zero"), the majority's ("r_zero",
+    "agent0"), the gold one ("gold")."""
     policy_tasks: int = 0
     """The policy phase trains on at most this many tasks, drawn at random; 0: all."""
-    labelled_questions: str | None = "asl_min/data/target/train_questions.jsonl"
+    labelled_questions: str | None = "asl_min/world/data/target/train_questions.jsonl"
     """Gold questions that replace the generated tasks; read with `policy_reward: gold` alone."""
-    labelled_judgments: str | None = "asl_min/data/target/train_judgments.jsonl"
+    labelled_judgments: str | None = "asl_min/world/data/target/train_judgments.jsonl"
     """Real verification data (question, answer, label); read in round `inject_round` alone."""
     inject_round: int = 0
     """Round whose GRM phase also gets real verification data; 0: none."""
     inject_share: float = 0.01
-    """Right and wrong triples injected, each as a share of the tasks that the PG writes in the whole run (paper: 1% of a training set)."""
+    """Right and wrong triples injected, each as a share of the tasks that the PG writes in the whole run (paper: 1% of
+    a training set)."""
     oracle_from_round: int = 0
     """From this round on the oracle gives the verdicts that reward PG and policy; 0: never."""
 
@@ -81,11 +86,13 @@ class Config:
     server_folder: str = "runs/serving"
     """Where the trainer leaves weights for the server; both must see it under this path."""
     server_tolerance: float = 0.05
-    """Mean difference, nats a token, between the server's and the trainer's log-probabilities of a probe beyond which a run ends."""
+    """Mean difference, nats a token, between the server's and the trainer's log-probabilities of a probe beyond which a
+    run ends."""
 
     # optimisation
     quantization: str | None = None
-    """How the frozen base is held: null: float32; "bf16"; "nf4": QLoRA, 4 bits with double quantisation, computed in bfloat16 (on a CPU float32)."""
+    """How the frozen base is held: null: float32; "bf16"; "nf4": QLoRA, 4 bits with double quantisation, computed in
+    bfloat16 (on a CPU float32)."""
     gradient_checkpointing: bool = False
     """Recompute each layer in the backward pass: a third more time, and activations of one layer instead of all."""
     adapters: str = "shared"
@@ -97,7 +104,8 @@ class Config:
     clip: float = 0.2
     """Range of the importance ratio."""
     ratio_cap: float = 0.0
-    """Each token's loss is weighted by trainer's over sampler's probability, at most this much; 0: not weighted. For samples of a server."""
+    """Each token's loss is weighted by trainer's over sampler's probability, at most this much; 0: not weighted. For
+    samples of a server."""
     kl_coef: float = 0.0
     """Weight of the k3 estimate of the KL divergence to the base model (paper: 0)."""
     minibatches: int = 1
@@ -111,7 +119,8 @@ class Config:
     threads: int = 0
     """CPU threads; 0 leaves torch's choice."""
     trackers: str | None = None
-    """Accelerate tracker that gets every step's metrics: "tensorboard", "wandb" or "trackio" (to be installed); null: none."""
+    """Accelerate tracker that gets every step's metrics: "tensorboard", "wandb" or "trackio" (to be installed); null:
+    none."""
 
     # 1. Prompt Generator phase
     pg_prompts: int = 16
@@ -155,11 +164,13 @@ class Config:
     plateau_threshold: float = 0.005
     """Relative gain below which a phase has reached its plateau (paper: 0.005)."""
     width_rounds: int = 1
-    """Meta prompts made in rounds up to this vary by width, later ones by depth (paper: `meta_iter` <= 4, which counts phases, so round 1)."""
+    """Meta prompts made in rounds up to this vary by width, later ones by depth (paper: `meta_iter` <= 4, which counts
+    phases, so round 1)."""
 
     # evaluation
     eval_split: str = "test"
-    """"test": the first questions and judgments of the files; "validation": the next ones, to choose a learning rate on."""
+    """"test": the first questions and judgments of the files; "validation": the next ones, to choose a learning rate
+    on."""
     eval_per_hop: int = 150
     """Held-out questions of each number of hops."""
     eval_judgments: int = 300
@@ -207,7 +218,8 @@ AT_LEAST_TWO = {"pg_samples", "grm_samples", "policy_samples"}
 
 
 def load_config(path: str | Path, **overrides: object) -> Config:
-    """Read a YAML file over its parents over the defaults, `overrides` over it. Raises `InputError` on unknown keys and impossible values."""
+    """Read a YAML file over its parents over the defaults, `overrides` over it. Raises `InputError` on unknown keys and
+    impossible values."""
     check(dict(overrides), "command line")
     config = check(_read(Path(path), set()) | overrides, str(path))
     if config.backend != "local" and not config.server_url:
@@ -248,8 +260,14 @@ def check(values: dict, where: str) -> Config:
     for key, value in dataclasses.asdict(config).items():
         if key in CHOICES and value not in CHOICES[key]:
             raise InputError(f"{where}: key '{key}' is {value!r}, must be one of {', '.join(map(repr, CHOICES[key]))}")
-        if isinstance(value, int | float) and not isinstance(value, bool) and not (value > 0 or (value == 0 and key in MAY_BE_ZERO)):
-            raise InputError(f"{where}: key '{key}' is {value!r}, must be {'at least 0' if key in MAY_BE_ZERO else 'above 0'}")
+        if (
+            isinstance(value, int | float)
+            and not isinstance(value, bool)
+            and not (value > 0 or (value == 0 and key in MAY_BE_ZERO))
+        ):
+            raise InputError(
+                f"{where}: key '{key}' is {value!r}, must be {'at least 0' if key in MAY_BE_ZERO else 'above 0'}"
+            )
         if key in AT_LEAST_TWO and value < 2 and not (key == "pg_samples" and config.pg_reward == "drzero"):
             raise InputError(f"{where}: key '{key}' is {value!r}, a group needs at least 2 samples")
     if config.verify_threshold > 1:
@@ -264,7 +282,11 @@ def check(values: dict, where: str) -> Config:
 
 def gold_keys(config: Config) -> dict[str, bool]:
     """Which sources of gold labels a recipe's training uses; none in a zero-label recipe."""
-    return {"labelled_questions": config.policy_reward == "gold", "labelled_judgments": config.inject_round > 0, "oracle": config.oracle_from_round > 0}
+    return {
+        "labelled_questions": config.policy_reward == "gold",
+        "labelled_judgments": config.inject_round > 0,
+        "oracle": config.oracle_from_round > 0,
+    }
 
 
 def _convert(value: object, wanted: type, where: str) -> object:

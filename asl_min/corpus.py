@@ -1,20 +1,17 @@
 """Reading a corpus and a QA set: JSONL files in the Search-R1 and the FlashRAG form.
 
-A corpus row is `{"id": ..., "contents": "\\"Title\\"\\ntext"}`; any file of such rows can be learnt on. Topics for the first round
-are its titles. A QA row is `{"id", "question", "golden_answers", "metadata"}` and is gold: reading one in a training phase raises
-(see `gold.py`).
+A corpus row is `{"id": ..., "contents": "\\"Title\\"\\ntext"}`; any file of such rows can be learnt on. Topics for the
+first round are its titles. A QA row is `{"id", "question", "golden_answers", "metadata"}` and is gold: reading one in a
+training phase raises (see `gold.py`).
 """
 
 import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from asl_min import gold
-from asl_min.durable import write_text
-
-
-class InputError(ValueError):
-    """Bad input from the user: one line that names the file, the place and the value. Scripts exit with code 2 on it."""
+from asl_min.run import gold
+from asl_min.run.durable import write_text
+from asl_min.run.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -55,7 +52,8 @@ def parse_row(line: str, where: str) -> dict:
 
 
 def load_corpus(path: str | Path) -> list[Passage]:
-    """Every passage of a corpus file. Raises `InputError` on a missing or empty file or a row without `id` or `contents`."""
+    """Every passage of a corpus file. Raises `InputError` on a missing or empty file or a row without `id` or
+    `contents`."""
     rows = read_jsonl(path)
     if not rows:
         raise InputError(f"{path}: the corpus is empty")
@@ -85,9 +83,16 @@ def load_questions(path: str | Path) -> list[dict]:
     for number, row in read_jsonl(path):
         answers = row.get("golden_answers")
         if not isinstance(row.get("question"), str) or not isinstance(answers, list) or not answers:
-            raise InputError(f"{path}:{number}: needs 'question' (text) and 'golden_answers' (a list that is not empty)")
+            raise InputError(
+                f"{path}:{number}: needs 'question' (text) and 'golden_answers' (a list that is not empty)"
+            )
         rows.append(
-            {"id": str(row.get("id", number)), "question": row["question"], "golden_answers": [str(a) for a in answers], "metadata": row.get("metadata") or {}}
+            {
+                "id": str(row.get("id", number)),
+                "question": row["question"],
+                "golden_answers": [str(a) for a in answers],
+                "metadata": row.get("metadata") or {},
+            }
         )
     if not rows:
         raise InputError(f"{path}: the QA set is empty")
@@ -95,7 +100,8 @@ def load_questions(path: str | Path) -> list[dict]:
 
 
 def load_judgments(path: str | Path) -> list[dict]:
-    """Gold judgments `{"question", "answer", "label"}`. Raises `InputError` on malformed rows, `gold.GoldAccessError` in a training phase."""
+    """Gold judgments `{"question", "answer", "label"}`. Raises `InputError` on malformed rows, `gold.GoldAccessError`
+    in a training phase."""
     gold.refuse_in_training(f"the gold judgments {path}", path)
     rows = []
     for number, row in read_jsonl(path):

@@ -1,4 +1,5 @@
-"""What a rollout records: token ids, loss mask and log-probabilities, appended as the tokens are made, never rebuilt from text."""
+"""What a rollout records: token ids, loss mask and log-probabilities, appended as the tokens are made, never rebuilt
+from text."""
 
 import hashlib
 from dataclasses import dataclass, field, replace
@@ -32,7 +33,8 @@ class Turn:
 
 @dataclass(frozen=True)
 class Request:
-    """One episode to be rolled out: the prompt kind (see `chat.PROMPT_KEYS`), its fields, and the seed of its samples."""
+    """One episode to be rolled out: the prompt kind (see `chat.PROMPT_KEYS`), its fields, and the seed of its
+    samples."""
 
     kind: str
     fields: dict[str, str]
@@ -41,10 +43,11 @@ class Request:
 
 @dataclass(frozen=True)
 class Episode:
-    """A finished episode. `ids`, `mask`, `logprobs` are all [length]; mask is True on sampled tokens, which alone carry loss.
+    """A finished episode. `ids`, `mask`, `logprobs` are all [length]; mask is True on sampled tokens, which alone carry
+    loss.
 
-    `logprobs` are the sampler's, natural log at the sampling temperature, 0.0 where mask is False. `meta` holds what a role or a
-    related method adds: verdicts, hop or category, parent task.
+    `logprobs` are the sampler's, natural log at the sampling temperature, 0.0 where mask is False. `meta` holds what a
+    role or a related method adds: verdicts, hop or category, parent task.
     """
 
     request: Request
@@ -59,7 +62,8 @@ class Episode:
 
     @property
     def final_text(self) -> str:
-        """The last turn's text, the only one that tasks, answers and verdicts are read from; empty unless it was closed by an answer."""
+        """The last turn's text, the only one that tasks, answers and verdicts are read from; empty unless it was closed
+        by an answer."""
         return self.turns[-1].text if self.turns and self.stop is StopReason.ANSWER else ""
 
     @property
@@ -77,15 +81,28 @@ class Episode:
     def of_record(cls, row: dict[str, Any]) -> "Episode":
         """The episode of a row that `record` made, without log-probabilities, which a row does not hold."""
         turns = tuple(Turn(t["text"], tuple(t["queries"]), t["response"]) for t in row["turns"])
-        request, outcome = Request(row["kind"], row["fields"], row["seed"]), (StopReason(row["stop"]), row["reward"], row["advantage"], row["meta"])
+        request, outcome = (
+            Request(row["kind"], row["fields"], row["seed"]),
+            (StopReason(row["stop"]), row["reward"], row["advantage"], row["meta"]),
+        )
         return cls(request, tuple(row["ids"]), tuple(map(bool, row["mask"])), (), turns, *outcome)
 
     def record(self) -> dict[str, Any]:
         """A JSON row for the episode files of a run."""
         turns = [{"text": t.text, "queries": list(t.queries), "response": t.response} for t in self.turns]
         request = {"kind": self.request.kind, "fields": self.request.fields, "seed": self.request.seed}
-        outcome = {"stop": self.stop.value, "reward": self.reward, "advantage": self.advantage, "n_tool_calls": self.n_tool_calls}
-        return request | {"turns": turns} | outcome | {"meta": self.meta, "ids": list(self.ids), "mask": [int(m) for m in self.mask]}
+        outcome = {
+            "stop": self.stop.value,
+            "reward": self.reward,
+            "advantage": self.advantage,
+            "n_tool_calls": self.n_tool_calls,
+        }
+        return (
+            request
+            | {"turns": turns}
+            | outcome
+            | {"meta": self.meta, "ids": list(self.ids), "mask": [int(m) for m in self.mask]}
+        )
 
 
 def seed_of(*key: object) -> int:

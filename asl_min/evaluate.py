@@ -1,10 +1,12 @@
-"""Evaluation: held-out accuracy by hop, the GRM on gold judgments, the PG's tasks by the oracle. The only code that sees gold.
+"""Evaluation: held-out accuracy by hop, the GRM on gold judgments, the PG's tasks by the oracle. The only code that
+sees gold.
 
     accelerate launch -m asl_min.evaluate --run runs/NAME --round 2
     accelerate launch -m asl_min.evaluate --config configs/tiny.yaml --adapter some/peft/folder
 
-Round 0 is the base model. Accuracy is exact match with any golden answer (cover match beside it), at temperature 1 and greedy, with
-95% bootstrap intervals over questions. Nothing measured here is read by training; the gold guard would refuse it.
+Round 0 is the base model. Accuracy is exact match with any golden answer (cover match beside it), at temperature 1 and
+greedy, with 95% bootstrap intervals over questions. Nothing measured here is read by training; the gold guard would
+refuse it.
 """
 
 import argparse
@@ -16,18 +18,18 @@ from pathlib import Path
 import evaluate
 import numpy as np
 
-from asl_min import durable, run_dir, stopping, terminal
+from asl_min import roles
 from asl_min.config import Config, load_config
-from asl_min.corpus import InputError, load_judgments, load_questions, read_jsonl, topics, write_jsonl
-from asl_min.dry_run import plan
+from asl_min.corpus import load_judgments, load_questions, read_jsonl, topics, write_jsonl
 from asl_min.model import ROLES
-from asl_min.oracle import Oracle
 from asl_min.phase import Agent
-from asl_min.rewards import distinct_tasks
-from asl_min.roles import policy, prompt_generator, reward_model
-from asl_min.terminal import clear_errors
-from asl_min.text import matches
-from asl_min.trace import trace
+from asl_min.rewards import distinct_tasks, exact_match
+from asl_min.run import durable, run_dir, stopping, terminal
+from asl_min.run.dry_run import plan
+from asl_min.run.errors import InputError
+from asl_min.run.terminal import clear_errors
+from asl_min.tools.audit import trace
+from asl_min.world.oracle import Oracle
 
 METRIC = Path(__file__).parent / "metrics" / "qa_match"
 CONSISTENCY_SAMPLES = 3
@@ -35,12 +37,15 @@ VARIANTS = [{"direction": direction, "way": way} for way in ("width", "depth") f
 
 
 def evaluate_agent(agent: Agent) -> tuple[dict, dict[str, list[dict]]]:
-    """Results of one set of adapters, and the rows behind them by file name. Parts without data (a corpus of one's own) are None."""
+    """Results of one set of adapters, and the rows behind them by file name. Parts without data (a corpus of one's own)
+    are None."""
     config = agent.config
     results: dict = dict.fromkeys(("accuracy", "accuracy_greedy", "grm", "pg"))
     rows: dict[str, list[dict]] = {}
     if config.questions and config.eval_per_hop:
-        questions = chosen_per_hop(load_questions(config.path(config.questions)), config.eval_per_hop, config.eval_split)
+        questions = chosen_per_hop(
+            load_questions(config.path(config.questions)), config.eval_per_hop, config.eval_split
+        )
         results["accuracy"], rows["policy.jsonl"] = policy_accuracy(agent, questions, 1.0)
         results["accuracy_greedy"], rows["policy_greedy.jsonl"] = policy_accuracy(agent, questions, 0.0)
     if config.judgments and config.eval_judgments:
@@ -69,15 +74,38 @@ def chosen_per_hop(questions: list[dict], per_hop: int, split: str = "test") -> 
 
 def policy_accuracy(agent: Agent, questions: list[dict], temperature: float) -> tuple[dict, list[dict]]:
     """Exact match `hop1..`, their `mean`, `interval` of the mean, `cover`, and shares of stop reasons."""
-    episodes = agent.rollout("policy", policy.requests([q["question"] for q in questions], 1, agent.config.seed, "evaluate", temperature), temperature)
+    episodes = agent.rollout(
+        "policy",
+        roles.solve_requests([q["question"] for q in questions], 1, agent.config.seed, "evaluate", temperature),
+        temperature,
+    )
     rows = [
-        {"id": q["id"], "question": q["question"], "hops": q["metadata"].get("hops"), "golden_answers": q["golden_answers"], "answer": policy.answer(e)}
-        | {"right": matches(policy.answer(e), q["golden_answers"]), "tool_calls": e.n_tool_calls, "stop": e.stop.value, "turns": [t.text for t in e.turns]}
+        {
+            "id": q["id"],
+            "question": q["question"],
+            "hops": q["metadata"].get("hops"),
+            "golden_answers": q["golden_answers"],
+            "answer": roles.answer_of(e),
+        }
+        | {
+            "right": exact_match(roles.answer_of(e), q["golden_answers"]),
+            "tool_calls": e.n_tool_calls,
+            "stop": e.stop.value,
+            "turns": [t.text for t in e.turns],
+        }
         for q, e in zip(questions, episodes, strict=True)
     ]
-    groups = [[r for r in rows if r["hops"] == hops] for hops in sorted({r["hops"] or 0 for r in rows})] if rows[0]["hops"] else [rows]
+    groups = (
+        [[r for r in rows if r["hops"] == hops] for hops in sorted({r["hops"] or 0 for r in rows})]
+        if rows[0]["hops"]
+        else [rows]
+    )
     scores = [_match(group) for group in groups]
-    result = {f"hop{group[0]['hops']}": score["exact_match"] for group, score in zip(groups, scores, strict=True) if group[0]["hops"]}
+    result = {
+        f"hop{group[0]['hops']}": score["exact_match"]
+        for group, score in zip(groups, scores, strict=True)
+        if group[0]["hops"]
+    }
     result["mean"] = float(np.mean([score["exact_match"] for score in scores]))
     result["interval"] = bootstrap([[r["right"] for r in group] for group in groups])
     result["cover"] = float(np.mean([score["cover_match"] for score in scores]))
@@ -98,13 +126,15 @@ def bootstrap(groups: Sequence[Sequence[bool]], draws: int = 1000) -> list[float
 
 
 def judge_accuracy(agent: Agent, gold: list[dict]) -> tuple[dict, list[dict]]:
-    """The GRM on gold judgments: accuracy a hop, balanced accuracy (mean over hops of the mean over labels), F1 of "correct",
-    consistency (how often two of three samples agree), and accuracy a kind of candidate."""
+    """The GRM on gold judgments: accuracy a hop, balanced accuracy (mean over hops of the mean over labels), F1 of
+    "correct", consistency (how often two of three samples agree), and accuracy a kind of candidate."""
     pairs = [(row["question"], row["answer"]) for row in gold for _ in range(CONSISTENCY_SAMPLES)]
     said = _judge(agent, pairs)
     samples = [said[i : i + CONSISTENCY_SAMPLES] for i in range(0, len(said), CONSISTENCY_SAMPLES)]
     rows = [row | {"verdicts": verdicts} for row, verdicts in zip(gold, samples, strict=True)]
-    flat = [(row["label"], v is True, v is not None and v == row["label"], row) for row in rows for v in row["verdicts"]]
+    flat = [
+        (row["label"], v is True, v is not None and v == row["label"], row) for row in rows for v in row["verdicts"]
+    ]
     hops = sorted({row["metadata"].get("hops", 0) for row in rows})
     by_hop = {f"hop{h}": _balanced([f for f in flat if f[3]["metadata"].get("hops", 0) == h]) for h in hops}
     positives, hits = sum(v for _, v, _, _ in flat), sum(label and v for label, v, _, _ in flat)
@@ -117,12 +147,15 @@ def judge_accuracy(agent: Agent, gold: list[dict]) -> tuple[dict, list[dict]]:
         "f1": 2 * hits / max(positives + total, 1),
         "consistency": float(np.mean(agree)),
         "unreadable": sum(v is None for v in said) / len(said),
-        "by_kind": {kind: float(np.mean([ok for _, _, ok, row in flat if row["metadata"].get("kind", "") == kind])) for kind in kinds},
+        "by_kind": {
+            kind: float(np.mean([ok for _, _, ok, row in flat if row["metadata"].get("kind", "") == kind]))
+            for kind in kinds
+        },
     }, rows
 
 
 def _judge(agent: Agent, pairs: list[tuple[str, str]]) -> list[bool | None]:
-    return reward_model.judge(agent.as_role("reward_model", 1.0), pairs, agent.config.seed, "evaluate")
+    return roles.judge(agent.as_role("reward_model", 1.0), pairs, agent.config.seed, "evaluate")
 
 
 def _balanced(flat: list[tuple]) -> float:
@@ -132,40 +165,53 @@ def _balanced(flat: list[tuple]) -> float:
 
 
 def task_quality(agent: Agent, oracle: Oracle) -> tuple[dict, list[dict]]:
-    """Tasks that the PG writes for the same meta prompts at every round, by the oracle: on topics (with one policy attempt and one
-    verdict each), and harder and easier variants, by width and by depth in turn, of those tasks. `answerable` and `right`: the mean
-    over both kinds; `attempts`: what the policy did with the tasks on topics."""
+    """Tasks that the PG writes for the same meta prompts at every round, by the oracle: on topics (with one policy
+    attempt and one verdict each), and harder and easier variants, by width and by depth in turn, of those tasks.
+    `answerable` and `right`: the mean over both kinds; `attempts`: what the policy did with the tasks on topics."""
     key, n = (agent.config.seed, "evaluate"), agent.config.eval_tasks
     found = topics(agent.passages)
-    asked = [prompt_generator.topic_prompt(found[i % len(found)]) for i in np.random.default_rng(agent.config.seed).permutation(max(len(found), n))[:n]]
+    asked = [
+        roles.topic_prompt(found[i % len(found)])
+        for i in np.random.default_rng(agent.config.seed).permutation(max(len(found), n))[:n]
+    ]
     formed = write_tasks(agent, asked, *key)
-    answers = [policy.answer(e) for e in agent.rollout("policy", policy.requests([t["question"] for t in formed], 1, *key, "tasks"), 1.0)]
+    answers = [
+        roles.answer_of(e)
+        for e in agent.rollout("policy", roles.solve_requests([t["question"] for t in formed], 1, *key, "tasks"), 1.0)
+    ]
     verdicts = _judge(agent, [(t["question"], a) for t, a in zip(formed, answers, strict=True)])
-    rows = [describe(t, oracle) | {"attempt": a, "verdict": v} for t, a, v in zip(formed, answers, verdicts, strict=True)]
+    rows = [
+        describe(t, oracle) | {"attempt": a, "verdict": v} for t, a, v in zip(formed, answers, verdicts, strict=True)
+    ]
     rows = [row | {"attempt_right": oracle.right(row["question"], row["attempt"])} for row in rows]
     variants = [VARIANTS[i % len(VARIANTS)] | {"question": t["question"]} for i, t in enumerate(formed)]
     variants = [{"kind": "task_from_question", "fields": fields} for fields in variants]
     varied = [describe(t, oracle) | t["parent"] for t in write_tasks(agent, variants, *key, "variants")]
     kinds = {"topics": shares_of_tasks(rows), "variants": shares_of_tasks(varied)}
     result = {share: _mean([kind[share] for kind in kinds.values() if kind["n"]]) for share in ("answerable", "right")}
-    attempts = {"judge_reward": _mean([r["verdict"] is True for r in rows]), "true_accuracy": _mean([r["attempt_right"] for r in rows])}
+    attempts = {
+        "judge_reward": _mean([r["verdict"] is True for r in rows]),
+        "true_accuracy": _mean([r["attempt_right"] for r in rows]),
+    }
     return result | kinds | {"well_formed": len(formed) / max(n, 1), "attempts": attempts}, [*rows, *varied]
 
 
 def frozen_policy(agent: Agent, tasks: list[dict], oracle: Oracle) -> dict:
-    """The base model, all adapters off, at a round's tasks: how hard they are by a measure that does not learn. One attempt each; `accuracy`:
-    share right among the tasks that the oracle can answer; `answerable`: share of these."""
+    """The base model, all adapters off, at a round's tasks: how hard they are by a measure that does not learn. One
+    attempt each; `accuracy`: share right among the tasks that the oracle can answer; `answerable`: share of these."""
     tasks = tasks[: agent.config.eval_tasks]
-    requests = policy.requests([task["question"] for task in tasks], 1, agent.config.seed, "evaluate", "frozen")
-    answers = [policy.answer(e) for e in agent.rollout("policy", requests, 1.0, base=True)]
-    right = [oracle.right(t["question"], a) for t, a in zip(tasks, answers, strict=True) if oracle.answerable(t["question"])]
+    requests = roles.solve_requests([task["question"] for task in tasks], 1, agent.config.seed, "evaluate", "frozen")
+    answers = [roles.answer_of(e) for e in agent.rollout("policy", requests, 1.0, base=True)]
+    right = [
+        oracle.right(t["question"], a) for t, a in zip(tasks, answers, strict=True) if oracle.answerable(t["question"])
+    ]
     return {"accuracy": _mean(right), "answerable": len(right) / len(tasks) if tasks else None, "n": len(tasks)}
 
 
 def write_tasks(agent: Agent, meta_prompts: list[dict], *seed_key: object) -> list[dict]:
     """The well-formed tasks that the PG writes, one episode a meta prompt."""
-    episodes = agent.rollout("prompt_generator", prompt_generator.requests(meta_prompts, 1, *seed_key), 1.0)
-    return [task for task in map(prompt_generator.task, episodes) if task]
+    episodes = agent.rollout("prompt_generator", roles.task_requests(meta_prompts, 1, *seed_key), 1.0)
+    return [task for task in map(roles.task_of, episodes) if task]
 
 
 def describe(task: dict, oracle: Oracle) -> dict:
@@ -193,7 +239,8 @@ def shares_of_tasks(rows: list[dict]) -> dict:
 
 
 def phase_quality(folders: dict[str, Path], config: Config) -> dict:
-    """A finished round, by its phases' folders: what the policy's episodes earned and, where there is an oracle, what it says of these and of the tasks."""
+    """A finished round, by its phases' folders: what the policy's episodes earned and, where there is an oracle, what
+    it says of these and of the tasks."""
     outcomes = [r for _, r in read_jsonl(folders["policy"] / "outcomes.jsonl")]
     found = {"judge_reward": _mean([r["verdict"] is True for r in outcomes])}
     if not config.oracle:
@@ -216,7 +263,8 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def evaluate_round(run: Path, round_number: int) -> dict:
-    """Evaluate the adapters after a round (0: the base) and write `round_NN/evaluation/`; a finished evaluation is kept."""
+    """Evaluate the adapters after a round (0: the base) and write `round_NN/evaluation/`; a finished evaluation is
+    kept."""
     if run_dir.is_done(run, round_number, "evaluation"):
         return json.loads((run_dir.phase_dir(run, round_number, "evaluation") / "results.json").read_text())
     config, start = run_dir.read_config(run), time.time()

@@ -1,15 +1,16 @@
 """GRPO on token-level episodes: groups as an explicit axis, clipped objective, LoRA weights, under Accelerate.
 
-For a group of G episodes of one prompt with rewards r: advantage A = (r - mean r) / (std r + 1e-6). Per sampled token, with
-ratio w = exp(logp - old logp), the loss is
+For a group of G episodes of one prompt with rewards r: advantage A = (r - mean r) / (std r + 1e-6). Per sampled token,
+with ratio w = exp(logp - old logp), the loss is
 
     -min(w A, clip(w, 1 - c, 1 + c) A)  +  kl_coef * k3,    k3 = exp(ref - logp) - (ref - logp) - 1
 
-summed over the sampled tokens of all episodes of a minibatch and divided by their number (token-level normalisation). With
-`ratio_cap` c each token is weighted by min(exp(old logp - sampler's logp), c) besides, for samples of a server.
-Departures from the paper's PPO: no critic, no GAE, no entropy bonus. Groups without spread are skipped. Old log-probabilities
-are the trainer's, never the sampler's; their difference is logged. With `minibatches` > 1 they are recomputed before the first
-optimizer step; with 1 they are those of the update's own forward pass, so that the ratio is 1 and the clip idle.
+summed over the sampled tokens of all episodes of a minibatch and divided by their number (token-level normalisation).
+With `ratio_cap` c each token is weighted by min(exp(old logp - sampler's logp), c) besides, for samples of a server.
+Departures from the paper's PPO: no critic, no GAE, no entropy bonus. Groups without spread are skipped. Old
+log-probabilities are the trainer's, never the sampler's; their difference is logged. With `minibatches` > 1 they are
+recomputed before the first optimizer step; with 1 they are those of the update's own forward pass, so that the ratio is
+1 and the clip idle.
 """
 
 from collections.abc import Sequence
@@ -28,11 +29,12 @@ from asl_min.config import Config
 from asl_min.episode import Episode
 from asl_min.model import hidden_states, logits_of, use
 from asl_min.packing import MicroBatch, micro_batches
-from asl_min.shard import hide_shards
+from asl_min.run.shard import hide_shards
 
 
 def advantages(rewards_PG: np.ndarray) -> np.ndarray:
-    """Advantages [prompts, samples] of rewards [prompts, samples]; exactly 0 in groups whose rewards are all equal or not finite."""
+    """Advantages [prompts, samples] of rewards [prompts, samples]; exactly 0 in groups whose rewards are all equal or
+    not finite."""
     rewards_PG = np.asarray(rewards_PG, dtype=np.float64)
     usable = np.isfinite(rewards_PG).all(1, keepdims=True)
     rewards_PG = np.where(usable, rewards_PG, 0.0)
@@ -51,13 +53,22 @@ class Scorer(nn.Module):
         super().__init__()
         self.model, self.temperature, self.recompute = model, temperature or 1.0, recompute
 
-    def forward(self, ids: torch.Tensor, depths: torch.Tensor, ends: torch.Tensor | None, nodes: torch.Tensor, parents: torch.Tensor):
+    def forward(
+        self,
+        ids: torch.Tensor,
+        depths: torch.Tensor,
+        ends: torch.Tensor | None,
+        nodes: torch.Tensor,
+        parents: torch.Tensor,
+    ):
         """Trees as in `packing.MicroBatch` -> log-probabilities and entropies (nats) of `nodes`, both [nodes]."""
         mask = None
         if ends is not None:  # a node sees those above it and itself: the ones whose subtree it lies in
             place = torch.arange(ids.shape[1], device=ids.device)
             mask = ((place <= place[:, None]) & (place[:, None] < ends[:, None, :]))[:, None]
-        if self.recompute:  # which transformers does in training mode only; there is no dropout that this would switch on
+        if (
+            self.recompute
+        ):  # which transformers does in training mode only; there is no dropout that this would switch on
             self.model.train(torch.is_grad_enabled())
         hidden = hidden_states(self.model, ids, attention_mask=mask, position_ids=depths, use_cache=False).flatten(0, 1)
         self.model.eval()
@@ -69,7 +80,8 @@ class Scorer(nn.Module):
         return tuple(torch.cat(part) for part in zip(*scored, strict=True))
 
     def _tokens(self, hidden: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
-        """Log-probability of each token after its hidden state, and the entropy there; logits are [tokens, vocabulary] in float32."""
+        """Log-probability of each token after its hidden state, and the entropy there; logits are [tokens, vocabulary]
+        in float32."""
         logprobs = (logits_of(self.model, hidden) / self.temperature).log_softmax(-1)
         chosen = logprobs.gather(-1, tokens[:, None])[:, 0]
         with torch.no_grad():
@@ -78,21 +90,32 @@ class Scorer(nn.Module):
 
 
 class Learner:
-    """Updates one adapter. Optimizer state lives for one phase: the roles take turns on the weights, each starts afresh."""
+    """Updates one adapter. Optimizer state lives for one phase: the roles take turns on the weights, each starts
+    afresh."""
 
     def __init__(self, accelerator: Accelerator, model: PeftModel, adapter: str, config: Config):
         use(model, adapter, trainable=True)
         self.accelerator, self.config, self.model, self.adapter = accelerator, config, model, adapter
         self.optimizer_steps = 0
         self.parameters = [p for p in model.parameters() if p.requires_grad]
-        optimizer = torch.optim.AdamW(self.parameters, lr=config.learning_rate, weight_decay=0.0, betas=(0.9, 0.99), fused=accelerator.device.type == "cuda")
+        optimizer = torch.optim.AdamW(
+            self.parameters,
+            lr=config.learning_rate,
+            weight_decay=0.0,
+            betas=(0.9, 0.99),
+            fused=accelerator.device.type == "cuda",
+        )
         scorer = Scorer(model, config.temperature, config.gradient_checkpointing)
         hide_shards(scorer)
         self.scorer, self.optimizer = accelerator.prepare(scorer, optimizer)
 
     def state(self) -> dict:
         """Weights and optimizer, to go on from later."""
-        return {"weights": [p.detach().cpu() for p in self.parameters], "optimizer": self.optimizer.state_dict(), "optimizer_steps": self.optimizer_steps}
+        return {
+            "weights": [p.detach().cpu() for p in self.parameters],
+            "optimizer": self.optimizer.state_dict(),
+            "optimizer_steps": self.optimizer_steps,
+        }
 
     def load(self, state: dict) -> None:
         with torch.no_grad():
@@ -101,18 +124,31 @@ class Learner:
         self.optimizer.load_state_dict(state["optimizer"])
         self.optimizer_steps = state["optimizer_steps"]
 
-    def step(self, groups: Sequence[Sequence[Episode]], weights: Sequence[float] | None = None) -> tuple[list[list[Episode]], dict[str, float]]:
-        """Update on groups [prompts][samples]; returns them with advantages filled in (times `weights`, one a group), and the step's metrics.
+    def step(
+        self, groups: Sequence[Sequence[Episode]], weights: Sequence[float] | None = None
+    ) -> tuple[list[list[Episode]], dict[str, float]]:
+        """Update on groups [prompts][samples]; returns them with advantages filled in (times `weights`, one a group),
+        and the step's metrics.
 
-        The metrics and their formulas stand in docs/metrics.md. Without any group of unequal rewards nothing is updated.
+        The metrics and their formulas stand in docs/metrics.md. Without any group of unequal rewards nothing is
+        updated.
         """
         use(self.model, self.adapter, trainable=True)
         weights = [1.0] * len(groups) if weights is None else weights
-        scores = [weight * advantages(np.array([[e.reward for e in group]]))[0] for group, weight in zip(groups, weights, strict=True)]
-        groups = [[replace(e, advantage=float(a)) for e, a in zip(group, row, strict=True)] for group, row in zip(groups, scores, strict=True)]
+        scores = [
+            weight * advantages(np.array([[e.reward for e in group]]))[0]
+            for group, weight in zip(groups, weights, strict=True)
+        ]
+        groups = [
+            [replace(e, advantage=float(a)) for e, a in zip(group, row, strict=True)]
+            for group, row in zip(groups, scores, strict=True)
+        ]
         live = [[e for e in group if e.n_sampled] for group, row in zip(groups, scores, strict=True) if row.any()]
         sums = _Sums(zero_variance=len(groups) - len(live), groups=len(groups))
-        parts = [[e for group in live[part :: self.config.minibatches] for e in group] for part in range(self.config.minibatches)]
+        parts = [
+            [e for group in live[part :: self.config.minibatches] for e in group]
+            for part in range(self.config.minibatches)
+        ]
         batches = [self._share(part) for part in parts if part]
         if len(batches) > 1:
             batches = [[self._with_old(batch) for batch in part] for part in batches]
@@ -124,7 +160,10 @@ class Learner:
         """This process's micro-batches; every process gets equally many, filled up with copies that carry no loss."""
         every, world = micro_batches(episodes, self.config.micro_batch_tokens), self.accelerator.num_processes
         mine = every[self.accelerator.process_index :: world]
-        nothing = {name: getattr(every[-1], name)[:0] for name in ("nodes", "parents", "token_nodes", "advantages", "sampler_logprobs")}
+        nothing = {
+            name: getattr(every[-1], name)[:0]
+            for name in ("nodes", "parents", "token_nodes", "advantages", "sampler_logprobs")
+        }
         empty = replace(every[-1], **nothing)
         return mine + [empty] * (-(-len(every) // world) - len(mine))
 
@@ -147,7 +186,9 @@ class Learner:
             last = number == len(part) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.scorer):
                 loss = self._loss(batch, sums, measure_kl and number == 0) / tokens
-                self.accelerator.backward(loss * self.accelerator.num_processes)  # gradients are averaged over processes
+                self.accelerator.backward(
+                    loss * self.accelerator.num_processes
+                )  # gradients are averaged over processes
         norm = self.accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
         if torch.isfinite(norm):
             self.optimizer.step()
@@ -171,13 +212,15 @@ class Learner:
         return loss
 
     def _weight(self, batch: MicroBatch, old: torch.Tensor) -> torch.Tensor | float:
-        """Truncated importance weights [sampled tokens] for tokens that a server drew from slightly other probabilities than the trainer's."""
+        """Truncated importance weights [sampled tokens] for tokens that a server drew from slightly other probabilities
+        than the trainer's."""
         if not self.config.ratio_cap:
             return 1.0
         return torch.exp(old - batch.sampler_logprobs.to(old.device)).clamp(max=self.config.ratio_cap)
 
     def _k3(self, batch: MicroBatch, logprobs: torch.Tensor) -> torch.Tensor:
-        """k3 estimate of KL(now || base model) per sampled token; the base is the backbone with its adapter switched off."""
+        """k3 estimate of KL(now || base model) per sampled token; the base is the backbone with its adapter switched
+        off."""
         with torch.no_grad(), self.model.disable_adapter():
             reference, _ = self._score(self.accelerator.unwrap_model(self.scorer), batch)
         gap = reference - logprobs
@@ -208,4 +251,9 @@ class _Sums:
         per_token = {"loss": loss, "entropy": entropy, "clip_share": clipped, "sampler_gap": gap}
         found = {key: value / n if n else 0.0 for key, value in per_token.items()}
         norm = float(np.mean(self.norms)) if self.norms else 0.0
-        return found | {"kl_to_base": k3 / n_kl if n_kl else 0.0, "zero_variance_share": self.share, "grad_norm": norm, "loss_tokens": int(self.tokens)}
+        return found | {
+            "kl_to_base": k3 / n_kl if n_kl else 0.0,
+            "zero_variance_share": self.share,
+            "grad_norm": norm,
+            "loss_tokens": int(self.tokens),
+        }

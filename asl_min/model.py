@@ -1,6 +1,7 @@
 """The backbone: a causal LM with one LoRA adapter shared by the three roles, or one each.
 
-Adapters are kept in float32 and saved in PEFT's format. The base weights never change; they are float32, bfloat16 or nf4 (QLoRA).
+Adapters are kept in float32 and saved in PEFT's format. The base weights never change; they are float32, bfloat16 or
+nf4 (QLoRA).
 """
 
 import json
@@ -18,13 +19,22 @@ from huggingface_hub import save_torch_state_dict, snapshot_download
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from peft.utils.integrations import dequantize_module_weight
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, BitsAndBytesConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    BitsAndBytesConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from asl_min.config import Config
-from asl_min.corpus import InputError
+from asl_min.run.errors import InputError
 
 transformers.utils.logging.disable_progress_bar()
-warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)  # peft asks transformers by its old name
+warnings.filterwarnings(
+    "ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning
+)  # peft asks transformers by its old name
 
 ROLES = ("prompt_generator", "reward_model", "policy")
 PAD_TO = 16  # lengths are rounded up to this, so that few shapes occur and memory stays flat
@@ -53,7 +63,8 @@ def load_tokenizer(config: Config) -> PreTrainedTokenizerBase:
 
 
 def empty_base(config: Config) -> PreTrainedModel:
-    """The base's architecture without its weights, on torch's meta device. Raises `InputError` where its config cannot be read."""
+    """The base's architecture without its weights, on torch's meta device. Raises `InputError` where its config cannot
+    be read."""
     with readable(config), torch.device("meta"):
         return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(str(config.path(config.base_model))))
 
@@ -65,11 +76,15 @@ def load_base(config: Config) -> PreTrainedModel:
     if config.quantization == "nf4":
         find_bitsandbytes()
         nf4 = {"load_in_4bit": True, "bnb_4bit_quant_type": "nf4", "bnb_4bit_use_double_quant": True}
-        arguments["quantization_config"] = BitsAndBytesConfig(**nf4, bnb_4bit_compute_dtype=arguments["dtype"], bnb_4bit_quant_storage=torch.bfloat16)
+        arguments["quantization_config"] = BitsAndBytesConfig(
+            **nf4, bnb_4bit_compute_dtype=arguments["dtype"], bnb_4bit_quant_storage=torch.bfloat16
+        )
     with readable(config):
         base = AutoModelForCausalLM.from_pretrained(str(config.path(config.base_model)), **arguments)
     for module in base.modules():
-        if hasattr(module, "support_avx512bf16_for_cpu"):  # else a forward pass of `eval` repacks the weights, and later ones pass no gradient on
+        if hasattr(
+            module, "support_avx512bf16_for_cpu"
+        ):  # else a forward pass of `eval` repacks the weights, and later ones pass no gradient on
             module.support_avx512bf16_for_cpu = False
     if config.gradient_checkpointing:
         base.activation_checkpointing_enable({"use_reentrant": False})
@@ -77,19 +92,27 @@ def load_base(config: Config) -> PreTrainedModel:
 
 
 def find_bitsandbytes() -> None:
-    """Let peft and transformers see bitsandbytes, which `asl_min/__init__.py` hides. Raises `InputError` where it is not installed."""
+    """Let peft and transformers see bitsandbytes, which `asl_min/__init__.py` hides. Raises `InputError` where it is
+    not installed."""
     if sys.modules.get("bitsandbytes") is None:
         sys.modules.pop("bitsandbytes", None)
-    for known in (transformers.utils.import_utils.is_bitsandbytes_available, peft.import_utils.is_bnb_available, peft.import_utils.is_bnb_4bit_available):
+    for known in (
+        transformers.utils.import_utils.is_bitsandbytes_available,
+        peft.import_utils.is_bnb_available,
+        peft.import_utils.is_bnb_4bit_available,
+    ):
         known.cache_clear()
     if not peft.import_utils.is_bnb_4bit_available():
         raise InputError("quantization: 'nf4' needs the package bitsandbytes: pip install 'asl_min[gpu]'")
 
 
 def load_backbone(config: Config, saved: dict[str, Path]) -> PeftModel:
-    """The base with an adapter for every name; read from `saved[role]` where there is one, else new (and without effect)."""
+    """The base with an adapter for every name; read from `saved[role]` where there is one, else new (and without
+    effect)."""
     torch.manual_seed(config.seed)
-    lora = LoraConfig(r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear", task_type="CAUSAL_LM")
+    lora = LoraConfig(
+        r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear", task_type="CAUSAL_LM"
+    )
     model = None
     for role in ROLES:
         name = adapter_name(config, role)
@@ -101,7 +124,11 @@ def load_backbone(config: Config, saved: dict[str, Path]) -> PeftModel:
         if model is None:
             base = load_base(config)
             check_head(base, config.base_model)
-            model = PeftModel.from_pretrained(base, folder, adapter_name=name) if folder else get_peft_model(base, lora, adapter_name=name)
+            model = (
+                PeftModel.from_pretrained(base, folder, adapter_name=name)
+                if folder
+                else get_peft_model(base, lora, adapter_name=name)
+            )
         elif folder:
             model.load_adapter(folder, adapter_name=name)
         else:
@@ -125,11 +152,16 @@ def padded(length: int) -> int:
 
 
 def check_head(model: PreTrainedModel, name: str) -> None:
-    """Raises `InputError` for an architecture that changes its logits after the head (soft caps, scales), which `logits_of` leaves out."""
+    """Raises `InputError` for an architecture that changes its logits after the head (soft caps, scales), which
+    `logits_of` leaves out."""
     ids = torch.tensor([[0, 1]], device=model.device)
     with torch.no_grad():
-        if not torch.allclose(logits_of(model, hidden_states(model, ids)), model(input_ids=ids).logits.float(), rtol=1e-2, atol=1e-2):
-            raise InputError(f"base_model: {name!r}: {type(model).__name__} scales or caps its logits, which is not supported")
+        if not torch.allclose(
+            logits_of(model, hidden_states(model, ids)), model(input_ids=ids).logits.float(), rtol=1e-2, atol=1e-2
+        ):
+            raise InputError(
+                f"base_model: {name!r}: {type(model).__name__} scales or caps its logits, which is not supported"
+            )
 
 
 def _plain(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
@@ -145,7 +177,8 @@ def use(model: PeftModel, name: str, trainable: bool = False) -> None:
 
 @contextmanager
 def merged(model: PeftModel, name: str) -> Iterator[None]:
-    """Sampling runs faster on plain weights: inside, each float32 layer holds W + BA. The untouched W comes back afterwards, bit for bit.
+    """Sampling runs faster on plain weights: inside, each float32 layer holds W + BA. The untouched W comes back
+    afterwards, bit for bit.
 
     Weights of lower precision are left alone, since merging would round them; their adapter stays in the forward pass.
     """
@@ -179,8 +212,9 @@ def save_adapter(model: PeftModel, name: str, folder: Path) -> None:
 
 
 def save_merged(model: PeftModel, name: str | None, config: Config, folder: Path) -> None:
-    """Write base and adapter (None: the base alone) as one plain checkpoint, in float32 if the base is, else in bfloat16; an nf4 base is dequantised,
-    so that the checkpoint computes what the trainer does. The other files are the base's own; readers older than transformers 5 look for `rope_theta`."""
+    """Write base and adapter (None: the base alone) as one plain checkpoint, in float32 if the base is, else in
+    bfloat16; an nf4 base is dequantised, so that the checkpoint computes what the trainer does. The other files are the
+    base's own; readers older than transformers 5 look for `rope_theta`."""
     base = model.get_base_model()
     layers = {path: layer for path, layer in base.named_modules() if isinstance(layer, LoraLayer)}
     state = {}
@@ -194,10 +228,19 @@ def save_merged(model: PeftModel, name: str | None, config: Config, folder: Path
     folder.mkdir(parents=True)
     save_torch_state_dict(state, folder)
     source = config.path(config.base_model)
-    source = source if source.is_dir() else Path(snapshot_download(config.base_model, allow_patterns=["*.json", "*.txt", "*.jinja"]))
+    source = (
+        source
+        if source.is_dir()
+        else Path(snapshot_download(config.base_model, allow_patterns=["*.json", "*.txt", "*.jinja"]))
+    )
     for file in source.iterdir():
-        if file.suffix in (".json", ".txt", ".jinja") and file.name not in ("generation_config.json", "model.safetensors.index.json"):
+        if file.suffix in (".json", ".txt", ".jinja") and file.name not in (
+            "generation_config.json",
+            "model.safetensors.index.json",
+        ):
             shutil.copy(file, folder)
     settings = json.loads((folder / "config.json").read_text())
     settings.setdefault("rope_theta", (settings.get("rope_parameters") or {}).get("rope_theta", 10000.0))
-    (folder / "config.json").write_text(json.dumps(settings | {"torch_dtype": str(base.dtype).removeprefix("torch.")}, indent=1))
+    (folder / "config.json").write_text(
+        json.dumps(settings | {"torch_dtype": str(base.dtype).removeprefix("torch.")}, indent=1)
+    )

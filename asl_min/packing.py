@@ -1,5 +1,6 @@
-"""Episodes into the batches of one forward and backward pass. Episodes of a prompt that begin alike form a tree, so that what they
-share is computed once; a mask lets each token see its own episode only. The loss and its gradient are those of the episodes apart.
+"""Episodes into the batches of one forward and backward pass. Episodes of a prompt that begin alike form a tree, so
+that what they share is computed once; a mask lets each token see its own episode only. The loss and its gradient are
+those of the episodes apart.
 """
 
 from collections.abc import Sequence
@@ -15,7 +16,8 @@ from asl_min.model import padded
 
 @dataclass
 class Tree:
-    """Episodes as one sequence in which what they share from the start stands once. Nodes are in preorder, a chain for one episode."""
+    """Episodes as one sequence in which what they share from the start stands once. Nodes are in preorder, a chain for
+    one episode."""
 
     ids: list[int] = field(default_factory=list)
     depths: list[int] = field(default_factory=list)
@@ -49,7 +51,8 @@ def _keys(episode: Episode) -> zip:
 
 
 def trees(episodes: Sequence[Episode], max_nodes: int) -> list[Tree]:
-    """The episodes in trees of at most `max_nodes` nodes. One joins a tree when half of its tokens or more stand there already."""
+    """The episodes in trees of at most `max_nodes` nodes. One joins a tree when half of its tokens or more stand there
+    already."""
     found: list[Tree] = []
     for episode in sorted(episodes, key=lambda e: tuple(_keys(e))):
         shared = found[-1].shared(episode) if found else 0
@@ -85,7 +88,8 @@ class MicroBatch:
 
 
 def micro_batches(episodes: Sequence[Episode], max_tokens: int) -> list[MicroBatch]:
-    """Trees of the episodes sorted by length and cut so that each micro-batch pads to at most `max_tokens` (one tree at least)."""
+    """Trees of the episodes sorted by length and cut so that each micro-batch pads to at most `max_tokens` (one tree at
+    least)."""
     found: list[list[Tree]] = []
     for tree in sorted(trees(episodes, max_tokens), key=lambda t: (len(t.paths) > 1, -len(t.ids))):
         length = padded(len(found[-1][0].ids)) if found else 0
@@ -99,7 +103,9 @@ def micro_batches(episodes: Sequence[Episode], max_tokens: int) -> list[MicroBat
 def _collate(batch: list[Tree]) -> MicroBatch:
     length = padded(len(batch[0].ids))
     ids = np.zeros((len(batch), length), dtype=np.int64)
-    depths = np.tile(np.arange(length), (len(batch), 1))  # running on over the padding, or transformers takes a chain for packed sequences
+    depths = np.tile(
+        np.arange(length), (len(batch), 1)
+    )  # running on over the padding, or transformers takes a chain for packed sequences
     ends = depths + 1
     nodes, parents, advantages, logprobs = [], [], [], []
     for row, tree in enumerate(batch):

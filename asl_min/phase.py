@@ -1,4 +1,5 @@
-"""What the three training phases share: the loaded backbone, the tool, rollouts as any role, the log, and the gold guard."""
+"""What the three training phases share: the loaded backbone, the tool, rollouts as any role, the log, and the gold
+guard."""
 
 import argparse
 import secrets
@@ -14,30 +15,31 @@ import torch
 from accelerate import Accelerator
 from accelerate.tracking import filter_trackers, get_available_trackers
 
-from asl_min import checkpoint, durable, gold, run_dir, shard, stopping, terminal
+from asl_min import roles
 from asl_min.chat import Chat
 from asl_min.config import Config, gold_keys
-from asl_min.corpus import InputError, load_corpus, read_jsonl, write_jsonl
-from asl_min.dry_run import plan
+from asl_min.corpus import load_corpus, read_jsonl, write_jsonl
 from asl_min.episode import Episode, Request
-from asl_min.generate import Generator
 from asl_min.grpo import Learner
 from asl_min.model import ROLES, adapter_name, load_backbone, load_tokenizer, merged, save_adapter, use
-from asl_min.oracle import Oracle
-from asl_min.roles import reward_model
 from asl_min.rollout import Limits, Rollout
-from asl_min.search import SearchTool
-from asl_min.share import model_card
-from asl_min.terminal import clear_errors
-from asl_min.world import GEOGRAPHY
+from asl_min.run import checkpoint, durable, gold, run_dir, shard, stopping, terminal
+from asl_min.run.dry_run import plan
+from asl_min.run.errors import InputError
+from asl_min.run.terminal import clear_errors
+from asl_min.sampling.generate import Generator
+from asl_min.search.bm25 import SearchTool
+from asl_min.tools.share import model_card
+from asl_min.world.oracle import Oracle
+from asl_min.world.world import GEOGRAPHY
 
 if TYPE_CHECKING:
-    from asl_min.servers import Server
+    from asl_min.sampling.server import Server
 
 
 def accelerator_of(config: Config) -> Accelerator:
-    """This process among those of the launcher. Accelerate must be told that there is no GPU: else the CPU processes of `torchrun` take no
-    notice of each other, and each runs the whole loop."""
+    """This process among those of the launcher. Accelerate must be told that there is no GPU: else the CPU processes of
+    `torchrun` take no notice of each other, and each runs the whole loop."""
     return shard.without_fsdp(cpu=not torch.accelerator.is_available(), mixed_precision=config.mixed_precision)
 
 
@@ -61,19 +63,24 @@ class Agent:
     def _generator(self) -> "Generator | Server":
         if self.config.backend == "local":
             return Generator(self.model, self.chat)
-        from asl_min.servers import connect  # the miniature needs none of its packages
+        from asl_min.sampling.server import connect  # the miniature needs none of its packages
 
         return connect(self.config, self.accelerator, self.model, self.chat)
 
     def _search_tool(self) -> SearchTool:
         if not self.config.search_url:
             return SearchTool(self.passages, self.config.top_k)
-        from asl_min.retrieval import RemoteSearch
+        from asl_min.search.disk import RemoteSearch
 
-        return RemoteSearch(self.config.search_url, self.config.top_k, Path(self.config.server_folder) / "searches.sqlite")
+        return RemoteSearch(
+            self.config.search_url, self.config.top_k, Path(self.config.server_folder) / "searches.sqlite"
+        )
 
-    def rollout(self, role: str, requests: Sequence[Request], temperature: float | None = None, base: bool = False) -> list[Episode]:
-        """One episode a request, played with the role's adapter (`base`: without any) at the training temperature unless told otherwise."""
+    def rollout(
+        self, role: str, requests: Sequence[Request], temperature: float | None = None, base: bool = False
+    ) -> list[Episode]:
+        """One episode a request, played with the role's adapter (`base`: without any) at the training temperature
+        unless told otherwise."""
         name = adapter_name(self.config, role)
         use(self.model, name)
         with self._sampled_weights(name, base):
@@ -115,8 +122,8 @@ class Phase:
     @classmethod
     @contextmanager
     def open(cls, run: Path, round_number: int, role: str) -> Iterator["Phase"]:
-        """Everything inside is training: gold answers are out of reach, but for what the recipe says. A phase that was interrupted goes on after
-        its last finished step. On success the adapter is saved and the phase is done."""
+        """Everything inside is training: gold answers are out of reach, but for what the recipe says. A phase that was
+        interrupted goes on after its last finished step. On success the adapter is saved and the phase is done."""
         config = run_dir.read_config(run)
         declare_gold(run, config)
         with gold.training(f"round {round_number}, {role}", open_gold(config, round_number, role)):
@@ -142,7 +149,9 @@ class Phase:
 
     def steps(self, total: int) -> Iterator[int]:
         """Step numbers from 0, under a progress bar."""
-        with terminal.progress(self._first_step, total, self.accelerator.is_main_process, round=self.round, phase=self.role) as advance:
+        with terminal.progress(
+            self._first_step, total, self.accelerator.is_main_process, round=self.round, phase=self.role
+        ) as advance:
             for step in range(self._first_step, total):
                 self._clock = {}
                 yield step
@@ -150,9 +159,10 @@ class Phase:
                 advance(self.rewards[-1])
 
     def judge(self, pairs: Sequence[tuple[str, str | None]], *seed_key: object) -> list[bool | None]:
-        """One verdict for each (question, answer), None where there is no answer: the GRM's, or the oracle's where the recipe swaps it in."""
+        """One verdict for each (question, answer), None where there is no answer: the GRM's, or the oracle's where the
+        recipe swaps it in."""
         if self.oracle is None:
-            return reward_model.judge(self.agent.as_role("reward_model"), pairs, *seed_key)
+            return roles.judge(self.agent.as_role("reward_model"), pairs, *seed_key)
         self.gold_labels += len({pair for pair in pairs if pair[1]})
         return [self.oracle.right(question, answer) if answer else None for question, answer in pairs]
 
@@ -187,13 +197,26 @@ class Phase:
     def _facts(self) -> dict:
         """What the phase has cost so far."""
         steps = {"steps": len(self.rewards), "optimizer_steps": self.learner.optimizer_steps}
-        return steps | self.agent.budget | {"gold_labels": self.gold_labels, "seconds": round(self._seconds_before + time.time() - self.start, 1)}
+        return (
+            steps
+            | self.agent.budget
+            | {"gold_labels": self.gold_labels, "seconds": round(self._seconds_before + time.time() - self.start, 1)}
+        )
 
     def _checkpoint(self, step: int) -> None:
         """The state after a step, to the disk; a process that was told to end does so here."""
         if self.accelerator.is_main_process:
-            checkpoint.save(self.folder, step, {"rewards": self.rewards, "cost": self._facts(), "last": self._last}, self.learner.state(), self._grown())
-        stopping.leave_if_told(self.accelerator, f"round {self.round}, {self.role}: stopped after step {step + 1}; the same command goes on from here")
+            checkpoint.save(
+                self.folder,
+                step,
+                {"rewards": self.rewards, "cost": self._facts(), "last": self._last},
+                self.learner.state(),
+                self._grown(),
+            )
+        stopping.leave_if_told(
+            self.accelerator,
+            f"round {self.round}, {self.role}: stopped after step {step + 1}; the same command goes on from here",
+        )
 
     def _grown(self) -> dict[str, list[dict]]:
         grown, self._unsaved = self._unsaved, defaultdict(list)
@@ -227,11 +250,17 @@ class Phase:
 
 
 def start_trackers(accelerator: Accelerator, run: Path, config: Config) -> int:
-    """Open the configured tracker, if any, on the run's own line of steps. Returns how many steps the run has done before this phase.
+    """Open the configured tracker, if any, on the run's own line of steps. Returns how many steps the run has done
+    before this phase.
 
     Raises `InputError` where the tracker's package is not installed.
     """
-    before = [run_dir.facts(run, n, role)["steps"] for n in range(1, config.rounds + 1) for role in ROLES if run_dir.is_done(run, n, role)]
+    before = [
+        run_dir.facts(run, n, role)["steps"]
+        for n in range(1, config.rounds + 1)
+        for role in ROLES
+        if run_dir.is_done(run, n, role)
+    ]
     if config.trackers:
         if config.trackers not in map(str, get_available_trackers()):
             raise InputError(f"trackers: {config.trackers!r} is not installed")
@@ -246,7 +275,8 @@ def start_trackers(accelerator: Accelerator, run: Path, config: Config) -> int:
 
 
 def tracked_name(run: Path) -> str:
-    """What trackers call the run, each phase anew: its folder's name and a few letters, so that no other folder of that name joins it there."""
+    """What trackers call the run, each phase anew: its folder's name and a few letters, so that no other folder of that
+    name joins it there."""
     file = run / "trackers" / "name"
     if not file.is_file():
         file.parent.mkdir(exist_ok=True)
@@ -258,7 +288,13 @@ def declare_gold(run: Path, config: Config) -> None:
     """Tell the guard which files hold gold answers or were made with them."""
     names = (config.questions, config.judgments, config.labelled_questions, config.labelled_judgments)
     files = [config.path(name) for name in names if name]
-    gold.declare(GEOGRAPHY, *files, *(run_dir.phase_dir(run, r, "evaluation") for r in range(config.rounds + 1)), run / "summary.json", run / "report")
+    gold.declare(
+        GEOGRAPHY,
+        *files,
+        *(run_dir.phase_dir(run, r, "evaluation") for r in range(config.rounds + 1)),
+        run / "summary.json",
+        run / "report",
+    )
 
 
 def open_gold(config: Config, round_number: int, role: str) -> list[Path]:

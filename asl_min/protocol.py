@@ -1,7 +1,7 @@
 """The text protocol of the three roles: tags, tool calls, tasks, answers and verdicts.
 
-Everything here reads model output, which may be anything: each parser returns None (or an error text that the model gets to
-see) and never raises. Only what the model itself wrote is ever parsed, so a passage cannot forge a tag.
+Everything here reads model output, which may be anything: each parser returns None (or an error text that the model
+gets to see) and never raises. Only what the model itself wrote is ever parsed, so a passage cannot forge a tag.
 """
 
 import json
@@ -14,7 +14,18 @@ RESPONSE_OPEN, RESPONSE_CLOSE = "<tool_response>", "</tool_response>"
 THINK_OPEN, THINK_CLOSE = "<think>", "</think>"
 ANSWER_OPEN, ANSWER_CLOSE = "<answer>", "</answer>"
 QUESTION_OPEN, QUESTION_CLOSE = "<question>", "</question>"
-TAGS = (TOOL_OPEN, TOOL_CLOSE, RESPONSE_OPEN, RESPONSE_CLOSE, THINK_OPEN, THINK_CLOSE, ANSWER_OPEN, ANSWER_CLOSE, QUESTION_OPEN, QUESTION_CLOSE)
+TAGS = (
+    TOOL_OPEN,
+    TOOL_CLOSE,
+    RESPONSE_OPEN,
+    RESPONSE_CLOSE,
+    THINK_OPEN,
+    THINK_CLOSE,
+    ANSWER_OPEN,
+    ANSWER_CLOSE,
+    QUESTION_OPEN,
+    QUESTION_CLOSE,
+)
 STOP_STRINGS = (TOOL_CLOSE, ANSWER_CLOSE)
 MAX_QUERIES = 4
 
@@ -45,7 +56,9 @@ def tool_call(text: str) -> ToolCall | None:
     queries = [query] if isinstance(query, str) else query
     if not isinstance(queries, list) or not queries or not all(isinstance(q, str) and q.strip() for q in queries):
         return ToolCall(error='error: "query" must be a text or a list of texts')
-    return ToolCall(tuple(q.encode(errors="replace").decode() for q in queries[:MAX_QUERIES]))  # JSON may spell half a surrogate pair
+    return ToolCall(
+        tuple(q.encode(errors="replace").decode() for q in queries[:MAX_QUERIES])
+    )  # JSON may spell half a surrogate pair
 
 
 def render_tool_call(query: str) -> str:
@@ -74,7 +87,8 @@ def verdict(text: str) -> bool | None:
 
 
 def well_formed_task(question_text: str | None, answer_text: str | None) -> bool:
-    """A question of at least 10 characters with a '?' among its last three, and an answer (paper's released reward code)."""
+    """A question of at least 10 characters with a '?' among its last three, and an answer (paper's released reward
+    code)."""
     return bool(question_text and answer_text and len(question_text) >= 10 and "?" in question_text[-3:])
 
 

@@ -2,15 +2,17 @@
 
 import math
 import random
+import re
+import string
 from collections.abc import Sequence
 
 from asl_min.episode import Episode, StopReason
 from asl_min.protocol import opens_with_think
-from asl_min.text import matches, normalize
 
 
 def entropy(verdicts: Sequence[bool]) -> float:
-    """H(p) = -p ln p - (1-p) ln(1-p) in nats, p = share of attempts judged correct; 0 without attempts. Largest, ln 2, at p = 1/2."""
+    """H(p) = -p ln p - (1-p) ln(1-p) in nats, p = share of attempts judged correct; 0 without attempts. Largest, ln 2,
+    at p = 1/2."""
     p = sum(verdicts) / len(verdicts) if verdicts else 0.0
     return 0.0 if p in (0.0, 1.0) else -p * math.log(p) - (1 - p) * math.log(1 - p)
 
@@ -21,7 +23,8 @@ def verified(votes: Sequence[bool], threshold: float) -> bool:
 
 
 def task_reward(verdicts: Sequence[bool], votes: Sequence[bool], threshold: float) -> float:
-    """PG reward "entropy+verify": H(mean verdict) if the gate passes, else 0. A malformed task is never judged and earns 0."""
+    """PG reward "entropy+verify": H(mean verdict) if the gate passes, else 0. A malformed task is never judged and
+    earns 0."""
     return entropy(verdicts) if verified(votes, threshold) else 0.0
 
 
@@ -59,8 +62,9 @@ def balanced(triples: Sequence[dict], rng: random.Random) -> list[dict]:
 
 
 def label(triple: dict, source: str) -> bool:
-    """The label of a verification triple: the GRM's own verdict ("self") or its match with the PG's answer ("reference")."""
-    return triple["verdict"] if source == "self" else matches(triple["answer"], [triple["reference"]])
+    """The label of a verification triple: the GRM's own verdict ("self") or its match with the PG's answer
+    ("reference")."""
+    return triple["verdict"] if source == "self" else exact_match(triple["answer"], [triple["reference"]])
 
 
 def distinct_tasks(tasks: Sequence[dict]) -> list[dict]:
@@ -91,7 +95,8 @@ def plateaued(rewards: Sequence[float], window: int, threshold: float) -> bool:
 
 
 def next_meta_prompt(question: str, accuracy: float, round_number: int, width_rounds: int) -> dict:
-    """What the next round's PG is asked for: harder if accuracy >= 0.5, else easier; by width in the first rounds, then by depth."""
+    """What the next round's PG is asked for: harder if accuracy >= 0.5, else easier; by width in the first rounds, then
+    by depth."""
     direction = "harder" if accuracy >= 0.5 else "easier"
     way = "width" if round_number <= width_rounds else "depth"
     return {"kind": "task_from_question", "fields": {"direction": direction, "way": way, "question": question}}
@@ -99,4 +104,25 @@ def next_meta_prompt(question: str, accuracy: float, round_number: int, width_ro
 
 def stop_shares(episodes: Sequence[Episode]) -> dict[str, float]:
     """Share of each stop reason, for the log."""
-    return {f"stop_{reason.value}": sum(e.stop is reason for e in episodes) / max(len(episodes), 1) for reason in StopReason}
+    return {
+        f"stop_{reason.value}": sum(e.stop is reason for e in episodes) / max(len(episodes), 1) for reason in StopReason
+    }
+
+
+# --- answer matching, as in Search-R1
+
+
+def normalize(text: str) -> str:
+    """Lower case, punctuation stripped, the articles a, an and the dropped, white space collapsed."""
+    bare = "".join(ch for ch in text.lower() if ch not in string.punctuation)
+    return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
+
+
+def exact_match(answer: str | None, golden: Sequence[str]) -> bool:
+    """Exact match of the normalised answer with any golden answer."""
+    return answer is not None and normalize(answer) in {normalize(g) for g in golden}
+
+
+def sub_em(answer: str | None, golden: Sequence[str]) -> bool:
+    """Cover match: a normalised golden answer occurs, as whole words, in the normalised answer."""
+    return answer is not None and any(normalize(g) and f" {normalize(g)} " in f" {normalize(answer)} " for g in golden)

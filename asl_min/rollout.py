@@ -1,7 +1,7 @@
 """Multi-turn episodes: the model writes a turn, the tool answers, until the model answers or a budget is spent.
 
-All requests advance together, one turn at a time. With several processes each rolls out its own share, and every process
-gets all episodes back in the order of the requests.
+All requests advance together, one turn at a time. With several processes each rolls out its own share, and every
+process gets all episodes back in the order of the requests.
 """
 
 from collections.abc import Sequence
@@ -14,8 +14,8 @@ from accelerate.utils import gather_object
 from asl_min import protocol
 from asl_min.chat import Chat
 from asl_min.episode import Episode, Request, StopReason, Turn
-from asl_min.generate import Completion, Ended, Generator
-from asl_min.search import SearchTool
+from asl_min.sampling.generate import Completion, Ended, Generator
+from asl_min.search.bm25 import SearchTool
 
 SEED_STRIDE = 64  # turns of an episode draw from seeds seed * SEED_STRIDE + turn
 
@@ -49,7 +49,9 @@ class _Draft:
         self.logprobs += logprobs if logprobs is not None else [0.0] * len(ids)
 
     def finish(self) -> Episode:
-        return Episode(self.request, tuple(self.ids), tuple(self.mask), tuple(self.logprobs), tuple(self.turns), self.stop)
+        return Episode(
+            self.request, tuple(self.ids), tuple(self.mask), tuple(self.logprobs), tuple(self.turns), self.stop
+        )
 
 
 class Rollout:
@@ -62,7 +64,9 @@ class Rollout:
     def __call__(self, requests: Sequence[Request], temperature: float) -> list[Episode]:
         """One episode a request, in their order, on every process."""
         state = PartialState()
-        share = -(-len(requests) // state.num_processes)  # neighbours stay together: samples of one prompt have much in common
+        share = -(
+            -len(requests) // state.num_processes
+        )  # neighbours stay together: samples of one prompt have much in common
         mine = self._local(requests[state.process_index * share :][:share], temperature)
         return gather_object(mine) if state.num_processes > 1 else mine
 
@@ -82,7 +86,9 @@ class Rollout:
                     break
                 room = [min(self.limits.turn_tokens, self.limits.episode_tokens - len(d.ids)) for d in active]
                 seeds = [d.request.seed * SEED_STRIDE + turn for d in active]
-                completions = self.generator.generate([d.ids for d in active], seeds, room, temperature, [d.known for d in active])
+                completions = self.generator.generate(
+                    [d.ids for d in active], seeds, room, temperature, [d.known for d in active]
+                )
                 for draft, completion in zip(active, completions, strict=True):
                     self._advance(draft, completion, last=turn == self.limits.turns - 1)
         finally:

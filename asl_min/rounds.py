@@ -1,9 +1,10 @@
-"""The whole loop: round after round of PG -> GRM -> PM, an evaluation after each, a table on the terminal, a summary on disk.
+"""The whole loop: round after round of PG -> GRM -> PM, an evaluation after each, a table on the terminal, a summary on
+disk.
 
     accelerate launch -m asl_min.rounds --config configs/tiny.yaml --run runs/tiny
 
-The same command continues after the last finished phase. `--prepare` only makes the run folder, for those who launch the phases
-by hand; `key=value` arguments override the config:
+The same command continues after the last finished phase. `--prepare` only makes the run folder, for those who launch
+the phases by hand; `key=value` arguments override the config:
 
     python -m asl_min.rounds --config configs/tiny.yaml --run runs/fast rounds=2 eval_tasks=96 --dry-run
 """
@@ -15,16 +16,18 @@ from pathlib import Path
 
 from rich.table import Table
 
-from asl_min import run_dir, stopping, terminal, train_policy, train_prompt_generator, train_reward_model
+from asl_min import train_policy, train_prompt_generator, train_reward_model
 from asl_min.chat import Chat
 from asl_min.config import Config, load_config, read_yaml
-from asl_min.corpus import InputError, load_corpus, load_judgments, load_questions
-from asl_min.dry_run import plan
+from asl_min.corpus import load_corpus, load_judgments, load_questions
 from asl_min.evaluate import evaluate_round
 from asl_min.model import ROLES, load_tokenizer
 from asl_min.phase import accelerator_of
-from asl_min.report import LEGEND, table, write_report, write_summary
-from asl_min.terminal import clear_errors
+from asl_min.run import run_dir, stopping, terminal
+from asl_min.run.dry_run import plan
+from asl_min.run.errors import InputError
+from asl_min.run.terminal import clear_errors
+from asl_min.tools.report import LEGEND, table, write_report, write_summary
 
 PHASES = {"prompt_generator": train_prompt_generator, "reward_model": train_reward_model, "policy": train_policy}
 
@@ -117,7 +120,11 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", metavar="key=value", help="values over those of the config file")
     args = terminal.parse(parser)
     with clear_errors():
-        config = load_config(args.config, **parse_overrides(args.overrides)) if args.config else run_dir.read_config(args.run)
+        config = (
+            load_config(args.config, **parse_overrides(args.overrides))
+            if args.config
+            else run_dir.read_config(args.run)
+        )
         if args.overrides and not args.config:
             raise InputError("key=value arguments need --config")
         if args.dry_run:

@@ -1,5 +1,5 @@
-"""Writes docs/config.md from the dataclass, docs/architecture.md from the imports and docs/completion.bash from the scripts. A test compares them with
-what is committed.
+"""Writes docs/config.md from the dataclass, docs/architecture.md from the imports and docs/completion.bash from the
+scripts. A test compares them with what is committed.
 
 python docs/build.py
 """
@@ -24,8 +24,8 @@ Made by `python docs/build.py` from `asl_min/config.py`. A YAML file holds only 
 """
 ARCHITECTURE_HEAD = """# Which file uses which
 
-Made by `python docs/build.py` from the imports at the top of each file. An arrow goes from a file to one that it imports; arrows that follow from
-others are left out, and so is `tiny/`, which makes the shipped base and data.
+Made by `python docs/build.py` from the imports at the top of each file: the files at the root of `asl_min/`, which are the
+algorithm, and its folders.
 """
 COMPLETION = """# Completes `python -m asl_min...`, also behind accelerate launch and torchrun: scripts, their options, config keys, else files.
 #   source docs/completion.bash
@@ -52,8 +52,16 @@ def config_reference() -> str:
     """A table for each commented group of the dataclass."""
     text = (PACKAGE / "config.py").read_text()
     body = next(node.body for node in ast.parse(text).body if isinstance(node, ast.ClassDef))
-    documented = [(a.target.id, ast.unparse(a.annotation), b.value.value, a.lineno) for a, b in pairwise(body) if isinstance(a, ast.AnnAssign)]
-    comments = {number: line.strip("# \n") for number, line in enumerate(text.splitlines(), start=1) if line.startswith("    # ")}
+    documented = [
+        (a.target.id, ast.unparse(a.annotation), b.value.value, a.lineno)
+        for a, b in pairwise(body)
+        if isinstance(a, ast.AnnAssign)
+    ]
+    comments = {
+        number: line.strip("# \n")
+        for number, line in enumerate(text.splitlines(), start=1)
+        if line.startswith("    # ")
+    }
     parts, last = [CONFIG_HEAD, table_head()], 0
     for name, kind, meaning, line in documented:
         parts += [f"\n## {comments[n]}\n\n{table_head()}" for n in comments if last < n < line]
@@ -70,41 +78,54 @@ def table_head() -> str:
 
 
 def imports() -> networkx.DiGraph:
-    """Modules of the package and their imports of one another; `roles` is one of them."""
-    files = [f for f in sorted(PACKAGE.glob("*.py")) if f.stem != "__init__"] + sorted((PACKAGE / "roles").glob("[!_]*.py"))
+    """The modules at the package's root, and its folders as one node each, with their imports of one another."""
     graph = networkx.DiGraph()
-    for file in files:
-        name = "roles" if file.parent.name == "roles" else file.stem
-        graph.add_node(name)
-        for node in ast.parse(file.read_text()).body:
-            if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("asl_min"):
-                inside = node.module.split(".")[1:2] or [alias.name for alias in node.names]
-                graph.add_edges_from((name, other) for other in inside if other != name)
+    for file in sorted(PACKAGE.rglob("*.py")):
+        name = node_of(file.relative_to(PACKAGE).with_suffix("").parts)
+        if name:
+            graph.add_node(name)
+        for line in ast.parse(file.read_text()).body if name else ():
+            if isinstance(line, ast.ImportFrom) and (line.module or "").startswith("asl_min"):
+                inside = line.module.split(".")[1:2] or [alias.name for alias in line.names]
+                graph.add_edges_from((name, node_of((other,))) for other in inside if node_of((other,)) != name)
     return graph
 
 
+def node_of(parts: tuple[str, ...]) -> str:
+    """A root module's name, or a folder's with a slash; "" for `__init__`."""
+    if len(parts) > 1 or (PACKAGE / parts[0]).is_dir():
+        return f"{parts[0]}/"
+    return "" if parts[0] == "__init__" else parts[0]
+
+
 def architecture() -> str:
-    """A mermaid drawing, the scripts (which nothing imports) at the top."""
+    """A list of edges by node, since folders may use one another."""
     graph = imports()
-    reduced = networkx.transitive_reduction(graph)
+    lines = [
+        f"| `{name}` | {', '.join(f'`{other}`' for other in sorted(graph[name])) or '-'} |" for name in sorted(graph)
+    ]
     scripts = sorted(name for name in graph if graph.in_degree(name) == 0)
-    lines = [f"  {a} --> {b}" for a, b in sorted(reduced.edges)]
-    drawing = "\n".join(["```mermaid", "flowchart TD", *lines, "```"])
-    return f"{ARCHITECTURE_HEAD}\n{drawing}\n\nImported by nobody: {', '.join(f'`{s}`' for s in scripts)}.\n"
+    head = "| file or folder | imports |\n|---|---|"
+    return (
+        "\n".join([ARCHITECTURE_HEAD, head, *lines])
+        + f"\n\nImported by nobody: {', '.join(f'`{s}`' for s in scripts)}.\n"
+    )
 
 
 def completion() -> str:
     """What each script takes, read from its source: importing them all would take seconds."""
-    options = re.compile(r'add_argument\("(--[a-z-]+)"')
-    texts = {file.stem: file.read_text() for file in sorted(PACKAGE.glob("*.py"))}
-    common, phases = options.findall(texts["terminal"]), options.findall(texts["phase"])
+    options = re.compile(r'add_argument\(\s*"(--[a-z-]+)"')
+    files = {".".join(f.relative_to(PACKAGE.parent).with_suffix("").parts): f for f in sorted(PACKAGE.rglob("*.py"))}
+    texts = {name: file.read_text() for name, file in files.items() if "tiny" not in file.parts}
+    common, phases = options.findall(texts["asl_min.run.terminal"]), options.findall(texts["asl_min.phase"])
     cases = {}
     for name, text in texts.items():
         if '__name__ == "__main__"' in text:
-            found = options.findall(text) + (phases + common if "phase_main" in text else common if "terminal.parse" in text else [])
-            cases[f"asl_min.{name}"] = " ".join(found) + (" $_asl_min_keys" if "key=value" in text else "")
+            extra = phases + common if "phase_main" in text else common if "terminal.parse" in text else []
+            cases[name] = " ".join(options.findall(text) + extra) + (" $_asl_min_keys" if "key=value" in text else "")
     lines = "\n".join(f'    {module}) words="{words}" ;;' for module, words in cases.items())
-    return COMPLETION.format(cases=lines, modules=" ".join(cases), keys=" ".join(f"{field.name}=" for field in fields(Config)))
+    keys = " ".join(f"{field.name}=" for field in fields(Config))
+    return COMPLETION.format(cases=lines, modules=" ".join(cases), keys=keys)
 
 
 PAGES = {"config.md": config_reference, "architecture.md": architecture, "completion.bash": completion}

@@ -8,22 +8,22 @@ _asl_min() {
     [[ ${COMP_WORDS[i]} == -m ]] && module=${COMP_WORDS[i + 1]}
   done
   case $module in
-    asl_min.ask) words="--compare --config --set --quiet --json --dry-run $_asl_min_keys" ;;
     asl_min.evaluate) words="--run --round --config --adapter --quiet --json --dry-run" ;;
-    asl_min.hub) words="--out --per-set --quiet --json --dry-run" ;;
-    asl_min.ingest) words="--out --words --quiet --json --dry-run" ;;
-    asl_min.plan) words="--gpus --fsdp --gib --sample-rate --train-rate $_asl_min_keys" ;;
-    asl_min.report) words="--claims --quiet --json --dry-run" ;;
-    asl_min.retrieval) words="--corpus --index --encoder --quiet --json --dry-run" ;;
-    asl_min.retrieval_server) words="--index --host --port --top-k" ;;
     asl_min.rounds) words="--config --run --prepare --quiet --json --dry-run $_asl_min_keys" ;;
-    asl_min.share) words="--out --quiet --json --dry-run" ;;
-    asl_min.tgi_sidecar) words="" ;;
+    asl_min.sampling.tgi_sidecar) words="" ;;
+    asl_min.search.disk) words="--corpus --index --encoder --quiet --json --dry-run" ;;
+    asl_min.search.hub) words="--out --per-set --quiet --json --dry-run" ;;
+    asl_min.search.ingest) words="--out --words --quiet --json --dry-run" ;;
+    asl_min.search.server) words="--index --host --port --top-k" ;;
+    asl_min.tools.ask) words="--compare --config --set --quiet --json --dry-run $_asl_min_keys" ;;
+    asl_min.tools.plan) words="--gpus --fsdp --gib --sample-rate --train-rate $_asl_min_keys" ;;
+    asl_min.tools.report) words="--claims --quiet --json --dry-run" ;;
+    asl_min.tools.share) words="--out --quiet --json --dry-run" ;;
     asl_min.train_policy) words="--run --round --quiet --json --dry-run" ;;
     asl_min.train_prompt_generator) words="--run --round --quiet --json --dry-run" ;;
     asl_min.train_reward_model) words="--run --round --quiet --json --dry-run" ;;
   esac
-  [[ ${COMP_WORDS[COMP_CWORD - 1]} == -m ]] && words="asl_min.ask asl_min.evaluate asl_min.hub asl_min.ingest asl_min.plan asl_min.report asl_min.retrieval asl_min.retrieval_server asl_min.rounds asl_min.share asl_min.tgi_sidecar asl_min.train_policy asl_min.train_prompt_generator asl_min.train_reward_model"
+  [[ ${COMP_WORDS[COMP_CWORD - 1]} == -m ]] && words="asl_min.evaluate asl_min.rounds asl_min.sampling.tgi_sidecar asl_min.search.disk asl_min.search.hub asl_min.search.ingest asl_min.search.server asl_min.tools.ask asl_min.tools.plan asl_min.tools.report asl_min.tools.share asl_min.train_policy asl_min.train_prompt_generator asl_min.train_reward_model"
   COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
   [[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace
 }

@@ -1,11 +1,13 @@
-"""The paper's claims C1-C16 from the runs' files: an effect with its interval, a threshold and a verdict each, and the tables.
+"""The paper's claims C1-C16 from the runs' files: an effect with its interval, a threshold and a verdict each, and the
+tables.
 
-    python reproduce/claims.py [--results reproduce/results]
+    python -m reproduce.claims [--results reproduce/results]
 
-Reads results/runs/*.json and writes results/claims.json, results/RESULTS.md and, from this repository's own results, the README's two tables.
-An effect is one number a seed, paired by seed where two arms are compared; its interval is the 95% t-interval of the mean over seeds. A claim
-holds when every part's interval lies above its threshold, does not hold when the interval of one lies below, and is undecided otherwise;
-without the runs that it needs it was not run. The terminal shows each beside the repository's record.
+Reads results/runs/*.json and writes results/claims.json, results/RESULTS.md and, from this repository's own results,
+the README's two tables. An effect is one number a seed, paired by seed where two arms are compared; its interval is the
+95% t-interval of the mean over seeds. A claim holds when every part's interval lies above its threshold, does not hold
+when the interval of one lies below, and is undecided otherwise; without the runs that it needs it was not run. The
+terminal shows each beside the repository's record.
 """
 
 import argparse
@@ -14,18 +16,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import measures as m
 import numpy as np
-from tables import COMMAND, SHARE, beside_record, readme_blocks, refresh, results_text
 
-from asl_min.terminal import clear_errors
+from asl_min.run.terminal import clear_errors
+from reproduce import measures as m
+from reproduce.tables import COMMAND, SHARE, beside_record, readme_blocks, refresh, results_text
 
 README = Path(__file__).parents[1] / "README.md"
 
 
 @dataclass(frozen=True)
 class Part:
-    """One number for each seed that should lie above the threshold. `effects` finds them in the runs: none where the arms were not run."""
+    """One number for each seed that should lie above the threshold. `effects` finds them in the runs: none where the
+    arms were not run."""
 
     metric: str
     effects: Callable[[m.Runs], list[float]]
@@ -52,7 +55,10 @@ def per_doubling(runs: m.Runs) -> list[float]:
     """Slope of the final accuracy over log2 of the tasks a round, for every seed that all sizes have."""
     arms = [runs.get(arm, {}) for arm in m.TASK_SIZES]
     seeds = sorted(set.intersection(*map(set, arms)))
-    return [float(np.polyfit([np.log2(m.tasks_used(arm[s])) for arm in arms], [m.final(arm[s]) for arm in arms], 1)[0]) for s in seeds]
+    return [
+        float(np.polyfit([np.log2(m.tasks_used(arm[s])) for arm in arms], [m.final(arm[s]) for arm in arms], 1)[0])
+        for s in seeds
+    ]
 
 
 def efficiency(key: str) -> Callable[[m.Runs], list[float]]:
@@ -75,11 +81,20 @@ def efficient(key: str) -> Part:
 
 
 TRACED = Part(
-    "lowest share of logged tool responses that the one tool gives, and of rows traced", m.of("asl", lambda s: m.audited(s, "tool_same", "lineage")), SHARE
+    "lowest share of logged tool responses that the one tool gives, and of rows traced",
+    m.of("asl", lambda s: m.audited(s, "tool_same", "lineage")),
+    SHARE,
 )
-REWARDS = Part("lowest share of logged rewards that the formulas give", m.of("asl", lambda s: m.audited(s, "rewards_explained")), SHARE)
+REWARDS = Part(
+    "lowest share of logged rewards that the formulas give",
+    m.of("asl", lambda s: m.audited(s, "rewards_explained")),
+    SHARE,
+)
 NO_GOLD = Part("1 if no phase was given a gold label, else 0", m.of("asl", m.no_gold), SHARE)
-HARDER = Part("fall of the base policy's accuracy on the round's tasks, points a round", m.of("asl", lambda s: -m.slope(m.curve(s, "frozen", "accuracy"))))
+HARDER = Part(
+    "fall of the base policy's accuracy on the round's tasks, points a round",
+    m.of("asl", lambda s: -m.slope(m.curve(s, "frozen", "accuracy"))),
+)
 SOLVABLE = Part("solvable share of the last round's tasks, %", m.of("asl", lambda s: m.curve(s, *m.REWARDED)[-1]), 80.0)
 GAIN = Part("gain in held-out accuracy, points", m.of("asl", lambda s: m.gain(s, "accuracy", "mean")))
 JUDGE = [
@@ -88,17 +103,23 @@ JUDGE = [
     Part("gain in its consistency, points", m.of("asl", lambda s: m.gain(s, "grm", "consistency"))),
 ]
 STEADY = Part("slope of held-out accuracy, points a round", m.of("asl", lambda s: m.slope(m.accuracy(s))))
-# The PG's reward is compared from round 2 on, whose prompts are the first that are made of tasks: those on topics have other solve rates. Whether a
-# task can be solved as posed depends on them less: of the base's tasks 71% on topics, 65% on variants have a right answer of their own (its card).
+# The PG's reward is compared from round 2 on, whose prompts are the first that are made of tasks: those on topics have
+# other solve rates. Whether a task can be solved as posed depends on them less: of the base's tasks 71% on topics, 65%
+# on variants have a right answer of their own (its card).
 HACKED = [
-    Part("rise of the PG's reward after round 2, 0.01 nats", m.of("frozen_grm", lambda s: m.rise(s, "pg_reward", since=2))),
+    Part(
+        "rise of the PG's reward after round 2, 0.01 nats",
+        m.of("frozen_grm", lambda s: m.rise(s, "pg_reward", since=2)),
+    ),
     Part(
         "fall of the share of rewarded tasks that can be solved as posed, round 1 less the last two, points",
         m.of("frozen_grm", lambda s: m.curve(s, *m.SOUND)[1] - m.late(s, *m.SOUND)),
     ),
     Part("judge reward less true accuracy in the last round, points", m.of("frozen_grm", m.overpaid)),
     Part(
-        "fall of held-out accuracy after round 1 (flat: gains less than 5), points", m.of("frozen_grm", lambda s: -m.rise(s, "accuracy", "mean", since=1)), -5.0
+        "fall of held-out accuracy after round 1 (flat: gains less than 5), points",
+        m.of("frozen_grm", lambda s: -m.rise(s, "accuracy", "mean", since=1)),
+        -5.0,
     ),
 ]
 PREVENTED = [
@@ -106,21 +127,31 @@ PREVENTED = [
         "trained - frozen: share of rewarded tasks that can be solved as posed, last two rounds, points",
         m.between("asl", "frozen_grm", lambda s: m.late(s, *m.SOUND)),
     ),
-    Part("frozen - trained: judge reward less true accuracy in the last round, points", m.between("frozen_grm", "asl", m.overpaid)),
+    Part(
+        "frozen - trained: judge reward less true accuracy in the last round, points",
+        m.between("frozen_grm", "asl", m.overpaid),
+    ),
 ]
-OWN_VERDICTS = (
-    "asked where the GRM learns from its own verdicts, as it does in the released script; with labels by the PG's own answers, as in asl, it is shown"
-)
+OWN_VERDICTS = "asked where the GRM learns from its own verdicts, as it does in the released script; with labels by the PG's own answers, as in asl, it is shown"
 
 CLAIMS = [
-    Claim("C1", "closed loop; the three roles share tool and backbone", "asl", [TRACED], "an audit of the run's files (`asl_min/trace.py`)"),
+    Claim(
+        "C1",
+        "closed loop; the three roles share tool and backbone",
+        "asl",
+        [TRACED],
+        "an audit of the run's files (`asl_min/tools/audit.py`)",
+    ),
     Claim("C2", "the PG sets progressively harder tasks", "asl", [HARDER, SOLVABLE]),
     Claim("C3", "the policy solves better", "asl", [GAIN]),
     Claim("C4", "the GRM becomes more accurate and consistent", "asl", JUDGE),
     Claim("C5", "GRM reward beats rule-based reward", "asl rule_reward", [versus("asl", "rule_reward")]),
     Claim("C6", "co-evolving the GRM helps", "asl frozen_grm", [versus("asl", "frozen_grm")]),
     Claim(
-        "C7", "more task data helps, even synthetic", " ".join(m.TASK_SIZES), [Part("final held-out accuracy, points per doubling of the tasks", per_doubling)]
+        "C7",
+        "more task data helps, even synthetic",
+        " ".join(m.TASK_SIZES),
+        [Part("final held-out accuracy, points per doubling of the tasks", per_doubling)],
     ),
     Claim("C8", "steady round-over-round gains", "asl", [STEADY]),
     Claim(
@@ -132,7 +163,13 @@ CLAIMS = [
         "stands in a table below",
         tuple(versus("asl", f"search_r1_{labels}") for labels in m.GOLD_SIZES),
     ),
-    Claim("C10", "improves with zero labelled data", "asl", [GAIN, NO_GOLD], "training that opens gold ends with an error (`asl_min/gold.py` and its tests)"),
+    Claim(
+        "C10",
+        "improves with zero labelled data",
+        "asl",
+        [GAIN, NO_GOLD],
+        "training that opens gold ends with an error (`asl_min/run/gold.py` and its tests)",
+    ),
     Claim(
         "C11",
         "better sample efficiency",
@@ -174,7 +211,15 @@ CLAIMS = [
 def judge(part: Part, runs: m.Runs) -> dict:
     """A part's effect, interval, number of seeds and verdict. Seeds in which it was not measured are left out."""
     effects = [value for value in part.effects(runs) if np.isfinite(value)]
-    row = {"metric": part.metric, "effect": None, "ci_low": None, "ci_high": None, "n_seeds": len(effects), "threshold": part.threshold, "verdict": "not run"}
+    row = {
+        "metric": part.metric,
+        "effect": None,
+        "ci_low": None,
+        "ci_high": None,
+        "n_seeds": len(effects),
+        "threshold": part.threshold,
+        "verdict": "not run",
+    }
     if not effects:
         return row
     mean, low, high = m.interval(effects)
@@ -184,12 +229,17 @@ def judge(part: Part, runs: m.Runs) -> dict:
 
 
 def conclude(claim: Claim, runs: m.Runs) -> dict:
-    """One row of claims.json: the first part's figures, the other parts under `also`, the verdict of all, and what is only shown."""
+    """One row of claims.json: the first part's figures, the other parts under `also`, the verdict of all, and what is
+    only shown."""
     first, *also = (judge(part, runs) for part in claim.parts)
     shown = [judge(part, runs) for part in claim.shown]
     verdicts = [row["verdict"] for row in (first, *also)]
     verdict = next((v for v in ("not run", "does not hold", "undecided") if v in verdicts), "holds")
-    row = {"id": claim.id, "claim": claim.claim, "arms": claim.arms.split()} | first | {"verdict": verdict, "command": COMMAND}
+    row = (
+        {"id": claim.id, "claim": claim.claim, "arms": claim.arms.split()}
+        | first
+        | {"verdict": verdict, "command": COMMAND}
+    )
     return row | {"first_verdict": first["verdict"], "also": also, "shown": shown, "note": claim.note}
 
 

@@ -1,9 +1,9 @@
 """The figures, one message each, from results/runs/*.json: PNG and SVG in results/figures/.
 
-    python reproduce/figures.py [--results reproduce/results]
+    python -m reproduce.figures [--results reproduce/results]
 
-Lines are means over seeds, bands and bars 95% t-intervals; of two seeds there are thin lines instead of a band, which would be many times as wide
-as they lie apart. A figure is drawn if one of its arms was run.
+Lines are means over seeds, bands and bars 95% t-intervals; of two seeds there are thin lines instead of a band, which
+would be many times as wide as they lie apart. A figure is drawn if one of its arms was run.
 """
 
 import argparse
@@ -11,27 +11,45 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib
-import measures as m
 import numpy as np
 
-from asl_min.report import draw_rounds
-from asl_min.terminal import clear_errors
+from asl_min.run.terminal import clear_errors
+from asl_min.tools.report import draw_rounds
+from reproduce import measures as m
 
 matplotlib.use("Agg")
 from matplotlib import pyplot
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-pyplot.rcParams |= {"font.size": 10, "axes.grid": True, "grid.alpha": 0.3, "axes.spines.top": False, "axes.spines.right": False, "svg.hashsalt": "asl_min"}
+pyplot.rcParams |= {
+    "font.size": 10,
+    "axes.grid": True,
+    "grid.alpha": 0.3,
+    "axes.spines.top": False,
+    "axes.spines.right": False,
+    "svg.hashsalt": "asl_min",
+}
 ROUND = "round (0 = base model)"
 ACCURACY = "held-out accuracy, %"
-DRAWN = ("asl", "frozen_grm", "rule_reward", "absolute_zero", "r_zero", "drzero", "agent0", "oracle_grm_late", "search_r1_64")
+DRAWN = (
+    "asl",
+    "frozen_grm",
+    "rule_reward",
+    "absolute_zero",
+    "r_zero",
+    "drzero",
+    "agent0",
+    "oracle_grm_late",
+    "search_r1_64",
+)
 COLOURS = {arm: f"C{i}" for i, arm in enumerate(DRAWN)}
 ZERO_LABEL = ("asl", "absolute_zero", "r_zero", "drzero", "agent0")
 
 
 def rounds_figure(runs: m.Runs) -> Figure:
-    """ASL and the systems beside it, round by round; Search-R1's end by its number of gold labels, each seed a dot, beside asl's without any."""
+    """ASL and the systems beside it, round by round; Search-R1's end by its number of gold labels, each seed a dot,
+    beside asl's without any."""
     figure, (left, right) = panels(2, "ASL and the systems beside it at about equal episodes", sharey=True)
     for arm in ZERO_LABEL:
         draw(left, runs, arm, m.accuracy)
@@ -39,7 +57,13 @@ def rounds_figure(runs: m.Runs) -> Figure:
     for labels in m.GOLD_SIZES:
         finals = [m.final(s) for s in runs.get(f"search_r1_{labels}", {}).values()]
         if finals:
-            right.plot([1.12 * labels] * len(finals), finals, ".", color=COLOURS["search_r1_64"], label="" if right.lines else "a seed of search_r1")
+            right.plot(
+                [1.12 * labels] * len(finals),
+                finals,
+                ".",
+                color=COLOURS["search_r1_64"],
+                label="" if right.lines else "a seed of search_r1",
+            )
             point(right, labels, finals, COLOURS["search_r1_64"])
     if "asl" in runs:
         mean, low, high = m.interval(m.final(s) for s in runs["asl"].values())
@@ -48,7 +72,14 @@ def rounds_figure(runs: m.Runs) -> Figure:
             right.axhspan(low, high, color=COLOURS["asl"], alpha=0.15, linewidth=0)
     log_ticks(right, m.GOLD_SIZES)
     left.set_ylim(0, 100)
-    finish(figure, {left: ("By round", ROUND, ACCURACY), right: ("Search-R1 at the end, by its gold labels", "gold labels (log scale)", "")}, legends=())
+    finish(
+        figure,
+        {
+            left: ("By round", ROUND, ACCURACY),
+            right: ("Search-R1 at the end, by its gold labels", "gold labels (log scale)", ""),
+        },
+        legends=(),
+    )
     left.legend(fontsize=7, loc="lower right", ncols=2)
     right.legend(fontsize=8, loc="lower right")
     return figure
@@ -71,15 +102,23 @@ def hacking_figure(runs: m.Runs) -> Figure:
         draw(right, runs, arm, m.truly_right, label=f"{label}: truly right", style="s--")
     right.set_ylim(0, 100)
     texts = {axis: (title, "round", unit) for axis, (title, (_, unit)) in zip(left, shown.items(), strict=True)}
-    return finish(figure, texts | {right: ("Policy's answers on its tasks,\nby the GRM and by the oracle", "round", "%")})
+    return finish(
+        figure, texts | {right: ("Policy's answers on its tasks,\nby the GRM and by the oracle", "round", "%")}
+    )
 
 
 def injection_figure(runs: m.Runs) -> Figure:
-    """Real verification data: none, early, late; and the oracle as the judge from round 3 on; by what labels the GRM has otherwise."""
+    """Real verification data: none, early, late; and the oracle as the judge from round 3 on; by what labels the GRM
+    has otherwise."""
     figure, (left, right) = panels(2, "Real verification data and the ceiling", sharey=True)
-    arms = {left: ("grm_labels_self", "", "self_inject_late", "self_oracle_late"), right: ("asl", "inject_early", "inject_late", "oracle_grm_late")}
+    arms = {
+        left: ("grm_labels_self", "", "self_inject_late", "self_oracle_late"),
+        right: ("asl", "inject_early", "inject_late", "oracle_grm_late"),
+    }
     for axis, names in arms.items():
-        for number, (arm, label) in enumerate(zip(names, ("none", "1% in round 1", "1% in round 3", "oracle judges from round 3"), strict=True)):
+        for number, (arm, label) in enumerate(
+            zip(names, ("none", "1% in round 1", "1% in round 3", "oracle judges from round 3"), strict=True)
+        ):
             draw(axis, runs, arm, m.accuracy, label=label, color=f"C{number}")
     labels = "GRM's labels: its own verdicts (released code)", "GRM's labels: the PG's own answers (asl)"
     return finish(figure, {axis: (label, ROUND, ACCURACY) for axis, label in zip((left, right), labels, strict=True)})
@@ -98,7 +137,14 @@ def scale_figure(runs: m.Runs) -> Figure:
 def difficulty_figure(runs: m.Runs) -> Figure:
     """The base policy, which does not learn, on the tasks of each round, and how many of them can be answered."""
     figure, (axis,) = panels(1, "How hard the tasks are for a policy that does not learn")
-    draw(axis, runs, "asl", lambda s: m.curve(s, "frozen", "accuracy"), label="base policy's accuracy on them", color="C0")
+    draw(
+        axis,
+        runs,
+        "asl",
+        lambda s: m.curve(s, "frozen", "accuracy"),
+        label="base policy's accuracy on them",
+        color="C0",
+    )
     draw(axis, runs, "asl", lambda s: m.curve(s, *m.REWARDED), label="answerable (oracle)", color="C2")
     return finish(figure, {axis: ("Tasks of asl", "round", "%")})
 
@@ -109,7 +155,9 @@ def judge_figure(runs: m.Runs) -> Figure:
     for arm in ("asl", "frozen_grm"):
         draw(left, runs, arm, lambda s: m.curve(s, "grm", "balanced_accuracy"))
         draw(right, runs, arm, lambda s: m.curve(s, "grm", "consistency"))
-    return finish(figure, {left: ("Balanced accuracy", ROUND, "%"), right: ("Consistency", ROUND, "% of pairs that agree")})
+    return finish(
+        figure, {left: ("Balanced accuracy", ROUND, "%"), right: ("Consistency", ROUND, "% of pairs that agree")}
+    )
 
 
 def reward_source_figure(runs: m.Runs) -> Figure:
@@ -140,7 +188,10 @@ FIGURES: dict[str, tuple[Callable[[m.Runs], Figure], Sequence[str]]] = {
     "asl": (asl_figure, ("asl",)),
     "rounds": (rounds_figure, ZERO_LABEL),
     "hacking": (hacking_figure, ("asl", "frozen_grm")),
-    "injection": (injection_figure, ("inject_early", "inject_late", "oracle_grm_late", "self_inject_late", "self_oracle_late")),
+    "injection": (
+        injection_figure,
+        ("inject_early", "inject_late", "oracle_grm_late", "self_inject_late", "self_oracle_late"),
+    ),
     "data_scale": (scale_figure, m.TASK_SIZES[:-1]),
     "difficulty": (difficulty_figure, ("asl",)),
     "judge": (judge_figure, ("asl", "frozen_grm")),
@@ -154,12 +205,23 @@ FIGURES: dict[str, tuple[Callable[[m.Runs], Figure], Sequence[str]]] = {
 
 def panels(count: int, title: str, sharey: bool = False) -> tuple[Figure, Sequence[Axes]]:
     """A white figure, which reads on light and dark pages alike."""
-    figure, axes = pyplot.subplots(1, count, figsize=(2 + 3.2 * count, 3.8), layout="constrained", facecolor="white", squeeze=False, sharey=sharey)
+    figure, axes = pyplot.subplots(
+        1, count, figsize=(2 + 3.2 * count, 3.8), layout="constrained", facecolor="white", squeeze=False, sharey=sharey
+    )
     figure.suptitle(title)
     return figure, axes[0]
 
 
-def draw(axis: Axes, runs: m.Runs, arm: str, measure: Callable, label: str = "", color: object = None, at: Callable | None = None, style: str = "o-") -> None:
+def draw(
+    axis: Axes,
+    runs: m.Runs,
+    arm: str,
+    measure: Callable,
+    label: str = "",
+    color: object = None,
+    at: Callable | None = None,
+    style: str = "o-",
+) -> None:
     """One arm's line with its band, over rounds or over the mean of `at`; nothing where the arm was not run."""
     if arm not in runs:
         return
@@ -167,7 +229,9 @@ def draw(axis: Axes, runs: m.Runs, arm: str, measure: Callable, label: str = "",
     length = min(map(len, found))
     x = np.mean([at(summary)[:length] for summary in runs[arm].values()], 0) if at else np.arange(length)
     mean, low, high = np.array([m.interval([values[i] for values in found]) for i in range(length)]).T
-    (line,) = axis.plot(x, mean, style, markersize=4, label=f"{label or arm} ({len(found)})", color=color or COLOURS.get(arm))
+    (line,) = axis.plot(
+        x, mean, style, markersize=4, label=f"{label or arm} ({len(found)})", color=color or COLOURS.get(arm)
+    )
     if len(found) > 2:
         axis.fill_between(x, low, high, color=line.get_color(), alpha=0.15, linewidth=0)
     elif len(found) == 2:
@@ -188,7 +252,8 @@ def log_ticks(axis: Axes, sizes: Sequence[int]) -> None:
 
 
 def finish(figure: Figure, texts: dict[Axes, tuple[str, str, str]], legends: Sequence[Axes] | None = None) -> Figure:
-    """Titles, labels with units, and a legend where there are lines (only in `legends`, if given); whole rounds on the axis."""
+    """Titles, labels with units, and a legend where there are lines (only in `legends`, if given); whole rounds on the
+    axis."""
     for axis, (title, x, y) in texts.items():
         axis.set(title=title, xlabel=x, ylabel=y)
         if (legends is None or axis in legends) and axis.lines and axis.get_legend_handles_labels()[0]:

@@ -1,4 +1,5 @@
-"""What claims, tables and figures read of the runs' summaries: loading, values by round, budgets, audits, intervals over seeds."""
+"""What claims, tables and figures read of the runs' summaries: loading, values by round, budgets, audits, intervals
+over seeds."""
 
 import json
 from collections.abc import Callable, Iterable
@@ -7,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from asl_min.report import dig
+from asl_min.tools.report import dig
 
 RESULTS = Path(__file__).parent / "results"
 GOLD_SIZES = (1, 4, 16, 64)
@@ -17,8 +18,8 @@ TASK_SIZES = ("data_4", "data_12", "data_36", "asl")
 DRAFTS = ("phase", "drafts", "answerable")
 REWARDED = ("phase", "kept", "answerable")
 SOUND = ("phase", "kept", "right")
-"""By the oracle: the solvable share of all well-formed drafts, that of those which earned a reward and became tasks, and among the latter the
-share that can be solved as posed, since their own answer is right."""
+"""By the oracle: the solvable share of all well-formed drafts, that of those which earned a reward and became tasks,
+and among the latter the share that can be solved as posed, since their own answer is right."""
 Runs = dict[str, dict[int, dict]]
 """Summaries by arm and seed."""
 
@@ -75,7 +76,8 @@ def rise(summary: dict, *keys: str, since: int) -> float:
 
 
 def late(summary: dict, *keys: str) -> float:
-    """Mean of the last two rounds, since few tasks of one are rewarded where the gate lets few through; NaN where none is."""
+    """Mean of the last two rounds, since few tasks of one are rewarded where the gate lets few through; NaN where none
+    is."""
     found = curve(summary, *keys)[-2:]
     return float(np.nanmean(found)) if np.isfinite(found).any() else np.nan
 
@@ -106,23 +108,31 @@ def spent(summary: dict, key: str) -> np.ndarray:
 
 
 def mean_over(summary: dict, key: str, budget: float) -> float:
-    """Mean held-out accuracy from the base up to this much of a budget: the area under the accuracy curve, straight between rounds."""
+    """Mean held-out accuracy from the base up to this much of a budget: the area under the accuracy curve, straight
+    between rounds."""
     used = np.linspace(0, budget, 101)
     return float(np.interp(used, spent(summary, key), accuracy(summary)).mean())
 
 
 def tasks_used(summary: dict) -> float:
-    """Tasks that the policy phase trained on, mean over rounds: those kept, `policy_tasks` at most, and no more than its steps have places for."""
+    """Tasks that the policy phase trained on, mean over rounds: those kept, `policy_tasks` at most, and no more than
+    its steps have places for."""
     config = summary["config"]
     places = config["policy_prompts"] * config["policy_max_steps"]
-    return float(np.mean([min(row["n_tasks"], config["policy_tasks"] or places, places) for row in summary["rounds"][1:]]))
+    return float(
+        np.mean([min(row["n_tasks"], config["policy_tasks"] or places, places) for row in summary["rounds"][1:]])
+    )
 
 
 def audited(summary: dict, *tables: str) -> float:
     """The lowest share in these tables of the trace over all rounds; 0 if a role never used the tool."""
     traces = [row["trace"] for row in summary["rounds"][1:]]
     used = all(share for trace in traces for share in trace["tool_use"].values())
-    return min(share for trace in traces for name in tables for share in trace[name].values() if share is not None) if used else 0.0
+    return (
+        min(share for trace in traces for name in tables for share in trace[name].values() if share is not None)
+        if used
+        else 0.0
+    )
 
 
 def no_gold(summary: dict) -> float:

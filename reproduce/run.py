@@ -1,17 +1,17 @@
 """What `make reproduce` runs: the miniature, from the base model to the report, continuing where it was interrupted.
 
-python reproduce/run.py
-python reproduce/run.py --run runs/tiny --seed 1 rounds=2 --dry-run
+python -m reproduce.run
+python -m reproduce.run --run runs/tiny --seed 1 rounds=2 --dry-run
 """
 
 import argparse
 from pathlib import Path
 
-from asl_min import run_dir, stopping, terminal
 from asl_min.config import load_config
-from asl_min.dry_run import plan
 from asl_min.rounds import check_inputs, parse_overrides, prepare, run_rounds
-from asl_min.terminal import clear_errors
+from asl_min.run import run_dir, stopping, terminal
+from asl_min.run.dry_run import plan
+from asl_min.run.terminal import clear_errors
 
 CONFIG = Path(__file__).parents[1] / "configs" / "tiny.yaml"
 

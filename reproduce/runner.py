@@ -1,11 +1,12 @@
 """Run many arms and seeds, each in a process of one thread, and keep their summaries.
 
-    python reproduce/runner.py --profile quick|full|lr [--jobs 2] [--results runs/results]
+    python -m reproduce.runner --profile quick|full|lr [--jobs 2] [--results runs/results]
 
-The same command continues: finished runs are skipped, interrupted ones go on after their last finished phase. A run lives in
-`runs/NAME/`, its log in `runs/NAME.log`; when it is finished its summary is copied to `runs/results/runs/NAME.json` (profiles that change
-settings, such as lr: `runs/results/PROFILE/`), from which claims, tables and figures are made. With `--results reproduce/results` the recorded
-runs count as finished, and new ones join the record.
+The same command continues: finished runs are skipped, interrupted ones go on after their last finished phase. A run
+lives in `runs/NAME/`, its log in `runs/NAME.log`; when it is finished its summary is copied to
+`runs/results/runs/NAME.json` (profiles that change settings, such as lr: `runs/results/PROFILE/`), from which claims,
+tables and figures are made. With `--results reproduce/results` the recorded runs count as finished, and new ones join
+the record.
 """
 
 import argparse
@@ -23,9 +24,10 @@ from rich.live import Live
 from rich.table import Table
 
 from asl_min.config import Config, load_config
-from asl_min.corpus import InputError
-from asl_min.durable import write_text
-from asl_min.terminal import clear_errors
+from asl_min.run.durable import write_text
+from asl_min.run.errors import InputError
+from asl_min.run.old_names import upgrade_config
+from asl_min.run.terminal import clear_errors
 
 ROOT = Path(__file__).parents[1]
 ARMS = ROOT / "reproduce" / "arms.yaml"
@@ -60,10 +62,15 @@ class Job:
         """Is its summary kept? Raises `InputError` where the kept one is of other settings."""
         if not self.result.is_file():
             return False
-        old, new = asdict(Config()) | json.loads(self.result.read_text())["config"], asdict(self.config())
+        old, new = (
+            asdict(Config()) | upgrade_config(json.loads(self.result.read_text())["config"]),
+            asdict(self.config()),
+        )
         for key in new:
             if old[key] != new[key]:
-                raise InputError(f"{self.result}: of a run with {key} = {old[key]!r}, now {new[key]!r}; move it away to run the arm again")
+                raise InputError(
+                    f"{self.result}: of a run with {key} = {old[key]!r}, now {new[key]!r}; move it away to run the arm again"
+                )
         return True
 
     def rows(self) -> list[dict]:
@@ -74,7 +81,9 @@ class Job:
     def keep(self) -> None:
         """Copy the summary of the finished run, numbers to 5 digits."""
         self.result.parent.mkdir(parents=True, exist_ok=True)
-        summary = json.loads((self.run / "summary.json").read_text(), parse_float=lambda text: float(f"{float(text):.5g}"))
+        summary = json.loads(
+            (self.run / "summary.json").read_text(), parse_float=lambda text: float(f"{float(text):.5g}")
+        )
         write_text(self.result, json.dumps(summary, indent=1) + "\n")
 
 
@@ -93,13 +102,22 @@ def load_jobs(file: Path, profile: str, runs: Path, results: Path) -> list[Job]:
             for rate in wanted["learning_rates"] or [None]:
                 name = f"{arm}_seed{seed}" + (f"_lr{rate:g}" if rate else "")
                 settings = tuple((wanted["settings"] | ({"learning_rate": rate} if rate else {})).items())
-                jobs.append(Job(arm, seed, settings, runs / (name if folder.name == "runs" else f"{profile}_{name}"), folder / f"{name}.json"))
+                jobs.append(
+                    Job(
+                        arm,
+                        seed,
+                        settings,
+                        runs / (name if folder.name == "runs" else f"{profile}_{name}"),
+                        folder / f"{name}.json",
+                    )
+                )
                 jobs[-1].config()
     return jobs
 
 
 def run_all(jobs: list[Job], width: int, console: Console) -> dict[Job, str]:
-    """Run what is not finished, `width` processes at a time. Returns the state of every job: "finished" or "failed (code)"."""
+    """Run what is not finished, `width` processes at a time. Returns the state of every job: "finished" or "failed
+    (code)"."""
     states = {job: "finished" if job.is_finished() else "waiting" for job in jobs}
     running: dict[Job, subprocess.Popen] = {}
     start = time.time()
@@ -132,10 +150,15 @@ def launch(job: Job) -> subprocess.Popen:
 
 def table(states: dict[Job, str], start: float) -> Table:
     done = sum(state == "finished" for state in states.values())
-    shown = Table(title=f"{done} of {len(states)} runs finished, {(time.time() - start) / 60:.0f} min", caption="mean held-out accuracy, %, round by round")
+    shown = Table(
+        title=f"{done} of {len(states)} runs finished, {(time.time() - start) / 60:.0f} min",
+        caption="mean held-out accuracy, %, round by round",
+    )
     for name in ("run", "state", "rounds", "accuracy"):
         shown.add_column(name)
-    for job, state in sorted(states.items(), key=lambda item: ("running", "failed", "waiting", "finished").index(item[1].split()[0])):
+    for job, state in sorted(
+        states.items(), key=lambda item: ("running", "failed", "waiting", "finished").index(item[1].split()[0])
+    ):
         rows = job.rows() if state != "waiting" else []
         scores = [f"{100 * row['accuracy']['mean']:.0f}" for row in rows if row["accuracy"]]
         shown.add_row(job.run.name, state, str(max(len(rows) - 1, 0)), " ".join(scores))
@@ -148,7 +171,12 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time (default: one a core)")
     parser.add_argument("--arms", type=Path, default=ARMS)
     parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument("--results", type=Path, default=Path("runs") / "results", help="where summaries are kept (default: runs/results)")
+    parser.add_argument(
+        "--results",
+        type=Path,
+        default=Path("runs") / "results",
+        help="where summaries are kept (default: runs/results)",
+    )
     args = parser.parse_args(arguments)
     with clear_errors():
         jobs = load_jobs(args.arms, args.profile, args.runs, args.results)

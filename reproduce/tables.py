@@ -5,9 +5,23 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
-from measures import DRAFTS, REWARDED, Runs, accuracy, between, curve, final, gain, interval, judge_error, judged_right, spent, truly_right
 
-from asl_min.report import BUDGET, LEGEND, markdown, table
+from asl_min.tools.report import BUDGET, LEGEND, markdown, table
+from reproduce.measures import (
+    DRAFTS,
+    REWARDED,
+    Runs,
+    accuracy,
+    between,
+    curve,
+    final,
+    gain,
+    interval,
+    judge_error,
+    judged_right,
+    spent,
+    truly_right,
+)
 
 COMMAND = "make reproduce PROFILE=full"
 SHARE = 0.999
@@ -21,7 +35,8 @@ def claims_table(rows: list[dict]) -> str:
             effect = (
                 "-"
                 if part["effect"] is None
-                else f"{part['effect']:.2f}" + ("" if part["ci_low"] is None else f" ({part['ci_low']:.2f} to {part['ci_high']:.2f})")
+                else f"{part['effect']:.2f}"
+                + ("" if part["ci_low"] is None else f" ({part['ci_low']:.2f} to {part['ci_high']:.2f})")
             )
             verdict = f"**{row['verdict']}**" if number == 0 else part["verdict"]
             if number == 0 and row["also"]:
@@ -37,7 +52,9 @@ def short_claims(rows: list[dict]) -> str:
     """Counts of the verdicts, and a row for each claim's first part: the README's table."""
     cells = [["", "claim", "first measure", "effect (95% interval)", "seeds", "verdict"]]
     for row in rows:
-        cells.append([row["id"], row["claim"], row["metric"], effect_text(row), str(row["n_seeds"]), f"**{row['verdict']}**"])
+        cells.append(
+            [row["id"], row["claim"], row["metric"], effect_text(row), str(row["n_seeds"]), f"**{row['verdict']}**"]
+        )
     return f"{counts(rows)}\n\n{markdown(cells)}"
 
 
@@ -56,12 +73,19 @@ def beside_record(rows: list[dict], record: list[dict]) -> str:
     for row in rows:
         sides = {"here": row, "recorded": recorded.get(row["id"])}
         lines.append(f"{row['id']:4} {row['claim']}")
-        lines += [f"{name:>11}: {side['verdict']:13} {effect_text(side):24} seeds: {side['n_seeds']}" for name, side in sides.items() if side]
+        lines += [
+            f"{name:>11}: {side['verdict']:13} {effect_text(side):24} seeds: {side['n_seeds']}"
+            for name, side in sides.items()
+            if side
+        ]
     return "\n".join(lines)
 
 
 def counts(rows: list[dict]) -> str:
-    found = {verdict: sum(row["verdict"] == verdict for row in rows) for verdict in ("holds", "does not hold", "undecided", "not run")}
+    found = {
+        verdict: sum(row["verdict"] == verdict for row in rows)
+        for verdict in ("holds", "does not hold", "undecided", "not run")
+    }
     return ", ".join(f"{verdict}: {count}" for verdict, count in found.items()) + "."
 
 
@@ -75,9 +99,19 @@ def spread(values: Iterable[float], sign: str = "") -> str:
 
 
 def arms_table(runs: Runs) -> str:
-    """Accuracy at the end, how far asl lies above it, at equal tokens (of the arm that sampled least), and what was spent in all rounds."""
+    """Accuracy at the end, how far asl lies above it, at equal tokens (of the arm that sampled least), and what was
+    spent in all rounds."""
     least = min((spent(s, "tokens")[-1] for seeds in runs.values() for s in seeds.values()), default=0)
-    head = ["arm", "seeds", "base", "final", "sd", "asl less this", "at equal tokens", "asl passes it after, 1000 tokens"]
+    head = [
+        "arm",
+        "seeds",
+        "base",
+        "final",
+        "sd",
+        "asl less this",
+        "at equal tokens",
+        "asl passes it after, 1000 tokens",
+    ]
     cells = [head + [key.replace("_", " ") for key in BUDGET]]
     for arm, seeds in runs.items():
         finals = [final(s) for s in seeds.values()]
@@ -87,7 +121,19 @@ def arms_table(runs: Runs) -> str:
         less = "-" if arm == "asl" else spread(between("asl", arm, final)(runs))
         passed = [tokens_to(asl, np.mean(finals)) / 1000 for asl in runs.get("asl", {}).values()]
         passes = spread(passed) if arm != "asl" and np.isfinite(passed).all() else "-"
-        cells.append([arm, str(len(seeds)), spread(accuracy(s)[0] for s in seeds.values()), spread(finals), sd, less, equal, passes, *budget])
+        cells.append(
+            [
+                arm,
+                str(len(seeds)),
+                spread(accuracy(s)[0] for s in seeds.values()),
+                spread(finals),
+                sd,
+                less,
+                equal,
+                passes,
+                *budget,
+            ]
+        )
     return markdown(cells)
 
 
@@ -124,14 +170,28 @@ def rounds_table(runs: Runs, keys: tuple[str, ...]) -> str:
 
 
 def seeds_table(runs: Runs) -> str:
-    """By seed, what means over seeds hide: asl beside the frozen judge, and how far the judge's reward is off in asl's worst round."""
-    cells = [["seed", "asl: accuracy, %", "asl: judged / truly right", "asl: judge reward furthest from the truth", "frozen_grm: accuracy, %"]]
+    """By seed, what means over seeds hide: asl beside the frozen judge, and how far the judge's reward is off in asl's
+    worst round."""
+    cells = [
+        [
+            "seed",
+            "asl: accuracy, %",
+            "asl: judged / truly right",
+            "asl: judge reward furthest from the truth",
+            "frozen_grm: accuracy, %",
+        ]
+    ]
     cells[0].append("frozen_grm: judged / truly right")
     for seed in sorted(runs["asl"]):
         arms = [runs[arm].get(seed) for arm in ("asl", "frozen_grm") if arm in runs]
         off = judge_error(runs["asl"][seed])
-        asl, *frozen = ([f"{final(s):.1f}", f"{judged_right(s)[-1]:.0f} / {truly_right(s)[-1]:.0f}"] if s else ["-", "-"] for s in arms)
-        cells.append([str(seed), *asl, f"{off[np.nanargmax(np.abs(off))]:+.1f}", *(frozen[0] if frozen else ["-", "-"])])
+        asl, *frozen = (
+            [f"{final(s):.1f}", f"{judged_right(s)[-1]:.0f} / {truly_right(s)[-1]:.0f}"] if s else ["-", "-"]
+            for s in arms
+        )
+        cells.append(
+            [str(seed), *asl, f"{off[np.nanargmax(np.abs(off))]:+.1f}", *(frozen[0] if frozen else ["-", "-"])]
+        )
     return markdown(cells)
 
 
@@ -140,7 +200,11 @@ def asl_sentence(runs: Runs) -> str:
     asl = list(runs["asl"].values())
     steps = np.mean([np.diff(accuracy(s)) for s in asl], axis=0)
     off = np.nanmean([judge_error(s)[1:] for s in asl], axis=0)
-    gains = {"held-out accuracy": ("accuracy", "mean"), "the GRM's balanced accuracy": ("grm", "balanced_accuracy"), "its consistency": ("grm", "consistency")}
+    gains = {
+        "held-out accuracy": ("accuracy", "mean"),
+        "the GRM's balanced accuracy": ("grm", "balanced_accuracy"),
+        "its consistency": ("grm", "consistency"),
+    }
     parts = [f"{name} {spread((gain(s, *keys) for s in asl), sign='+')}" for name, keys in gains.items()]
     parts += [f"tasks answerable on fixed prompts {spread((gain(s, 'pg_answerable') for s in asl), sign='+')}"]
     for name, by_round in {"held-out accuracy": steps, "judge reward less true accuracy": off}.items():
@@ -152,7 +216,13 @@ def catching_up(runs: Runs) -> str:
     """Search-R1 by its number of gold labels, and how far it lies above asl (paired by seed)."""
     cells = [["gold labels", "final accuracy, %", "less asl's, points"]]
     for arm in sorted((arm for arm in runs if arm.startswith("search_r1")), key=lambda arm: tasks_of(runs[arm])):
-        cells.append([str(tasks_of(runs[arm])), spread(final(s) for s in runs[arm].values()), spread(between(arm, "asl", final)(runs))])
+        cells.append(
+            [
+                str(tasks_of(runs[arm])),
+                spread(final(s) for s in runs[arm].values()),
+                spread(between(arm, "asl", final)(runs)),
+            ]
+        )
     return markdown(cells)
 
 
@@ -166,9 +236,16 @@ def rates_table(folder: Path) -> str:
     found: dict[str, dict[float, list[float]]] = {}
     for file in sorted(folder.glob("*.json")):
         summary = json.loads(file.read_text())
-        found.setdefault(summary["recipe"], {}).setdefault(summary["config"]["learning_rate"], []).append(final(summary))
+        found.setdefault(summary["recipe"], {}).setdefault(summary["config"]["learning_rate"], []).append(
+            final(summary)
+        )
     rates = sorted({rate for of_arm in found.values() for rate in of_arm})
-    return markdown([["arm", *(f"{rate:g}" for rate in rates)], *([arm, *(spread(of_arm.get(rate, [])) for rate in rates)] for arm, of_arm in found.items())])
+    return markdown(
+        [
+            ["arm", *(f"{rate:g}" for rate in rates)],
+            *([arm, *(spread(of_arm.get(rate, [])) for rate in rates)] for arm, of_arm in found.items()),
+        ]
+    )
 
 
 def refresh(page: Path, blocks: dict[str, str]) -> str:
@@ -189,7 +266,7 @@ def results_text(runs: Runs, rows: list[dict], folder: Path) -> str:
     """The text of RESULTS.md."""
     parts = [
         "# Results",
-        f"Made by `python reproduce/claims.py` from `runs/*.json`, not by hand; the runs by `{COMMAND}`. Effects are means over seeds with 95% "
+        f"Made by `python -m reproduce.claims` from `runs/*.json`, not by hand; the runs by `{COMMAND}`. Effects are means over seeds with 95% "
         "t-intervals, paired by seed where arms are compared; a claim holds when the interval of each of its parts lies above the threshold.",
         "## Claims",
         counts(rows),
@@ -197,7 +274,13 @@ def results_text(runs: Runs, rows: list[dict], folder: Path) -> str:
         "\n".join(f"- {row['id']}: {row['note']}" for row in rows if row["note"]),
     ]
     if "asl" in runs:
-        parts += ["## asl, round by round", LEGEND, markdown(table(list(runs["asl"].values()))), asl_sentence(runs), seeds_table(runs)]
+        parts += [
+            "## asl, round by round",
+            LEGEND,
+            markdown(table(list(runs["asl"].values()))),
+            asl_sentence(runs),
+            seeds_table(runs),
+        ]
     if runs:
         parts += [
             "## Arms",

@@ -1,29 +1,31 @@
 """Run again what was recorded, and compare: `make verify`, the quick profile.
 
-    python reproduce/verify.py [reproduce/results/runs/asl_seed0.json …] [--runs runs]
+    python -m reproduce.verify [reproduce/results/runs/asl_seed0.json …] [--runs runs]
 
-Each recorded config is run anew (asl takes about a quarter of an hour; an interrupted check goes on by the same command) and its figures stand beside
-the recorded ones. On the machine and with the thread count of the record they are equal to the last digit. Elsewhere float rounding differs, a sampled
-token flips here and there, and a run drifts as another seed would: the tolerance of a figure is four standard deviations of the recipe's recorded seeds
-in the same round (of asl's where there are fewer than three), 2 points at least. Two runs that differ by chance alone lie further apart in one of 200 figures.
+Each recorded config is run anew (asl takes about a quarter of an hour; an interrupted check goes on by the same
+command) and its figures stand beside the recorded ones. On the machine and with the thread count of the record they are
+equal to the last digit. Elsewhere float rounding differs, a sampled token flips here and there, and a run drifts as
+another seed would: the tolerance of a figure is four standard deviations of the recipe's recorded seeds in the same
+round (of asl's where there are fewer than three), 2 points at least. Two runs that differ by chance alone lie further
+apart in one of 200 figures.
 """
 
 import argparse
 import json
 from pathlib import Path
 
-import measures as m
 import numpy as np
 from rich.console import Console
 from rich.table import Table
-from runner import ARMS, load_jobs
 
-from asl_min import run_dir
 from asl_min.config import check
-from asl_min.corpus import InputError
-from asl_min.report import values
 from asl_min.rounds import prepare, run_rounds
-from asl_min.terminal import clear_errors
+from asl_min.run import run_dir
+from asl_min.run.errors import InputError
+from asl_min.run.terminal import clear_errors
+from asl_min.tools.report import values
+from reproduce import measures as m
+from reproduce.runner import ARMS, load_jobs
 
 LEFT_OUT = {"report", ".lock", "README.md"}
 FIGURES = ("mean", "greedy", "GRM", "answerable", "task right")
@@ -34,10 +36,14 @@ OUTSIDE = "outside tolerance"
 
 
 def contents(folder: Path) -> dict[str, object]:
-    """All that a run's files say: bytes, or for JSON the values, but for measured seconds (and checksums, which depend on these), and without
-    the adapters' cards, which name their folder."""
+    """All that a run's files say: bytes, or for JSON the values, but for measured seconds (and checksums, which depend
+    on these), and without the adapters' cards, which name their folder."""
     found: dict[str, object] = {}
-    for path in sorted(p for p in folder.rglob("*") if p.is_file() and p.suffix != ".tmp" and not LEFT_OUT & {*p.relative_to(folder).parts}):
+    for path in sorted(
+        p
+        for p in folder.rglob("*")
+        if p.is_file() and p.suffix != ".tmp" and not LEFT_OUT & {*p.relative_to(folder).parts}
+    ):
         name = str(path.relative_to(folder))
         if path.suffix == ".jsonl":
             found[name] = [timeless(json.loads(line)) for line in path.read_text().splitlines()]
@@ -59,7 +65,9 @@ def tolerances(runs: m.Runs, recipe: str) -> dict[str, np.ndarray]:
     """Points by figure and round. Raises `InputError` where neither the recipe nor asl has three seeds."""
     seeds = next((list(runs[arm].values()) for arm in (recipe, "asl") if len(runs.get(arm, {})) >= 3), None)
     if seeds is None:
-        raise InputError(f"{m.RESULTS / 'runs'}: the tolerances come from three seeds of {recipe} or asl, which are not there")
+        raise InputError(
+            f"{m.RESULTS / 'runs'}: the tolerances come from three seeds of {recipe} or asl, which are not there"
+        )
     return {name: np.maximum(LEAST, 4 * values(seeds, name).std(axis=0, ddof=1)) for name in FIGURES}
 
 
@@ -93,8 +101,18 @@ def verify(record: Path, runs: Path) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("records", type=Path, nargs="*", help="summary.json of a run, or a copy of it (default: those of the quick profile)")
-    parser.add_argument("--runs", type=Path, default=Path("runs"), help="where the new runs' folders are made, verify_NAME (default: runs)")
+    parser.add_argument(
+        "records",
+        type=Path,
+        nargs="*",
+        help="summary.json of a run, or a copy of it (default: those of the quick profile)",
+    )
+    parser.add_argument(
+        "--runs",
+        type=Path,
+        default=Path("runs"),
+        help="where the new runs' folders are made, verify_NAME (default: runs)",
+    )
     args = parser.parse_args()
     with clear_errors():
         records = args.records or [job.result for job in load_jobs(ARMS, "quick", args.runs, m.RESULTS)]

@@ -1,9 +1,15 @@
 # ruff: noqa: E402 (libraries read the environment when they are imported)
-"""Shared fixtures: a very small random base, a small world's files and a config for them. Everything runs on one CPU thread, offline."""
+"""Shared fixtures: a very small random base, a small world's files and a config for them. Everything runs on one CPU
+thread, offline."""
 
 import os
 
-for name, value in {"OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "HF_DATASETS_OFFLINE": "1", "ACCELERATE_USE_CPU": "true"}.items():
+for name, value in {
+    "OMP_NUM_THREADS": "1",
+    "HF_HUB_OFFLINE": "1",
+    "HF_DATASETS_OFFLINE": "1",
+    "ACCELERATE_USE_CPU": "true",
+}.items():
     os.environ.setdefault(name, value)
 
 import dataclasses
@@ -18,12 +24,12 @@ from hypothesis import settings
 from asl_min.chat import Chat
 from asl_min.config import Config
 from asl_min.corpus import load_corpus, load_questions, write_jsonl
-from asl_min.world import World, load_world
+from asl_min.world.world import World, load_world
 
 torch.set_num_threads(1)
 settings.register_profile("busy machine", deadline=None)
 settings.load_profile("busy machine")
-TARGET = Path(__file__).parents[1] / "asl_min" / "data" / "target"
+TARGET = Path(__file__).parents[1] / "asl_min" / "world" / "data" / "target"
 
 
 @pytest.fixture(scope="session")
@@ -58,13 +64,17 @@ def world() -> World:
 
 @pytest.fixture(scope="session")
 def data(tmp_path_factory) -> Path:
-    """corpus.jsonl with 40 passages of the target half, questions.jsonl with 2 of each number of hops, judgments.jsonl with 8."""
+    """corpus.jsonl with 40 passages of the target half, questions.jsonl with 2 of each number of hops, judgments.jsonl
+    with 8."""
     folder = tmp_path_factory.mktemp("data")
     corpus = load_corpus(TARGET / "corpus.jsonl")[:40]
     questions = load_questions(TARGET / "questions.jsonl")
     judgments = [json.loads(line) for line in (TARGET / "judgments.jsonl").read_text().splitlines()]
     write_jsonl(folder / "corpus.jsonl", [{"id": p.id, "contents": p.contents} for p in corpus])
-    write_jsonl(folder / "questions.jsonl", [q for hops in (1, 2, 3) for q in [q for q in questions if q["metadata"]["hops"] == hops][:2]])
+    write_jsonl(
+        folder / "questions.jsonl",
+        [q for hops in (1, 2, 3) for q in [q for q in questions if q["metadata"]["hops"] == hops][:2]],
+    )
     write_jsonl(folder / "judgments.jsonl", judgments[:8])
     return folder
 

@@ -1,8 +1,9 @@
-"""Local servers that speak the published protocols of vLLM and TGI over a small model, which they really run. Faults can be ordered.
+"""Local servers that speak the published protocols of vLLM and TGI over a small model, which they really run. Faults
+can be ordered.
 
-`faults`: what the next requests for text meet: a status, "slow", "drip" (a byte at a time), "truncated", "garbage", "dies" (no answer any
-more, until `dead` is unset) or None. `wrong`: which weights are served instead of those asked for: "base" (an adapter without effect) or
-"first" (never a newer one).
+`faults`: what the next requests for text meet: a status, "slow", "drip" (a byte at a time), "truncated", "garbage",
+"dies" (no answer any more, until `dead` is unset) or None. `wrong`: which weights are served instead of those asked
+for: "base" (an adapter without effect) or "first" (never a newer one).
 """
 
 import json
@@ -20,8 +21,8 @@ import torch
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from asl_min.generate import sample
-from asl_min.tgi_sidecar import CURRENT
+from asl_min.sampling.generate import sample
+from asl_min.sampling.tgi_sidecar import CURRENT
 
 SLOW_SECONDS = 1.0
 DRIP_SECONDS = 0.02
@@ -69,9 +70,11 @@ class ModelServer(ThreadingHTTPServer):
     def handle_error(self, request, client_address) -> None:
         """A client that has gone away is part of the tests."""
 
-    def write(self, model, ids: list[int], room: int, temperature: float, seed: int, ends: Callable[[list[int]], bool]) -> tuple[list[int], list[float], bool]:
-        """Tokens sampled as the local generator samples them, until `ends` says so of those written; with log-probabilities. Requests that
-        wait together are run together."""
+    def write(
+        self, model, ids: list[int], room: int, temperature: float, seed: int, ends: Callable[[list[int]], bool]
+    ) -> tuple[list[int], list[float], bool]:
+        """Tokens sampled as the local generator samples them, until `ends` says so of those written; with
+        log-probabilities. Requests that wait together are run together."""
         job = Job(model, ids, room, temperature, np.random.Generator(np.random.Philox(key=seed)).random(room), ends)
         self.jobs.put(job)
         job.done.wait()
@@ -82,19 +85,31 @@ class ModelServer(ThreadingHTTPServer):
             time.sleep(0.005)
             waiting = [first, *(job for job in [self.jobs.get() for _ in range(self.jobs.qsize())] if job)]
             for model, temperature in {(job.model, job.temperature) for job in waiting}:
-                self._run([job for job in waiting if job.model is model and job.temperature == temperature], model, temperature)
+                self._run(
+                    [job for job in waiting if job.model is model and job.temperature == temperature],
+                    model,
+                    temperature,
+                )
 
     @torch.inference_mode()
     def _run(self, jobs: list["Job"], model, temperature: float) -> None:
         """One batch, padded on the left; RoPE does not mind that positions start later."""
         width = max(len(job.ids) for job in jobs)
         new = torch.tensor([[0] * (width - len(job.ids)) + job.ids for job in jobs])
-        seen, past, running = torch.tensor([[i >= width - len(job.ids) for i in range(width)] for job in jobs]).long(), None, set(jobs)
+        seen, past, running = (
+            torch.tensor([[i >= width - len(job.ids) for i in range(width)] for job in jobs]).long(),
+            None,
+            set(jobs),
+        )
         for step in range(max(job.room for job in jobs)):
             out = model(input_ids=new, attention_mask=seen, past_key_values=past, use_cache=True)
             uniforms = torch.tensor([job.uniforms[min(step, job.room - 1)] for job in jobs])
             tokens, logprobs = sample(out.logits[:, -1], uniforms, temperature)
-            past, new, seen = out.past_key_values, tokens[:, None], torch.cat([seen, torch.ones(len(jobs), 1, dtype=torch.long)], 1)
+            past, new, seen = (
+                out.past_key_values,
+                tokens[:, None],
+                torch.cat([seen, torch.ones(len(jobs), 1, dtype=torch.long)], 1),
+            )
             for job, token, logprob in zip(jobs, tokens.tolist(), logprobs.tolist(), strict=True):
                 if job in running:
                     job.written.append(token)
@@ -128,7 +143,9 @@ class Handler(BaseHTTPRequestHandler):
     def do_POST(self) -> None:
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         self.server.seen.append((self.path, body))
-        fault = self.server.faults.pop(0) if self.server.faults and self.path in ("/generate", "/v1/completions") else None
+        fault = (
+            self.server.faults.pop(0) if self.server.faults and self.path in ("/generate", "/v1/completions") else None
+        )
         if isinstance(fault, int):
             return self._answer(fault, {"error": "Model is overloaded", "error_type": "overloaded"})
         if fault == "dies":
@@ -169,7 +186,11 @@ class FakeVllm(ModelServer):
         return 200, {"object": "list", "data": [{"id": name} for name in [str(self.base), *self.adapters]]}
 
     def post(self, path: str, body: dict) -> tuple[int, dict | str]:
-        return {"/v1/load_lora_adapter": self._load, "/v1/unload_lora_adapter": self._unload, "/v1/completions": self._complete}[path](body)
+        return {
+            "/v1/load_lora_adapter": self._load,
+            "/v1/unload_lora_adapter": self._unload,
+            "/v1/completions": self._complete,
+        }[path](body)
 
     def _load(self, body: dict) -> tuple[int, dict | str]:
         if body["lora_name"] in self.adapters:
@@ -193,7 +214,12 @@ class FakeVllm(ModelServer):
         if model is None:
             return 404, {"error": {"message": f"The model `{body['model']}` does not exist.", "code": 404}}
         if len(ids) + room > self.max_model_len:
-            return 400, {"error": {"message": f"This model's maximum context length is {self.max_model_len} tokens.", "code": 400}}
+            return 400, {
+                "error": {
+                    "message": f"This model's maximum context length is {self.max_model_len} tokens.",
+                    "code": 400,
+                }
+            }
         kept = {*body["stop_token_ids"], self.eos}
 
         def ends(written: list[int]) -> bool:
@@ -201,15 +227,24 @@ class FakeVllm(ModelServer):
             return written[-1] in kept or any(stop in text for stop in body["stop"])
 
         written, logprobs, stopped = self.write(model, ids, room, body["temperature"], body["seed"], ends)
-        choice = {"index": 0, "text": self.tokenizer.decode(written), "finish_reason": "stop" if stopped else "length", "token_ids": written}
+        choice = {
+            "index": 0,
+            "text": self.tokenizer.decode(written),
+            "finish_reason": "stop" if stopped else "length",
+            "token_ids": written,
+        }
         choice["logprobs"] = {"token_logprobs": logprobs}
         if body.get("prompt_logprobs") is not None:
-            choice["prompt_logprobs"] = [None, *({str(i): {"logprob": x, "rank": 1}} for i, x in zip(ids[1:], self.score(model, ids), strict=True))]
+            choice["prompt_logprobs"] = [
+                None,
+                *({str(i): {"logprob": x, "rank": 1}} for i, x in zip(ids[1:], self.score(model, ids), strict=True)),
+            ]
         return 200, {"object": "text_completion", "choices": [choice]}
 
 
 class FakeTgi(ModelServer):
-    """Routes: /info, /generate. Restarts itself on what CURRENT names, as under the sidecar: for a moment it is away, then serves the new checkpoint."""
+    """Routes: /info, /generate. Restarts itself on what CURRENT names, as under the sidecar: for a moment it is away,
+    then serves the new checkpoint."""
 
     def __init__(self, base: Path, folder: Path):
         super().__init__(base)
@@ -233,10 +268,21 @@ class FakeTgi(ModelServer):
         return 200, {"model_id": self.served, "max_concurrent_requests": 128, "version": "3.3.7"}
 
     def post(self, path: str, body: dict) -> tuple[int, dict]:
-        asked = {"temperature": None, "top_p": None, "top_k": None, "stop": [], "seed": None, "do_sample": False, "decoder_input_details": False} | body[
-            "parameters"
-        ]
-        if (asked["temperature"] is not None and asked["temperature"] <= 0) or len(asked["stop"]) > 4 or asked["seed"] == 0 or asked["top_p"] is not None:
+        asked = {
+            "temperature": None,
+            "top_p": None,
+            "top_k": None,
+            "stop": [],
+            "seed": None,
+            "do_sample": False,
+            "decoder_input_details": False,
+        } | body["parameters"]
+        if (
+            (asked["temperature"] is not None and asked["temperature"] <= 0)
+            or len(asked["stop"]) > 4
+            or asked["seed"] == 0
+            or asked["top_p"] is not None
+        ):
             return 422, {"error": "Input validation error", "error_type": "validation"}
         ids = self.tokenizer(body["inputs"])["input_ids"]
 
@@ -249,7 +295,10 @@ class FakeTgi(ModelServer):
         written, logprobs, stopped = self.write(model, ids, asked["max_new_tokens"], temperature, asked["seed"], ends)
         prefill = [None, *self.score(model, ids)] if asked["decoder_input_details"] else []
         reason = ("eos_token" if written[-1] == self.eos else "stop_sequence") if stopped else "length"
-        tokens = [{"id": i, "text": self.tokenizer.decode([i]), "logprob": x, "special": False} for i, x in zip(written, logprobs, strict=True)]
+        tokens = [
+            {"id": i, "text": self.tokenizer.decode([i]), "logprob": x, "special": False}
+            for i, x in zip(written, logprobs, strict=True)
+        ]
         details = {"finish_reason": reason, "generated_tokens": len(written), "seed": asked["seed"], "tokens": tokens}
         details["prefill"] = [{"id": i, "text": "", "logprob": x} for i, x in zip(ids, prefill, strict=False)]
         return 200, {"generated_text": self.tokenizer.decode(written), "details": details}

@@ -13,14 +13,14 @@ from pathlib import Path
 import torch
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
-from asl_min import run_dir
 from asl_min.chat import Chat
 from asl_min.corpus import Passage, write_jsonl
 from asl_min.episode import Episode, Request, StopReason, Turn
-from asl_min.generate import Completion, Ended
 from asl_min.protocol import STOP_STRINGS
-from asl_min.search import SearchTool
-from asl_min.tiny.tokenizer import train_tokenizer
+from asl_min.run import run_dir
+from asl_min.sampling.generate import Completion, Ended
+from asl_min.search.bm25 import SearchTool
+from asl_min.world.tiny.tokenizer import train_tokenizer
 
 ROOT = Path(__file__).parents[1]
 TEXTS = [
@@ -38,16 +38,31 @@ def new_tokenizer() -> PreTrainedTokenizerFast:
 def random_model(vocab_size: int, seed: int = 0) -> Qwen2ForCausalLM:
     """Two layers of width 32 with weights wide enough that next tokens are far from uniform."""
     torch.manual_seed(seed)
-    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 64}
-    config = Qwen2Config(vocab_size=vocab_size, max_position_embeddings=1024, tie_word_embeddings=True, initializer_range=0.2, **shape)
+    shape = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 64,
+    }
+    config = Qwen2Config(
+        vocab_size=vocab_size, max_position_embeddings=1024, tie_word_embeddings=True, initializer_range=0.2, **shape
+    )
     config.pad_token_id, config.eos_token_id, config.bos_token_id = 0, 1, None
     return Qwen2ForCausalLM(config).eval()
 
 
 def bigram_model(vocab_size: int, chain: Sequence[int]) -> Qwen2ForCausalLM:
-    """A Qwen2 model that always writes chain[i + 1] after chain[i]: one-hot embeddings, layers that add nothing, a table as its head."""
+    """A Qwen2 model that always writes chain[i + 1] after chain[i]: one-hot embeddings, layers that add nothing, a
+    table as its head."""
     width = -(-vocab_size // 8) * 8
-    shape = {"hidden_size": width, "num_hidden_layers": 1, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 8}
+    shape = {
+        "hidden_size": width,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 8,
+    }
     model = Qwen2ForCausalLM(Qwen2Config(vocab_size=vocab_size, tie_word_embeddings=False, **shape)).eval()
     with torch.no_grad():
         model.model.embed_tokens.weight.copy_(torch.eye(vocab_size, width))
@@ -60,10 +75,11 @@ def bigram_model(vocab_size: int, chain: Sequence[int]) -> Qwen2ForCausalLM:
 
 
 class Scripted:
-    """In the place of `generate.Generator`: writes given turns. Remembers the contexts it was shown, decoded, in `seen`.
+    """In the place of `generate.Generator`: writes given turns. Remembers the contexts it was shown, decoded, in
+    `seen`.
 
-    A script is either the turns that every episode writes in order, or a function of a context's text and its seed. A turn must end
-    with a stop string or the end-of-turn token, or else be long enough to run into `max_new`.
+    A script is either the turns that every episode writes in order, or a function of a context's text and its seed. A
+    turn must end with a stop string or the end-of-turn token, or else be long enough to run into `max_new`.
     """
 
     def __init__(self, chat: Chat, *turns: str, write: Callable[[str, int], str] | None = None):
@@ -76,19 +92,30 @@ class Scripted:
         texts = [self.chat.decode(list(context)) for context in contexts]
         self.seen.append(texts)
         turn = "" if self.write else self.turns.pop(0)
-        return [self._complete(self.write(text, seed) if self.write else turn, room) for text, seed, room in zip(texts, seeds, max_new, strict=True)]
+        return [
+            self._complete(self.write(text, seed) if self.write else turn, room)
+            for text, seed, room in zip(texts, seeds, max_new, strict=True)
+        ]
 
     def _complete(self, turn: str, room: int) -> Completion:
         ids = self.chat.tokenizer(turn, add_special_tokens=False)["input_ids"]
-        ended = Ended.EOS if ids[-1] in self.chat.eos_ids else Ended.STOP if turn.endswith(STOP_STRINGS) else Ended.LENGTH
+        ended = (
+            Ended.EOS if ids[-1] in self.chat.eos_ids else Ended.STOP if turn.endswith(STOP_STRINGS) else Ended.LENGTH
+        )
         if len(ids) > room:
             ids, ended = ids[:room], Ended.LENGTH
-        assert ended is not Ended.LENGTH or len(ids) == room, f"the script neither ends nor fills its {room} tokens: {turn!r}"
+        assert ended is not Ended.LENGTH or len(ids) == room, (
+            f"the script neither ends nor fills its {room} tokens: {turn!r}"
+        )
         return Completion(tuple(ids), tuple(-0.5 - 0.001 * i for i in range(len(ids))), ended)
 
 
 def small_tool(top_k: int = 2) -> SearchTool:
-    texts = {"Paris": "Paris is a city in France.", "France": "France lies in Europe. The capital is Paris.", "Rome": "Rome is a city in Italy."}
+    texts = {
+        "Paris": "Paris is a city in France.",
+        "France": "France lies in Europe. The capital is Paris.",
+        "Rome": "Rome is a city in Italy.",
+    }
     return SearchTool([Passage(str(i), title, text) for i, (title, text) in enumerate(texts.items())], top_k)
 
 
@@ -98,18 +125,23 @@ def make_episode(seed: int, length: int, sampled: Sequence[int], reward: float =
     mask = tuple(i in sampled for i in range(length))
     ids = tuple(rng.randrange(vocab_size) for _ in range(length))
     logprobs = tuple(-5.0 * m for m in mask)
-    return Episode(Request("policy", {"question": "q"}, seed), ids, mask, logprobs, (Turn("t"),), StopReason.ANSWER, reward)
+    return Episode(
+        Request("policy", {"question": "q"}, seed), ids, mask, logprobs, (Turn("t"),), StopReason.ANSWER, reward
+    )
 
 
 def make_groups(prompts: int = 4, samples: int = 4, seed: int = 0) -> list[list[Episode]]:
-    """Groups of episodes of unlike lengths with two sampled stretches each and rewards of 0 or 1, both in every group."""
+    """Groups of episodes of unlike lengths with two sampled stretches each and rewards of 0 or 1, both in every
+    group."""
     rng, groups = random.Random(seed), []
     for prompt in range(prompts):
         group = []
         for sample in range(samples):
             length = rng.randint(20, 90)
             places = [*range(5, 12), *range(15, length)]
-            group.append(make_episode(seed * 1000 + prompt * 10 + sample, length, places, float(sample % 2 == prompt % 2)))
+            group.append(
+                make_episode(seed * 1000 + prompt * 10 + sample, length, places, float(sample % 2 == prompt % 2))
+            )
         groups.append(group)
     return groups
 
@@ -121,7 +153,8 @@ def rewrite(file: Path, rows: list[dict]) -> None:
 
 
 def launch(*command: str, **variables: str) -> tuple[str, str]:
-    """Output (stdout, stderr) of two processes of a script or module under torch.distributed.run, on the CPU, with these environment variables besides."""
+    """Output (stdout, stderr) of two processes of a script or module under torch.distributed.run, on the CPU, with
+    these environment variables besides."""
     path = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "CUDA_VISIBLE_DEVICES": ""}
     environment = {k: v for k, v in os.environ.items() if k != "ACCELERATE_USE_CPU"} | path | variables
     two = "torch.distributed.run --standalone --local-addr 127.0.0.1 --nproc_per_node 2 -m -- watched"

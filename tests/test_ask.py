@@ -8,12 +8,16 @@ import pytest
 from helpers import Scripted
 from rich.console import Console
 
-from asl_min import ask, run_dir, terminal
-from asl_min.corpus import InputError
 from asl_min.episode import Turn
 from asl_min.model import ROLES, load_backbone, save_adapter
+from asl_min.run import run_dir, terminal
+from asl_min.run.errors import InputError
+from asl_min.tools import ask
 
-TURNS = ("<think>look</think>" + '<tool_call>{"name": "retrieve", "arguments": {"query": "France"}}</tool_call>', "<think>x</think><answer>A</answer>")
+TURNS = (
+    "<think>look</think>" + '<tool_call>{"name": "retrieve", "arguments": {"query": "France"}}</tool_call>',
+    "<think>x</think><answer>A</answer>",
+)
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +82,9 @@ def test_search_steps_and_answer_are_shown(run, scripted, monkeypatch, capsys):
 
 
 def test_two_checkpoints_on_the_same_question(run, scripted, monkeypatch, capsys):
-    found = [json.loads(line) for line in said(monkeypatch, capsys, run, "What?", "--compare", "base", "--json").splitlines()]
+    found = [
+        json.loads(line) for line in said(monkeypatch, capsys, run, "What?", "--compare", "base", "--json").splitlines()
+    ]
     assert [(f["checkpoint"], f["answer"]) for f in found] == [(str(run), "A"), ("base", "A")]
     assert found[0]["turns"][0]["queries"] == ["France"] and found[0]["turns"][0]["response"]
 
@@ -97,7 +103,12 @@ def test_hostile_text_is_shown_as_it_is():
     console = Console(file=io.StringIO(), width=80)
     console.print(*ask.lines(turn))
     shown = console.file.getvalue()
-    assert "[red]a[/red] \ufffd[2J\ufffdb" in shown and "[bold]q" in shown and "\x1b[2J" not in shown and "\x9b" not in shown
+    assert (
+        "[red]a[/red] \ufffd[2J\ufffdb" in shown
+        and "[bold]q" in shown
+        and "\x1b[2J" not in shown
+        and "\x9b" not in shown
+    )
 
 
 def test_real_weights_answer(run, config):

@@ -14,7 +14,13 @@ YES, NO = True, False
 
 @pytest.mark.parametrize(
     ("hits", "formed", "reward"),
-    [([YES] + [NO] * 7, True, 0.875), ([YES] * 6 + [NO] * 2, True, 0.25), ([NO] * 8, True, -0.5), ([YES] * 8, True, -0.5), ([], False, -1.0)],
+    [
+        ([YES] + [NO] * 7, True, 0.875),
+        ([YES] * 6 + [NO] * 2, True, 0.25),
+        ([NO] * 8, True, -0.5),
+        ([YES] * 8, True, -0.5),
+        ([], False, -1.0),
+    ],
 )
 def test_absolute_zero_task(hits, formed, reward):
     assert baselines.absolute_zero_task(hits, formed) == reward
@@ -22,7 +28,12 @@ def test_absolute_zero_task(hits, formed, reward):
 
 @pytest.mark.parametrize(
     ("hits", "formed", "share", "reward"),
-    [([YES] * 3 + [NO] * 7, True, 0.25, 0.05), ([YES] * 8 + [NO] * 2, True, 0.0, 0.2), ([YES] * 10, True, 0.5, -0.5), ([], False, 0.25, -1.25)],
+    [
+        ([YES] * 3 + [NO] * 7, True, 0.25, 0.05),
+        ([YES] * 8 + [NO] * 2, True, 0.0, 0.2),
+        ([YES] * 10, True, 0.5, -0.5),
+        ([], False, 0.25, -1.25),
+    ],
 )
 def test_r_zero_task(hits, formed, share, reward):
     assert baselines.r_zero_task(hits, formed, share) == pytest.approx(reward)
@@ -30,7 +41,13 @@ def test_r_zero_task(hits, formed, share, reward):
 
 @pytest.mark.parametrize(
     ("hits", "format_score", "reward"),
-    [([YES] + [NO] * 4, 1.0, 1.5), ([YES] * 4 + [NO], 0.5, 0.5), ([NO] * 5, 1.0, 0.5), ([YES] * 5, 1.0, 0.5), ([], 0.0, 0.0)],
+    [
+        ([YES] + [NO] * 4, 1.0, 1.5),
+        ([YES] * 4 + [NO], 0.5, 0.5),
+        ([NO] * 5, 1.0, 0.5),
+        ([YES] * 5, 1.0, 0.5),
+        ([], 0.0, 0.0),
+    ],
 )
 def test_drzero_task(hits, format_score, reward):
     # (n - k) / (n - 1): 4/4 at k = 1, 1/4 at k = 4
@@ -50,8 +67,16 @@ TASK = {"question": "What is the capital of France?", "answer": "Paris"}
     [
         ([Turn("<think>a</think>b", ("q",), "The capital is Paris."), Turn("b")], TASK, (1 + 0.5 + 1 + 1) / 4),
         ([Turn("<think>a</think>b")], TASK, (1 + 1 + 0 + 0) / 4),
-        ([Turn("b", ("q",), "Paris is in France.")], {"question": "Where is Paris?", "answer": "Paris"}, 0.0),  # gives its answer away
-        ([Turn("b", ("q",), "one two three four five six")], {"question": "Which?", "answer": "one two three four five six"}, (1 + 0 + 1 + 0.5) / 4),
+        (
+            [Turn("b", ("q",), "Paris is in France.")],
+            {"question": "Where is Paris?", "answer": "Paris"},
+            0.0,
+        ),  # gives its answer away
+        (
+            [Turn("b", ("q",), "one two three four five six")],
+            {"question": "Which?", "answer": "one two three four five six"},
+            (1 + 0 + 1 + 0.5) / 4,
+        ),
         ([Turn("b")], None, 0.0),
     ],
 )
@@ -101,7 +126,9 @@ def test_verdicts_are_matches_and_unknown_without_an_answer():
     assert baselines.verdicts(["the Paris", "Rome", None], ["paris"]) == [True, False, None]
 
 
-@pytest.mark.parametrize(("method", "right", "kept"), [("r_zero", 2, False), ("r_zero", 3, True), ("agent0", 8, True), ("agent0", 9, False)])
+@pytest.mark.parametrize(
+    ("method", "right", "kept"), [("r_zero", 2, False), ("r_zero", 3, True), ("agent0", 8, True), ("agent0", 9, False)]
+)
 def test_tasks_of_middle_difficulty_are_kept(method, right, kept):
     assert baselines.keeps(method, {"verdicts": [True] * right + [False] * (10 - right)}) is kept
 
@@ -119,7 +146,12 @@ def test_bleu_by_hand():
 
 
 def test_cluster_shares_of_near_equal_and_of_unlike_questions():
-    questions = ["What is the capital of the country France?", "What is the capital of the country Peru?", "How many people live in Rome?", "x y z w"]
+    questions = [
+        "What is the capital of the country France?",
+        "What is the capital of the country Peru?",
+        "How many people live in Rome?",
+        "x y z w",
+    ]
     assert baselines.cluster_shares(questions) == [0.5, 0.5, 0.25, 0.25]
     assert baselines.cluster_shares(["alone"]) == [1.0] and baselines.cluster_shares([]) == []
 
@@ -132,16 +164,29 @@ def test_advantage_groups():
     episodes = with_calls(1, 2, 1, 3)
     assert [len(group) for group in baselines.advantage_groups("r_zero", episodes, 2)] == [2, 2]
     assert [len(group) for group in baselines.advantage_groups("absolute_zero", episodes, 2)] == [4]
-    assert [[e.n_tool_calls for e in group] for group in baselines.advantage_groups("drzero", episodes, 1)] == [[1, 1], [2], [3]]
+    assert [[e.n_tool_calls for e in group] for group in baselines.advantage_groups("drzero", episodes, 1)] == [
+        [1, 1],
+        [2],
+        [3],
+    ]
 
 
 def test_task_rewards_of_a_batch():
     drafts = [
-        {"question": "Which city is the capital of France?", "answer": "Paris", "verdicts": [True, False], "well_formed": True, "tool_calls": 1.0},
+        {
+            "question": "Which city is the capital of France?",
+            "answer": "Paris",
+            "verdicts": [True, False],
+            "well_formed": True,
+            "tool_calls": 1.0,
+        },
         {"question": None, "answer": None, "verdicts": [], "well_formed": False},
     ]
     episodes = with_calls(1, 0)
-    found = {method: baselines.task_rewards(method, drafts, episodes) for method in ("absolute_zero", "r_zero", "agent0", "drzero")}
+    found = {
+        method: baselines.task_rewards(method, drafts, episodes)
+        for method in ("absolute_zero", "r_zero", "agent0", "drzero")
+    }
     assert found["absolute_zero"] == [0.5, -1.0]
     assert found["r_zero"] == pytest.approx([0.0, -1.5])  # each is half of the batch
     assert found["agent0"] == pytest.approx([0.05, -1.5])

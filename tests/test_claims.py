@@ -1,40 +1,56 @@
 """Statistics, verdicts, tables and figures on made-up summaries with known answers, and with arms missing."""
 
 import json
-import sys
 
 import numpy as np
 import pytest
-from helpers import ROOT
 
-sys.path.insert(0, str(ROOT / "reproduce"))
-import claims
-import figures
-import measures as m
-import tables
-
-from asl_min.report import BUDGET
+from asl_min.tools.report import BUDGET
+from reproduce import claims, figures, tables
+from reproduce import measures as m
 
 ROLES = ("prompt_generator", "reward_model", "policy")
 
 
 def entry(number: int, accuracy: float, **values) -> dict:
     """A round of a summary; shares are 0 to 1."""
-    row = {"round": number, "accuracy": {"mean": accuracy}, "grm": {"balanced_accuracy": 0.6 + 0.02 * number, "f1": 0.6, "consistency": 0.7}, "pg_reward": None}
+    row = {
+        "round": number,
+        "accuracy": {"mean": accuracy},
+        "grm": {"balanced_accuracy": 0.6 + 0.02 * number, "f1": 0.6, "consistency": 0.7},
+        "pg_reward": None,
+    }
     row |= (
-        {"n_tasks": 100 * number} | {key: 0 if number == 0 or key == "gold_labels" else 1000 for key in BUDGET} | {"phase": None, "frozen": None, "trace": None}
+        {"n_tasks": 100 * number}
+        | {key: 0 if number == 0 or key == "gold_labels" else 1000 for key in BUDGET}
+        | {"phase": None, "frozen": None, "trace": None}
     )
     if number:
-        row["phase"] = {"judge_reward": 0.6, "true_accuracy": 0.6, "drafts": {"answerable": 0.9}, "kept": {"answerable": 0.95, "right": 0.9}}
+        row["phase"] = {
+            "judge_reward": 0.6,
+            "true_accuracy": 0.6,
+            "drafts": {"answerable": 0.9},
+            "kept": {"answerable": 0.95, "right": 0.9},
+        }
         row["frozen"] = {"accuracy": 0.7 - 0.1 * number}
         shares = dict.fromkeys(ROLES, 1.0)
-        row["trace"] = {"tool_use": shares, "tool_same": shares, "rewards_explained": shares, "lineage": {"tasks": 1.0, "drafts": None}}
+        row["trace"] = {
+            "tool_use": shares,
+            "tool_same": shares,
+            "rewards_explained": shares,
+            "lineage": {"tasks": 1.0, "drafts": None},
+        }
     return row | values
 
 
 def summary(arm: str, seed: int, *accuracies: float, config: dict | None = None, **values) -> dict:
     settings = {"policy_tasks": 0, "policy_prompts": 16, "policy_max_steps": 6, "learning_rate": 3e-4} | (config or {})
-    return {"recipe": arm, "seed": seed, "config": settings, "rounds": [entry(i, a, **(values if i else {})) for i, a in enumerate(accuracies)]}
+    return {
+        "recipe": arm,
+        "seed": seed,
+        "config": settings,
+        "rounds": [entry(i, a, **(values if i else {})) for i, a in enumerate(accuracies)],
+    }
 
 
 def runs_of(*summaries: dict) -> m.Runs:
@@ -71,7 +87,9 @@ def test_nothing_was_run_without_runs():
 
 
 def test_claims_on_one_arm_and_its_seeds():
-    found = concluded(runs_of(*(summary("asl", seed, 0.30, 0.50 + 0.01 * seed, 0.70 + 0.01 * seed) for seed in range(3))))
+    found = concluded(
+        runs_of(*(summary("asl", seed, 0.30, 0.50 + 0.01 * seed, 0.70 + 0.01 * seed) for seed in range(3)))
+    )
     assert (found["C3"]["verdict"], found["C3"]["n_seeds"]) == ("holds", 3)
     assert found["C3"]["effect"] == pytest.approx(41.0) and found["C8"]["effect"] == pytest.approx(20.5)
     # gains 40, 41, 42: standard deviation 1, half width 4.3027 / sqrt 3
@@ -79,7 +97,9 @@ def test_claims_on_one_arm_and_its_seeds():
     assert found["C2"]["effect"] == pytest.approx(10.0) and found["C2"]["verdict"] == "holds"
     assert found["C4"]["verdict"] == "undecided"  # more accurate, but consistency and F1 stand still
     assert [found[id]["verdict"] for id in ("C1", "C10", "C16")] == ["holds"] * 3
-    assert [found[id]["verdict"] for id in ("C5", "C6", "C7", "C9", "C11", "C12", "C13", "C14", "C15")] == ["not run"] * 9
+    assert [found[id]["verdict"] for id in ("C5", "C6", "C7", "C9", "C11", "C12", "C13", "C14", "C15")] == [
+        "not run"
+    ] * 9
 
 
 def test_one_seed_decides_nothing():
@@ -98,8 +118,15 @@ def test_arms_are_paired_by_seed():
 
 def test_what_is_only_shown_decides_nothing():
     level = {"asl": 0.8, "absolute_zero": 0.6, "r_zero": 0.3, "search_r1_16": 0.7, "search_r1_64": 0.9}
-    row = concluded(runs_of(*(summary(arm, seed, 0.3, end + 0.001 * seed) for arm, end in level.items() for seed in range(3))))["C9"]
-    assert row["verdict"] == "holds" and [part["verdict"] for part in row["shown"]] == ["not run", "not run", "holds", "does not hold"]
+    row = concluded(
+        runs_of(*(summary(arm, seed, 0.3, end + 0.001 * seed) for arm, end in level.items() for seed in range(3)))
+    )["C9"]
+    assert row["verdict"] == "holds" and [part["verdict"] for part in row["shown"]] == [
+        "not run",
+        "not run",
+        "holds",
+        "does not hold",
+    ]
     assert "(shown only: does not hold)" in tables.claims_table([row])
 
 
@@ -110,8 +137,19 @@ def test_effect_the_other_way_does_not_hold():
 
 
 def test_data_scale_is_a_slope_per_doubling():
-    levels = {"data_4": (4, 0.40), "data_12": (12, 0.40 + 0.02 * np.log2(3)), "data_36": (36, 0.40 + 0.02 * np.log2(9)), "asl": (0, 0.40 + 0.02 * np.log2(24))}
-    found = runs_of(*(summary(arm, seed, 0.3, level, config={"policy_tasks": n}) for arm, (n, level) in levels.items() for seed in range(3)))
+    levels = {
+        "data_4": (4, 0.40),
+        "data_12": (12, 0.40 + 0.02 * np.log2(3)),
+        "data_36": (36, 0.40 + 0.02 * np.log2(9)),
+        "asl": (0, 0.40 + 0.02 * np.log2(24)),
+    }
+    found = runs_of(
+        *(
+            summary(arm, seed, 0.3, level, config={"policy_tasks": n})
+            for arm, (n, level) in levels.items()
+            for seed in range(3)
+        )
+    )
     assert concluded(found)["C7"]["effect"] == pytest.approx(2.0) and concluded(found)["C7"]["verdict"] == "holds"
 
 
@@ -120,7 +158,11 @@ def frozen(seed: int, true_accuracy: float, last: float = 0.32) -> dict:
     run = summary("frozen_grm", seed, 0.3, 0.3, 0.3, last)
     for row in run["rounds"][1:]:
         drift = (0.1 + 0.01 * seed) * row["round"]
-        row["phase"] |= {"judge_reward": 0.6 + 0.01 * seed, "true_accuracy": true_accuracy, "kept": {"answerable": 0.9, "right": 1 - drift}}
+        row["phase"] |= {
+            "judge_reward": 0.6 + 0.01 * seed,
+            "true_accuracy": true_accuracy,
+            "kept": {"answerable": 0.9, "right": 1 - drift},
+        }
         row["pg_reward"] = drift
     return run
 
@@ -155,8 +197,15 @@ def test_last_two_rounds_are_averaged_without_what_was_not_measured():
 
 def test_gold_label_or_untraced_row_fails_the_audits():
     shares = dict.fromkeys(ROLES, 1.0)
-    leak = {"tool_use": shares, "tool_same": shares, "rewards_explained": shares | {"policy": 0.98}, "lineage": {"tasks": 0.5}}
-    found = concluded(runs_of(*(summary("asl", seed, 0.3, 0.5 + 0.01 * seed, gold_labels=3, trace=leak) for seed in range(2))))
+    leak = {
+        "tool_use": shares,
+        "tool_same": shares,
+        "rewards_explained": shares | {"policy": 0.98},
+        "lineage": {"tasks": 0.5},
+    }
+    found = concluded(
+        runs_of(*(summary("asl", seed, 0.3, 0.5 + 0.01 * seed, gold_labels=3, trace=leak) for seed in range(2)))
+    )
     assert [found[id]["verdict"] for id in ("C1", "C10", "C16")] == ["does not hold"] * 3
     assert (found["C1"]["effect"], found["C16"]["effect"]) == (0.5, 0.98)
 
@@ -182,7 +231,8 @@ ARMS = (
 
 @pytest.fixture
 def results(tmp_path):
-    """A results folder with two seeds of most arms, the sizes of the data sweep missing but one, and one learning rate."""
+    """A results folder with two seeds of most arms, the sizes of the data sweep missing but one, and one learning
+    rate."""
     for name in ("runs", "lr"):
         (tmp_path / name).mkdir()
     for arm in (*ARMS, "data_4"):
@@ -191,7 +241,9 @@ def results(tmp_path):
             for row in run["rounds"][1:]:
                 row["gold_labels"] = int(arm.split("_")[-1]) if arm.startswith("search") else 0
             (tmp_path / "runs" / f"{arm}_seed{seed}.json").write_text(json.dumps(run))
-    (tmp_path / "lr" / "asl_seed0_lr0.0006.json").write_text(json.dumps(summary("asl", 0, 0.3, 0.77, config={"learning_rate": 6e-4})))
+    (tmp_path / "lr" / "asl_seed0_lr0.0006.json").write_text(
+        json.dumps(summary("asl", 0, 0.3, 0.77, config={"learning_rate": 6e-4}))
+    )
     return tmp_path
 
 
@@ -199,7 +251,19 @@ def test_claims_and_tables_are_written(results):
     claims.main(["--results", str(results)])
     rows = json.loads((results / "claims.json").read_text())
     assert [row["id"] for row in rows] == [f"C{i}" for i in range(1, 17)]
-    needed = {"id", "claim", "arms", "metric", "effect", "ci_low", "ci_high", "n_seeds", "threshold", "verdict", "command"}
+    needed = {
+        "id",
+        "claim",
+        "arms",
+        "metric",
+        "effect",
+        "ci_low",
+        "ci_high",
+        "n_seeds",
+        "threshold",
+        "verdict",
+        "command",
+    }
     assert all(needed <= set(row) for row in rows)
     text = (results / "RESULTS.md").read_text()
     assert all(f"| {arm} |" in text for arm in ARMS)
@@ -208,7 +272,9 @@ def test_claims_and_tables_are_written(results):
 
 def test_own_claims_are_shown_beside_the_record():
     rows = [claims.conclude(claim, runs_of(summary("asl", 0, 0.3, 0.5, 0.7))) for claim in claims.CLAIMS]
-    lines = tables.beside_record(rows, [row | {"effect": 9.0, "ci_low": 8.0, "ci_high": 10.0, "n_seeds": 3} for row in rows if row["id"] != "C5"]).splitlines()
+    lines = tables.beside_record(
+        rows, [row | {"effect": 9.0, "ci_low": 8.0, "ci_high": 10.0, "n_seeds": 3} for row in rows if row["id"] != "C5"]
+    ).splitlines()
     at = next(i for i, line in enumerate(lines) if line.startswith("C3"))
     assert [line.split() for line in lines[at + 1 : at + 3]] == [
         ["here:", "undecided", "+40.0", "seeds:", "1"],
@@ -228,7 +294,9 @@ def test_what_is_committed_is_what_the_runs_files_give():
 def test_only_the_named_blocks_of_a_page_are_replaced(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("a\n<!-- x -->\nold\n<!-- end -->\nb\n<!-- y -->\nkept\n<!-- end -->\nc\n")
-    assert tables.refresh(page, {"x": "new"}) == "a\n<!-- x -->\nnew\n<!-- end -->\nb\n<!-- y -->\nkept\n<!-- end -->\nc\n"
+    assert (
+        tables.refresh(page, {"x": "new"}) == "a\n<!-- x -->\nnew\n<!-- end -->\nb\n<!-- y -->\nkept\n<!-- end -->\nc\n"
+    )
 
 
 def test_tokens_to_an_accuracy_are_counted_between_rounds():

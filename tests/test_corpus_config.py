@@ -8,8 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asl_min.config import PACKAGE, Config, check, dump_config, load_config
-from asl_min.corpus import InputError, load_corpus, load_questions, read_jsonl, topics, write_jsonl
+from asl_min.corpus import load_corpus, load_questions, read_jsonl, topics, write_jsonl
 from asl_min.rounds import parse_overrides
+from asl_min.run.errors import InputError
 
 
 @pytest.fixture
@@ -100,7 +101,9 @@ def test_empty_question_set_is_refused(file):
 
 
 def test_question_defaults(file):
-    assert load_questions(file('{"question": "q", "golden_answers": [7]}')) == [{"id": "1", "question": "q", "golden_answers": ["7"], "metadata": {}}]
+    assert load_questions(file('{"question": "q", "golden_answers": [7]}')) == [
+        {"id": "1", "question": "q", "golden_answers": ["7"], "metadata": {}}
+    ]
 
 
 @given(st.lists(st.dictionaries(st.text(), st.text()), max_size=3))
@@ -110,7 +113,9 @@ def test_rows_are_read_back_as_written(tmp_path_factory, rows):
     assert [row for _, row in read_jsonl(path)] == rows
 
 
-@pytest.mark.parametrize("break_", ["\u2028", "\u2029", "\x85"], ids=["line separator", "paragraph separator", "next line"])
+@pytest.mark.parametrize(
+    "break_", ["\u2028", "\u2029", "\x85"], ids=["line separator", "paragraph separator", "next line"]
+)
 def test_text_with_a_unicode_line_break_is_read_back(tmp_path, break_):
     """Models write them and so do web pages; in JSONL only a newline ends a row."""
     write_jsonl(tmp_path / "rows.jsonl", [{"answer": f"a{break_}b"}])

@@ -8,10 +8,10 @@ import pytest
 import torch
 from helpers import bigram_model, random_model
 
-from asl_min import histories
-from asl_min.generate import Completion, Ended, Generator, sample
 from asl_min.model import hidden_states
 from asl_min.protocol import STOP_STRINGS
+from asl_min.sampling import prefix_cache as histories
+from asl_min.sampling.generate import Completion, Ended, Generator, sample
 
 
 @pytest.fixture(scope="module")
@@ -21,14 +21,20 @@ def generator(model, chat) -> Generator:
 
 @pytest.fixture(scope="module")
 def contexts(tokenizer) -> list[list[int]]:
-    """Twelve contexts of 3 to 47 tokens, two of which are one the end of the other, and two that are one the start of the other."""
+    """Twelve contexts of 3 to 47 tokens, two of which are one the end of the other, and two that are one the start of
+    the other."""
     rng = random.Random(0)
-    found = [[rng.randrange(15, len(tokenizer)) for _ in range(length)] for length in (3, 7, 15, 16, 17, 30, 31, 32, 40, 47)]
+    found = [
+        [rng.randrange(15, len(tokenizer)) for _ in range(length)] for length in (3, 7, 15, 16, 17, 30, 31, 32, 40, 47)
+    ]
     return [*found, found[5][4:], found[8][:9]]
 
 
 def by_alone(generator, contexts, max_new, temperature) -> list[Completion]:
-    return [generator.generate([c], [i], [n], temperature)[0] for i, (c, n) in enumerate(zip(contexts, max_new, strict=True))]
+    return [
+        generator.generate([c], [i], [n], temperature)[0]
+        for i, (c, n) in enumerate(zip(contexts, max_new, strict=True))
+    ]
 
 
 def assert_same(found: list[Completion], expected: list[Completion]) -> None:
@@ -54,7 +60,9 @@ def test_duplicates_in_a_batch_change_nothing(generator, contexts):
     alone = by_alone(generator, contexts, [20] * len(contexts), 1.0)
     twice = [i for i in range(len(contexts)) for _ in range(3)]
     random.Random(2).shuffle(twice)
-    assert_same(generator.generate([contexts[i] for i in twice], twice, [20] * len(twice), 1.0), [alone[i] for i in twice])
+    assert_same(
+        generator.generate([contexts[i] for i in twice], twice, [20] * len(twice), 1.0), [alone[i] for i in twice]
+    )
 
 
 def test_contexts_that_differ_only_in_padding_ids_are_told_apart(generator, contexts):
@@ -74,15 +82,24 @@ def short_turns(model, chat) -> Generator:
 def test_next_turn_is_the_same_from_kept_work_as_from_nothing(short_turns, contexts, tokenizer, monkeypatch):
     """Turns with given tokens between them; two episodes are one and the same, and one drops out on the way."""
     chunks = []
-    monkeypatch.setattr(histories, "hidden_states", lambda model, ids, **rest: chunks.append(ids.shape[1]) or hidden_states(model, ids, **rest))
+    monkeypatch.setattr(
+        histories,
+        "hidden_states",
+        lambda model, ids, **rest: chunks.append(ids.shape[1]) or hidden_states(model, ids, **rest),
+    )
     rng, active = random.Random(3), [contexts[i] for i in (9, 0, 4, 4, 7)]
     seeds, known = [0, 1, 2, 2, 4], [0] * 5
     for turn in range(4):
-        fresh = [Generator(short_turns.model, short_turns.chat).generate([c], [s], [40], 1.0)[0] for c, s in zip(active, seeds, strict=True)]
+        fresh = [
+            Generator(short_turns.model, short_turns.chat).generate([c], [s], [40], 1.0)[0]
+            for c, s in zip(active, seeds, strict=True)
+        ]
         chunks.clear()
         found = short_turns.generate(active, seeds, [40] * len(active), 1.0, known)
         assert_same(found, fresh)
-        assert chunks[0] == (48 if turn == 0 else 16)  # the last sampled token and those given, padded to 16; not the whole context
+        assert chunks[0] == (
+            48 if turn == 0 else 16
+        )  # the last sampled token and those given, padded to 16; not the whole context
         known = [len(c) + len(f.ids) for c, f in zip(active, found, strict=True)]
         glue = [rng.randrange(15, len(tokenizer)) for _ in range(6)]
         active = [[*c, *f.ids, *glue[: 2 + len(c) % 4]] for c, f in zip(active, found, strict=True)]
@@ -95,7 +112,11 @@ def test_what_is_kept_is_forgotten_on_request(short_turns, contexts, monkeypatch
     (first,) = short_turns.generate(contexts[9:10], [0], [40], 1.0)
     context = [*contexts[9], *first.ids, 20, 21]
     chunks = []
-    monkeypatch.setattr(histories, "hidden_states", lambda model, ids, **rest: chunks.append(ids.shape[1]) or hidden_states(model, ids, **rest))
+    monkeypatch.setattr(
+        histories,
+        "hidden_states",
+        lambda model, ids, **rest: chunks.append(ids.shape[1]) or hidden_states(model, ids, **rest),
+    )
     short_turns.forget()
     short_turns.generate([context], [0], [2], 1.0, [len(context) - 2])
     assert chunks[0] >= len(context)
@@ -143,7 +164,9 @@ def plain_logprobs(model, context: list[int], ids: tuple[int, ...], temperature:
 def test_logprobs_are_those_of_a_plain_forward_pass(generator, model, contexts, temperature):
     found = generator.generate(contexts, range(len(contexts)), [30] * len(contexts), temperature)
     for context, completion in zip(contexts, found, strict=True):
-        assert completion.logprobs == pytest.approx(plain_logprobs(model, context, completion.ids, temperature), abs=1e-4)
+        assert completion.logprobs == pytest.approx(
+            plain_logprobs(model, context, completion.ids, temperature), abs=1e-4
+        )
 
 
 def test_greedy_logprobs_are_those_of_temperature_one(generator, model, contexts):

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from conftest import TARGET
 
-from asl_min import gold
 from asl_min.corpus import load_questions
-from asl_min.oracle import Oracle
-from asl_min.world import load_world
+from asl_min.run import gold
+from asl_min.world.oracle import Oracle
+from asl_min.world.world import load_world
 
 
 @pytest.fixture

@@ -1,4 +1,5 @@
-"""GRPO: hand-worked advantages and losses, and that neither batching, padding nor the number of processes changes the update."""
+"""GRPO: hand-worked advantages and losses, and that neither batching, padding nor the number of processes changes the
+update."""
 
 import json
 import random
@@ -98,7 +99,10 @@ def test_padding_changes_no_score(config):
     model = load_backbone(config, {})
     episodes = [make_episode(i, length, range(4, length)) for i, length in enumerate((20, 90, 33))]
     together = torch.cat([torch.stack(score(model, b)) for b in micro_batches(episodes, 10_000)], 1)
-    alone = torch.cat([torch.stack(score(model, b)) for e in (episodes[1], episodes[2], episodes[0]) for b in micro_batches([e], 1)], 1)
+    alone = torch.cat(
+        [torch.stack(score(model, b)) for e in (episodes[1], episodes[2], episodes[0]) for b in micro_batches([e], 1)],
+        1,
+    )
     assert together.shape[1] == 16 + 86 + 29
     assert torch.allclose(together, alone, atol=1e-5)
 
@@ -118,7 +122,8 @@ def test_score_is_the_plain_log_softmax_at_the_temperature(config):
 
 
 def branching(seed: int = 0, samples: int = 6, vocab_size: int = 300) -> list[Episode]:
-    """Episodes of one prompt that part at several depths, at half of their length or later; the last is the first once more."""
+    """Episodes of one prompt that part at several depths, at half of their length or later; the last is the first once
+    more."""
     rng = random.Random(seed)
     ids = [rng.randrange(vocab_size) for _ in range(80)]
     mask = [10 <= i < 30 or i >= 50 for i in range(80)]
@@ -126,7 +131,15 @@ def branching(seed: int = 0, samples: int = 6, vocab_size: int = 300) -> list[Ep
     for sample in range(samples):
         part, length = rng.randrange(41, 70), rng.randrange(70, 81)
         own = [*ids[:part], *(rng.randrange(vocab_size) for _ in range(length - part))]
-        found.append(replace(make_episode(sample, length, []), ids=tuple(own), mask=tuple(mask[:length]), reward=float(sample % 2), logprobs=(-1.0,) * length))
+        found.append(
+            replace(
+                make_episode(sample, length, []),
+                ids=tuple(own),
+                mask=tuple(mask[:length]),
+                reward=float(sample % 2),
+                logprobs=(-1.0,) * length,
+            )
+        )
     return [*found, replace(found[0], reward=1.0)]
 
 
@@ -235,7 +248,10 @@ def test_episode_without_sampled_tokens_is_harmless(config):
 
 @pytest.mark.parametrize("minibatches", [1, 2])
 def test_better_episode_becomes_likelier_and_worse_one_less_likely(changed, minibatches):
-    groups = [[make_episode(10 * p, 40, range(10, 40), 1.0), make_episode(10 * p + 1, 40, range(10, 40), 0.0)] for p in range(2)]
+    groups = [
+        [make_episode(10 * p, 40, range(10, 40), 1.0), make_episode(10 * p + 1, 40, range(10, 40), 0.0)]
+        for p in range(2)
+    ]
     learner = learner_of(changed(minibatches=minibatches))
     before = [[logprob(learner, e) for e in group] for group in groups]
     learner.step(groups)
@@ -250,7 +266,10 @@ def test_groups_come_back_with_their_advantages(config):
 
 def test_samplers_logprobs_have_no_influence(config):
     groups = make_groups()
-    other = [[replace(e, logprobs=tuple(lp - 3.0 * m for lp, m in zip(e.logprobs, e.mask, strict=True))) for e in group] for group in groups]
+    other = [
+        [replace(e, logprobs=tuple(lp - 3.0 * m for lp, m in zip(e.logprobs, e.mask, strict=True))) for e in group]
+        for group in groups
+    ]
     learners = [learner_of(config) for _ in range(2)]
     gaps = [learner.step(g)[1]["sampler_gap"] for learner, g in zip(learners, (groups, other), strict=True)]
     assert distance(weights(learners[0]), weights(learners[1])) == 0
@@ -276,11 +295,17 @@ def test_tokens_after_the_last_sampled_one_have_no_influence(changed):
 
 
 def test_tokens_that_were_given_carry_no_loss(changed):
-    """Two updates on the same ids: in the first the response in the middle is masked, in the second it is trained on."""
+    """Two updates on the same ids: in the first the response in the middle is masked, in the second it is trained
+    on."""
     config = changed(minibatches=1)
-    masked, trained = ([[make_episode(i, 40, places, float(i % 2)) for i in range(2)]] for places in ([*range(5, 10), *range(30, 40)], range(5, 40)))
+    masked, trained = (
+        [[make_episode(i, 40, places, float(i % 2)) for i in range(2)]]
+        for places in ([*range(5, 10), *range(30, 40)], range(5, 40))
+    )
     learners = [learner_of(config) for _ in range(2)]
-    tokens = [learner.step(groups)[1]["loss_tokens"] for learner, groups in zip(learners, (masked, trained), strict=True)]
+    tokens = [
+        learner.step(groups)[1]["loss_tokens"] for learner, groups in zip(learners, (masked, trained), strict=True)
+    ]
     assert tokens == [30, 70] and distance(weights(learners[0]), weights(learners[1])) > 1e-4
 
 
@@ -334,7 +359,9 @@ def test_kl_penalty_holds_the_adapter_near_the_base(changed):
 def test_gradients_are_clipped(changed):
     learner = learner_of(changed(max_grad_norm=1e-12, minibatches=1))
     before = weights(learner)
-    learner.step(make_groups())  # Adam divides by |g| + 1e-8, so clipped to 1e-12 a step is at most 1e-4 of the learning rate
+    learner.step(
+        make_groups()
+    )  # Adam divides by |g| + 1e-8, so clipped to 1e-12 a step is at most 1e-4 of the learning rate
     assert distance(weights(learner), before) < 1e-3 * learner.config.learning_rate
 
 
@@ -343,7 +370,8 @@ def test_gradients_are_clipped(changed):
 
 @pytest.fixture(scope="module")
 def one_and_two(config, tmp_path_factory) -> tuple[Path, Path]:
-    """The folders written by the same script in this process and by two processes. Micro-batches are few and uneven in number."""
+    """The folders written by the same script in this process and by two processes. Micro-batches are few and uneven in
+    number."""
     folder = tmp_path_factory.mktemp("processes")
     (folder / "config.yaml").write_text(dump_config(replace(config, micro_batch_tokens=200)))
     two_processes.main(folder / "config.yaml", folder / "one")
@@ -369,7 +397,9 @@ def test_two_processes_log_the_same_metrics(one_and_two):
     (one,), two = results(one_and_two[0]), results(one_and_two[1])
     assert two[0]["metrics"] == two[1]["metrics"]
     for step, other in zip(one["metrics"], two[0]["metrics"], strict=True):
-        assert {k: v for k, v in other.items() if k != "kl_to_base"} == pytest.approx({k: v for k, v in step.items() if k != "kl_to_base"}, rel=1e-3, abs=1e-5)
+        assert {k: v for k, v in other.items() if k != "kl_to_base"} == pytest.approx(
+            {k: v for k, v in step.items() if k != "kl_to_base"}, rel=1e-3, abs=1e-5
+        )
 
 
 def test_two_processes_share_a_rollout_and_both_get_all_of_it_in_order(one_and_two):
@@ -383,13 +413,22 @@ def test_two_processes_share_a_rollout_and_both_get_all_of_it_in_order(one_and_t
 
 @pytest.fixture(scope="module", params=[None, "nf4"])
 def whole_and_shared(request, config, tmp_path_factory) -> tuple[Path, Path]:
-    """The folders written by two processes with a base each, and by two that share one. Layers are recomputed, the KL term runs without adapter."""
+    """The folders written by two processes with a base each, and by two that share one. Layers are recomputed, the KL
+    term runs without adapter."""
     folder = tmp_path_factory.mktemp("shards")
     served = {"backend": "vllm", "server_url": "http://nobody.invalid"}
-    trained = {"micro_batch_tokens": 200, "quantization": request.param, "gradient_checkpointing": True, "kl_coef": 0.01, "minibatches": 2}
+    trained = {
+        "micro_batch_tokens": 200,
+        "quantization": request.param,
+        "gradient_checkpointing": True,
+        "kl_coef": 0.01,
+        "minibatches": 2,
+    }
     (folder / "config.yaml").write_text(dump_config(replace(config, **served, **trained)))
     for name, fsdp in (("whole", "false"), ("shared", "true")):
-        launch(str(TESTS / "two_processes.py"), str(folder / "config.yaml"), str(folder / name), ACCELERATE_USE_FSDP=fsdp)
+        launch(
+            str(TESTS / "two_processes.py"), str(folder / "config.yaml"), str(folder / name), ACCELERATE_USE_FSDP=fsdp
+        )
     return folder / "whole", folder / "shared"
 
 

@@ -1,4 +1,5 @@
-"""The HTML report: one file that loads nothing, in which model output stays text; what its browser shows and how its filters work."""
+"""The HTML report: one file that loads nothing, in which model output stays text; what its browser shows and how its
+filters work."""
 
 import json
 import math
@@ -8,23 +9,39 @@ from pathlib import Path
 
 import pytest
 
-from asl_min import html_report, run_dir
-from asl_min.corpus import InputError, write_jsonl
+from asl_min.corpus import write_jsonl
 from asl_min.episode import Episode, Request, StopReason, Turn
 from asl_min.model import ROLES
-from asl_min.oracle import Oracle
-from asl_min.report import BUDGET, load_claims, write_report
+from asl_min.run import run_dir
+from asl_min.run.errors import InputError
+from asl_min.tools.html import page as html_report
+from asl_min.tools.report import BUDGET, load_claims, write_report
+from asl_min.world.oracle import Oracle
 
 HOSTILE = "</script><script>window.hit=1</script><!--<script><img src=x onerror=window.hit=1>\u2028&lt;"
 QUESTION, PARENT = "What is the capital of the country where Lyon lies?", "Which country is Lyon in?"
-CLAIM = {"id": "C1", "claim": HOSTILE, "metric": HOSTILE, "effect": 1.5, "ci_low": 1, "ci_high": 2, "n_seeds": 3, "verdict": "holds"}
+CLAIM = {
+    "id": "C1",
+    "claim": HOSTILE,
+    "metric": HOSTILE,
+    "effect": 1.5,
+    "ci_low": 1,
+    "ci_high": 2,
+    "n_seeds": 3,
+    "verdict": "holds",
+}
 RESULTS = {"accuracy": None, "accuracy_greedy": None, "grm": None, "pg": None, "phase": None}
 
 
 def episode(chat, kind: str, fields: dict, final: str, reward: float, **meta) -> Episode:
     """Thinks and searches, is shown a hostile passage, then writes `final`."""
     turns = (Turn("<think>s</think><tool_call>x</tool_call>", ("x",), HOSTILE), Turn(final))
-    texts = [(False, HOSTILE), (True, turns[0].text), (False, f"<tool_response>{HOSTILE}</tool_response>"), (True, final)]
+    texts = [
+        (False, HOSTILE),
+        (True, turns[0].text),
+        (False, f"<tool_response>{HOSTILE}</tool_response>"),
+        (True, final),
+    ]
     tokens = [(i, sampled) for sampled, text in texts for i in chat.plain(text)]
     ids, mask = zip(*tokens, strict=True)
     return Episode(Request(kind, fields, 1), ids, mask, (0.0,) * len(ids), turns, StopReason.ANSWER, reward, 0.5, meta)
@@ -32,25 +49,60 @@ def episode(chat, kind: str, fields: dict, final: str, reward: float, **meta) ->
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory, config, chat) -> Path:
-    """One finished round of hand-made episodes: a task, a malformed one, a judgment that cannot be read, an answer judged wrongly."""
+    """One finished round of hand-made episodes: a task, a malformed one, a judgment that cannot be read, an answer
+    judged wrongly."""
     folder = tmp_path_factory.mktemp("runs") / "hostile"
     run_dir.create(folder, config)
-    task = {"question": QUESTION, "answer": "Paris", "well_formed": True, "parent": {"direction": "harder", "way": "width", "question": PARENT}}
-    draft = task | {"votes": [True, True], "verified": True, "answers": ["Paris", HOSTILE], "verdicts": [True, False], "reward": math.log(2)}
-    none = {"question": None, "answer": None, "well_formed": False, "votes": [], "verdicts": [], "answers": [], "reward": 0.0}
+    task = {
+        "question": QUESTION,
+        "answer": "Paris",
+        "well_formed": True,
+        "parent": {"direction": "harder", "way": "width", "question": PARENT},
+    }
+    draft = task | {
+        "votes": [True, True],
+        "verified": True,
+        "answers": ["Paris", HOSTILE],
+        "verdicts": [True, False],
+        "reward": math.log(2),
+    }
+    none = {
+        "question": None,
+        "answer": None,
+        "well_formed": False,
+        "votes": [],
+        "verdicts": [],
+        "answers": [],
+        "reward": 0.0,
+    }
     written = f"<think>t</think><question>{QUESTION}</question><answer>Paris</answer>"
     found = {
         "prompt_generator": [
             episode(chat, "task_from_question", task["parent"], written, math.log(2) + 0.5, task=draft),
             episode(chat, "task_from_question", task["parent"], HOSTILE + "<answer>A</answer>", 0.375, task=none),
         ],
-        "reward_model": [episode(chat, "judge", {"question": QUESTION, "answer": HOSTILE}, "<answer>maybe</answer>", 0.375, label=False)],
-        "policy": [episode(chat, "policy", {"question": QUESTION}, f"{'long ' * 3000}<answer>Rome</answer>", 7.0, verdict=True)],
+        "reward_model": [
+            episode(
+                chat, "judge", {"question": QUESTION, "answer": HOSTILE}, "<answer>maybe</answer>", 0.375, label=False
+            )
+        ],
+        "policy": [
+            episode(chat, "policy", {"question": QUESTION}, f"{'long ' * 3000}<answer>Rome</answer>", 7.0, verdict=True)
+        ],
     }
     for number in (0, 1):
         run_dir.finish(run_dir.begin(folder, number, "evaluation"), {"seconds": 1})
         (run_dir.phase_dir(folder, number, "evaluation") / "results.json").write_text(json.dumps(RESULTS))
-    held_out = {"id": "1", "question": HOSTILE, "hops": 1, "golden_answers": ["A"], "answer": None, "right": False, "stop": "end", "turns": [HOSTILE]}
+    held_out = {
+        "id": "1",
+        "question": HOSTILE,
+        "hops": 1,
+        "golden_answers": ["A"],
+        "answer": None,
+        "right": False,
+        "stop": "end",
+        "turns": [HOSTILE],
+    }
     write_jsonl(run_dir.phase_dir(folder, 1, "evaluation") / "policy.jsonl", [held_out])
     for role in ROLES:
         path = run_dir.begin(folder, 1, role)
@@ -94,17 +146,26 @@ def episodes(page) -> list[dict]:
 
 def test_model_output_forges_no_tag(page):
     found = Reader(page.read_text())
-    assert [a.get("id") for t, a in found.tags if t == "script"] == ["data", None] and not [t for t, _ in found.tags if t == "img"]
+    assert [a.get("id") for t, a in found.tags if t == "script"] == ["data", None] and not [
+        t for t, _ in found.tags if t == "img"
+    ]
 
 
 def test_page_loads_nothing(page):
     for tag, attributes in Reader(page.read_text()).tags:
-        assert "src" not in attributes and attributes.get("href", "#").startswith("#") and tag != "link", (tag, attributes)
+        assert "src" not in attributes and attributes.get("href", "#").startswith("#") and tag != "link", (
+            tag,
+            attributes,
+        )
     assert "default-src 'none'" in page.read_text()
 
 
 def test_every_role_is_shown(episodes):
-    assert [(e["round"], e["role"]) for e in episodes] == [(1, "prompt_generator"), (1, "prompt_generator"), *((1, r) for r in (*ROLES[1:], "evaluation"))]
+    assert [(e["round"], e["role"]) for e in episodes] == [
+        (1, "prompt_generator"),
+        (1, "prompt_generator"),
+        *((1, r) for r in (*ROLES[1:], "evaluation")),
+    ]
 
 
 def test_judge_truth_and_flags(episodes):
@@ -133,11 +194,17 @@ def test_attempts_are_shown_with_verdict_and_truth(episodes):
 
 def test_parts_follow_the_mask(episodes):
     assert [sampled for sampled, _ in episodes[0]["parts"]] == [0, 1, 0, 1]
-    assert episodes[0]["parts"][1][1] == "<think>s</think><tool_call>x</tool_call>" and HOSTILE in episodes[0]["parts"][2][1]
+    assert (
+        episodes[0]["parts"][1][1] == "<think>s</think><tool_call>x</tool_call>"
+        and HOSTILE in episodes[0]["parts"][2][1]
+    )
 
 
 def test_long_text_is_cut_and_says_so(episodes):
-    assert episodes[3]["parts"][3][1].endswith("more characters)") and len(episodes[3]["parts"][3][1]) < html_report.MAX_CHARS + 50
+    assert (
+        episodes[3]["parts"][3][1].endswith("more characters)")
+        and len(episodes[3]["parts"][3][1]) < html_report.MAX_CHARS + 50
+    )
 
 
 def test_episodes_are_sampled_to_the_cap(run, tmp_path, monkeypatch):
@@ -153,7 +220,9 @@ def test_sample_keeps_order_and_budget():
 
 
 def test_harder_without_an_oracle_is_what_was_asked_for():
-    assert html_report.is_harder("q", {"direction": "harder"}, None) and not html_report.is_harder("q", {"topic": "t"}, None)
+    assert html_report.is_harder("q", {"direction": "harder"}, None) and not html_report.is_harder(
+        "q", {"topic": "t"}, None
+    )
     assert not html_report.is_harder(PARENT, {"direction": "harder", "question": QUESTION}, Oracle.of("target"))
 
 
@@ -192,7 +261,8 @@ def browser():
 
 @pytest.fixture
 def opened(browser, page):
-    """The report in a narrow window; its errors and the addresses that it asked for are kept in `errors` and `asked`."""
+    """The report in a narrow window; its errors and the addresses that it asked for are kept in `errors` and
+    `asked`."""
     tab = browser.new_page(viewport={"width": 390, "height": 800}, color_scheme="dark")
     tab.errors, tab.asked = [], []
     tab.on("pageerror", lambda error: tab.errors.append(str(error)))
@@ -227,14 +297,32 @@ def test_browser_is_worked_by_keyboard(opened):
     opened.focus("#list button")
     opened.keyboard.press("ArrowDown")
     opened.keyboard.press("ArrowDown")
-    assert "GRM" in opened.inner_text("#list [aria-current=true]") and "Answer to be judged" in opened.inner_text("#detail")
+    assert "GRM" in opened.inner_text("#list [aria-current=true]") and "Answer to be judged" in opened.inner_text(
+        "#detail"
+    )
     assert HOSTILE.split("\u2028")[0] in opened.inner_text("#detail")
 
 
 def test_browser_greys_what_was_given(opened):
-    shown = opened.locator("#detail .part").evaluate_all("parts => parts.map(p => [p.className, getComputedStyle(p).color])")
-    assert [kind for kind, _ in shown] == ["part given", "part think", "part tool_call", "part given", "part think", "part question", "part answer"]
-    assert len({colour for kind, colour in shown if "given" in kind} & {colour for kind, colour in shown if "given" not in kind}) == 0
+    shown = opened.locator("#detail .part").evaluate_all(
+        "parts => parts.map(p => [p.className, getComputedStyle(p).color])"
+    )
+    assert [kind for kind, _ in shown] == [
+        "part given",
+        "part think",
+        "part tool_call",
+        "part given",
+        "part think",
+        "part question",
+        "part answer",
+    ]
+    assert (
+        len(
+            {colour for kind, colour in shown if "given" in kind}
+            & {colour for kind, colour in shown if "given" not in kind}
+        )
+        == 0
+    )
 
 
 def test_browser_changes_theme(opened):

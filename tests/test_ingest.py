@@ -7,8 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from matplotlib import pyplot
 
-from asl_min import ingest
-from asl_min.corpus import InputError, load_corpus, topics
+from asl_min.corpus import load_corpus, topics
+from asl_min.run.errors import InputError
+from asl_min.search import ingest
 
 TEXTS = {
     "a.txt": "Assert statements\n*****************\n\nThey insert\nassertions.\n\nSecond one.\n\nForms\n=====\n\nThe simple form.\n",
@@ -32,11 +33,17 @@ def passages(path, words: int = 100) -> list[tuple[str, str]]:
 
 
 def test_underlined_headings_cut_a_text(folder):
-    assert passages(folder / "a.txt") == [("Assert statements", "They insert assertions. Second one."), ("Assert statements: Forms", "The simple form.")]
+    assert passages(folder / "a.txt") == [
+        ("Assert statements", "They insert assertions. Second one."),
+        ("Assert statements: Forms", "The simple form."),
+    ]
 
 
 def test_markdown(folder):
-    assert passages(folder / "b.md") == [("Lists", "A list has items . one two"), ("Lists: Sorting", "xs.sort() a b 1 2")]
+    assert passages(folder / "b.md") == [
+        ("Lists", "A list has items . one two"),
+        ("Lists: Sorting", "xs.sort() a b 1 2"),
+    ]
 
 
 def test_html(folder):
@@ -88,7 +95,10 @@ def test_folder_becomes_a_corpus_that_loads(folder, monkeypatch, capsys):
     ingest.main()
     assert "8 passages under 8 titles, from 1 .html, 1 .md, 1 .rst, 1 .txt" in capsys.readouterr().out
     found = load_corpus(out)
-    assert [p.id for p in found] == [str(i) for i in range(8)] and topics(found)[:2] == ["Assert statements", "Assert statements: Forms"]
+    assert [p.id for p in found] == [str(i) for i in range(8)] and topics(found)[:2] == [
+        "Assert statements",
+        "Assert statements: Forms",
+    ]
 
 
 @pytest.mark.parametrize("name", ["nowhere", "."])

@@ -6,8 +6,8 @@ from helpers import new_tokenizer
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, GraniteConfig, GraniteForCausalLM
 
-from asl_min.corpus import InputError
 from asl_min.model import ROLES, adapter_name, load_backbone, load_base, load_tokenizer, merged, save_adapter, use
+from asl_min.run.errors import InputError
 
 IDS = torch.tensor([[20, 30, 40, 50, 60]])
 
@@ -48,8 +48,16 @@ def test_only_the_adapter_in_use_requires_gradients(changed, role):
 
 
 def test_architecture_that_scales_its_logits_is_refused(changed, tmp_path, tokenizer):
-    shape = {"hidden_size": 16, "intermediate_size": 16, "num_hidden_layers": 1, "num_attention_heads": 2, "num_key_value_heads": 1}
-    GraniteForCausalLM(GraniteConfig(vocab_size=len(tokenizer), logits_scaling=4.0, initializer_range=0.5, **shape)).save_pretrained(tmp_path)
+    shape = {
+        "hidden_size": 16,
+        "intermediate_size": 16,
+        "num_hidden_layers": 1,
+        "num_attention_heads": 2,
+        "num_key_value_heads": 1,
+    }
+    GraniteForCausalLM(
+        GraniteConfig(vocab_size=len(tokenizer), logits_scaling=4.0, initializer_range=0.5, **shape)
+    ).save_pretrained(tmp_path)
     with pytest.raises(InputError, match="GraniteForCausalLM scales or caps its logits"):
         load_backbone(changed(base_model=str(tmp_path)), {})
 
@@ -61,7 +69,11 @@ def test_adapter_used_for_rollouts_requires_no_gradients(config):
 
 
 def test_adapter_covers_every_linear_layer_of_the_blocks_at_the_rank(config):
-    found = {name.split(".layers.")[1].split(".")[2]: p.shape[0] for name, p in load_backbone(config, {}).named_parameters() if "lora_A" in name}
+    found = {
+        name.split(".layers.")[1].split(".")[2]: p.shape[0]
+        for name, p in load_backbone(config, {}).named_parameters()
+        if "lora_A" in name
+    }
     assert found == dict.fromkeys(("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj"), 4)
 
 
@@ -92,7 +104,9 @@ def test_saved_adapter_is_read_by_plain_peft_with_the_same_outputs(config, tmp_p
     base = AutoModelForCausalLM.from_pretrained(config.base_model, dtype=torch.float32)
     plain = logits(base)
     loaded = PeftModel.from_pretrained(base, tmp_path / "adapter").eval()
-    assert torch.allclose(logits(loaded), logits(model), atol=1e-6) and not torch.allclose(logits(loaded), plain, atol=1e-2)
+    assert torch.allclose(logits(loaded), logits(model), atol=1e-6) and not torch.allclose(
+        logits(loaded), plain, atol=1e-2
+    )
 
 
 def test_saved_adapters_are_read_back_each_by_its_role(changed, tmp_path):
@@ -159,7 +173,9 @@ def test_model_that_was_merged_can_be_trained(three):
         pass
     use(three, "policy", trainable=True)
     three(IDS).logits.square().mean().backward()
-    assert {name for name, p in three.named_parameters() if p.grad is not None} == {name for name, _ in three.named_parameters() if ".policy." in name}
+    assert {name for name, p in three.named_parameters() if p.grad is not None} == {
+        name for name, _ in three.named_parameters() if ".policy." in name
+    }
 
 
 def test_weights_of_lower_precision_are_not_merged(config):

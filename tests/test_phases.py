@@ -1,5 +1,5 @@
-"""The three real phases and the evaluation at their smallest: on a random base that writes anything, and with a script in the place of
-the sampler, whose tasks, answers and verdicts are known."""
+"""The three real phases and the evaluation at their smallest: on a random base that writes anything, and with a script
+in the place of the sampler, whose tasks, answers and verdicts are known."""
 
 import json
 import shutil
@@ -13,14 +13,15 @@ import torch
 from helpers import Scripted, rewrite
 from safetensors.torch import load_file
 
-from asl_min import gold, protocol, rewards, run_dir, train_policy, train_prompt_generator, train_reward_model
-from asl_min.corpus import InputError, load_questions, read_jsonl
+from asl_min import protocol, rewards, roles, train_policy, train_prompt_generator, train_reward_model
+from asl_min.corpus import load_questions, read_jsonl
 from asl_min.evaluate import evaluate_round, phase_quality
 from asl_min.model import ROLES, load_backbone
 from asl_min.phase import phase_main
-from asl_min.report import table, write_report
-from asl_min.roles import policy, prompt_generator, reward_model
 from asl_min.rollout import SEED_STRIDE
+from asl_min.run import gold, run_dir
+from asl_min.run.errors import InputError
+from asl_min.tools.report import table, write_report
 
 PHASES = {"prompt_generator": train_prompt_generator, "reward_model": train_reward_model, "policy": train_policy}
 WRITES = {
@@ -64,7 +65,13 @@ def garbage(config, tmp_path_factory) -> Path:
 @pytest.mark.parametrize("role", ROLES)
 def test_phase_writes_its_files(garbage, role):
     folder = run_dir.phase_dir(garbage, 1, role)
-    for name in [*WRITES[role], "episodes.jsonl", "done.json", "adapter/adapter_model.safetensors", "adapter/adapter_config.json"]:
+    for name in [
+        *WRITES[role],
+        "episodes.jsonl",
+        "done.json",
+        "adapter/adapter_model.safetensors",
+        "adapter/adapter_config.json",
+    ]:
         assert (folder / name).is_file(), name
     assert not list(folder.rglob("*.tmp"))
     assert {"steps", "episodes", "tokens", "seconds"} <= set(json.loads((folder / "done.json").read_text()))
@@ -72,8 +79,14 @@ def test_phase_writes_its_files(garbage, role):
 
 def test_phase_logs_one_line_a_step(garbage, config):
     found = rows(run_dir.phase_dir(garbage, 1, "prompt_generator"), "metrics.jsonl")
-    assert [(r["round"], r["phase"], r["step"]) for r in found] == [(1, "prompt_generator", step) for step in range(config.pg_max_steps)]
-    assert all(r[key] >= 0 for r in found for key in ("seconds_rollout", "seconds_judging", "seconds_update", "zero_variance_share", "well_formed_share"))
+    assert [(r["round"], r["phase"], r["step"]) for r in found] == [
+        (1, "prompt_generator", step) for step in range(config.pg_max_steps)
+    ]
+    assert all(
+        r[key] >= 0
+        for r in found
+        for key in ("seconds_rollout", "seconds_judging", "seconds_update", "zero_variance_share", "well_formed_share")
+    )
     assert all(sum(v for k, v in r.items() if k.startswith("stop_")) == pytest.approx(1) for r in found)
 
 
@@ -99,8 +112,14 @@ def test_phase_without_data_leaves_the_weights(garbage):
 @pytest.mark.parametrize("round_number", [0, 1])
 def test_evaluation_measures_every_role(garbage, round_number):
     results = json.loads((run_dir.phase_dir(garbage, round_number, "evaluation") / "results.json").read_text())
-    assert {"hop1", "hop2", "hop3", "mean", "interval", "cover"} <= set(results["accuracy"]) & set(results["accuracy_greedy"])
-    assert 0 <= results["accuracy"]["mean"] <= 1 and 0 <= results["grm"]["balanced_accuracy"] <= 1 and results["pg"]["well_formed"] == 0
+    assert {"hop1", "hop2", "hop3", "mean", "interval", "cover"} <= set(results["accuracy"]) & set(
+        results["accuracy_greedy"]
+    )
+    assert (
+        0 <= results["accuracy"]["mean"] <= 1
+        and 0 <= results["grm"]["balanced_accuracy"] <= 1
+        and results["pg"]["well_formed"] == 0
+    )
     assert (results["phase"] is None) == (round_number == 0)
 
 
@@ -244,13 +263,15 @@ def test_adapters_after_a_round_include_the_policys(config, all_done):
 
 
 LEAKS = [
-    ("prompt_generator", prompt_generator, "requests"),
-    ("prompt_generator", reward_model, "judge"),
-    ("prompt_generator", policy, "answer"),
+    ("prompt_generator", roles, "task_requests"),
+    ("prompt_generator", roles, "judge"),
+    ("prompt_generator", roles, "answer_of"),
 ]
 
 
-@pytest.mark.parametrize(("role", "module", "function"), LEAKS, ids=[f"{m.__name__.split('.')[-1]}.{f}" for _, m, f in LEAKS])
+@pytest.mark.parametrize(
+    ("role", "module", "function"), LEAKS, ids=[f"{m.__name__.split('.')[-1]}.{f}" for _, m, f in LEAKS]
+)
 def test_role_that_reads_gold_ends_the_phase(scripted, config, tmp_path, monkeypatch, role, module, function):
     honest = getattr(module, function)
 
@@ -268,7 +289,12 @@ def test_role_that_reads_gold_ends_the_phase(scripted, config, tmp_path, monkeyp
 
 def gold_files(run: Path, config) -> dict[str, Path]:
     shown = run_dir.phase_dir(run, 0, "evaluation") / "results.json"
-    return {"questions": config.path(config.questions), "judgments": config.path(config.judgments), "an evaluation": shown, "summary": run / "summary.json"}
+    return {
+        "questions": config.path(config.questions),
+        "judgments": config.path(config.judgments),
+        "an evaluation": shown,
+        "summary": run / "summary.json",
+    }
 
 
 @pytest.mark.parametrize("name", ["questions", "judgments", "an evaluation", "summary"])
@@ -281,7 +307,7 @@ def test_gold_files_cannot_be_opened_in_a_phase(garbage, config, tmp_path, monke
     def leak(*args):
         return file.read_text()
 
-    monkeypatch.setattr(prompt_generator, "requests", leak)
+    monkeypatch.setattr(roles, "task_requests", leak)
     with pytest.raises(gold.GoldAccessError):
         train_prompt_generator.run_phase(run, 1)
 
@@ -290,8 +316,8 @@ def test_gold_files_cannot_be_opened_in_a_phase(garbage, config, tmp_path, monke
 
 
 def write(text: str, seed: int) -> str:
-    """The Prompt Generator searches and sets no task, or asks for the capital of its topic with A or B as answer; the policy says A or B;
-    the judge holds A for correct."""
+    """The Prompt Generator searches and sets no task, or asks for the capital of its topic with A or B as answer; the
+    policy says A or B; the judge holds A for correct."""
     prompt = text.split("<|assistant|>")[0].removeprefix("<|user|>").removesuffix("<|end|>")
     if prompt.startswith("solve:"):
         return f"<answer>{'A' if seed // SEED_STRIDE % 3 else 'B'}</answer>"
@@ -301,7 +327,11 @@ def write(text: str, seed: int) -> str:
     if "<tool_response>" not in text:
         return protocol.render_tool_call(topic[:12])
     kind = seed // SEED_STRIDE % 4
-    return f"<question>What is the capital of {topic}?</question><answer>{'B' if kind == 1 else 'A'}</answer>" if kind else "<answer>no task</answer>"
+    return (
+        f"<question>What is the capital of {topic}?</question><answer>{'B' if kind == 1 else 'A'}</answer>"
+        if kind
+        else "<answer>no task</answer>"
+    )
 
 
 class ScriptedSampler(Scripted):
@@ -314,7 +344,14 @@ def scripted(monkeypatch):
     monkeypatch.setattr("asl_min.phase.Generator", ScriptedSampler)
 
 
-ROOMY = {"attempts": 6, "verify_samples": 5, "pg_prompts": 4, "policy_samples": 4, "max_turn_tokens": 96, "max_episode_tokens": 600}
+ROOMY = {
+    "attempts": 6,
+    "verify_samples": 5,
+    "pg_prompts": 4,
+    "policy_samples": 4,
+    "max_turn_tokens": 96,
+    "max_episode_tokens": 600,
+}
 
 
 @pytest.fixture(scope="module")
@@ -339,7 +376,11 @@ def test_drafts_of_every_kind_occur(drafts):
 
 
 def test_votes_are_on_the_tasks_own_answer(drafts):
-    assert all(d["votes"] == [d["answer"] == "A"] * 5 and d["verified"] == (d["answer"] == "A") for d in drafts if d["well_formed"])
+    assert all(
+        d["votes"] == [d["answer"] == "A"] * 5 and d["verified"] == (d["answer"] == "A")
+        for d in drafts
+        if d["well_formed"]
+    )
 
 
 def test_reward_of_a_verified_draft_is_the_entropy_of_its_verdicts(drafts):
@@ -361,7 +402,10 @@ def test_unverified_drafts_are_solved_where_their_verdicts_are_data(played, scri
 
 
 def test_topics_asked_are_the_corpus_titles(played, drafts):
-    titles = {row["contents"].split("\n")[0].strip('"') for row in rows(Path(run_dir.read_config(played).corpus).parent, "corpus.jsonl")}
+    titles = {
+        row["contents"].split("\n")[0].strip('"')
+        for row in rows(Path(run_dir.read_config(played).corpus).parent, "corpus.jsonl")
+    }
     asked = {d["parent"]["topic"] for d in drafts if d["well_formed"]}
     assert asked and asked <= titles
 
@@ -374,7 +418,9 @@ def test_kept_tasks_are_the_distinct_rewarded_drafts(played, drafts):
 
 def test_verification_data_is_every_attempt_at_a_verified_task(played, drafts):
     found = rows(run_dir.phase_dir(played, 1, "prompt_generator"), "verification.jsonl")
-    assert [(t["question"], t["verdict"]) for t in found] == [(d["question"], v) for d in drafts if d["answer"] == "A" for v in d["verdicts"]]
+    assert [(t["question"], t["verdict"]) for t in found] == [
+        (d["question"], v) for d in drafts if d["answer"] == "A" for v in d["verdicts"]
+    ]
     assert all(t["verdict"] == (t["answer"] == "A") and t["reference"] == "A" and t["verified"] for t in found)
 
 
@@ -424,7 +470,8 @@ def test_policy_phase_moves_the_shared_adapter(played):
 
 def test_evaluation_of_a_round_measures_its_tasks_and_labels(played):
     found = json.loads((run_dir.phase_dir(played, 1, "evaluation") / "results.json").read_text())["phase"]
-    # the script answers A to everything, which is never right in the world; so the judge's labels for A are wrong, for B right
+    # the script answers A to everything, which is never right in the world; so the judge's labels for A are wrong, for
+    # B right
     assert (found["true_accuracy"], found["labels_right"], found["kept"]["right"]) == (0.0, 0.5, 0.0)
     assert found["judge_reward"] > 0 and found["n_labels"] > 0
 
@@ -476,7 +523,12 @@ def test_query_that_no_file_can_hold_does_not_end_the_phase(changed, tmp_path, m
 
     class Sampler(Scripted):
         def __init__(self, model, chat):
-            super().__init__(chat, write=lambda text, seed: '<tool_call>{"name": "retrieve", "arguments": {"query": "\\ud800"}}</tool_call>')
+            super().__init__(
+                chat,
+                write=lambda text, seed: (
+                    '<tool_call>{"name": "retrieve", "arguments": {"query": "\\ud800"}}</tool_call>'
+                ),
+            )
 
     monkeypatch.setattr("asl_min.phase.Generator", Sampler)
     run = new_run(tmp_path / "run", changed(**ROOMY))
@@ -500,16 +552,25 @@ def per_role(played, tmp_path_factory) -> Path:
 
 
 def test_per_role_phase_saves_its_own_adapter(per_role):
-    found = {role: (run_dir.phase_dir(per_role, 1, role) / "adapter" / "adapter_model.safetensors").is_file() for role in ROLES}
+    found = {
+        role: (run_dir.phase_dir(per_role, 1, role) / "adapter" / "adapter_model.safetensors").is_file()
+        for role in ROLES
+    }
     assert found == {"prompt_generator": True, "reward_model": True, "policy": False}
 
 
 def test_per_role_phase_trains_its_role_and_no_other(per_role):
     config = run_dir.read_config(per_role)
     loaded = dict(load_backbone(config, run_dir.latest_adapters(per_role, config, 1, "policy")).named_parameters())
-    trained = {role: any(p.abs().sum() > 0 for name, p in loaded.items() if f"lora_B.{role}." in name) for role in ROLES}
+    trained = {
+        role: any(p.abs().sum() > 0 for name, p in loaded.items() if f"lora_B.{role}." in name) for role in ROLES
+    }
     # lora_B of a new adapter is 0; the judge earned the same reward in every episode, so it learnt nothing
-    assert config.adapters == "per_role" and trained == {"prompt_generator": True, "reward_model": False, "policy": False}
+    assert config.adapters == "per_role" and trained == {
+        "prompt_generator": True,
+        "reward_model": False,
+        "policy": False,
+    }
 
 
 def test_each_role_acts_with_its_own_adapter(played, tmp_path, monkeypatch):
@@ -521,7 +582,10 @@ def test_each_role_acts_with_its_own_adapter(played, tmp_path, monkeypatch):
             self.model = model
 
         def generate(self, contexts, seeds, max_new, temperature, known=None):
-            acted.update((self.chat.decode(list(c)).split()[0].removeprefix("<|user|>"), self.model.active_adapter) for c in contexts)
+            acted.update(
+                (self.chat.decode(list(c)).split()[0].removeprefix("<|user|>"), self.model.active_adapter)
+                for c in contexts
+            )
             return super().generate(contexts, seeds, max_new, temperature)
 
     monkeypatch.setattr("asl_min.phase.Generator", Sampler)
@@ -534,11 +598,16 @@ def test_each_role_acts_with_its_own_adapter(played, tmp_path, monkeypatch):
 
 def test_judge_reward_is_reported_without_an_oracle(played):
     folders = {role: run_dir.require(played, 1, role) for role in ROLES}
-    with_oracle, without = (phase_quality(folders, replace(run_dir.read_config(played), oracle=o)) for o in ("target", None))
+    with_oracle, without = (
+        phase_quality(folders, replace(run_dir.read_config(played), oracle=o)) for o in ("target", None)
+    )
     assert without == {"judge_reward": with_oracle["judge_reward"]} and 0 <= without["judge_reward"] <= 1
     assert len(with_oracle) > 1
 
 
 def test_table_has_no_column_for_what_was_not_measured():
     entry = {"accuracy": None, "policy_judge_reward": 0.5, "n_tasks": 3, "episodes": 10, "seconds": 2}
-    assert table([{"rounds": [entry]}]) == [["round", "judged", "tasks", "episodes", "seconds"], ["0", "50.0", "3", "10", "2"]]
+    assert table([{"rounds": [entry]}]) == [
+        ["round", "judged", "tasks", "episodes", "seconds"],
+        ["0", "50.0", "3", "10", "2"],
+    ]

@@ -10,15 +10,29 @@ from helpers import ROOT, make_episode
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
 from asl_min.config import Config, load_config
-from asl_min.corpus import InputError
 from asl_min.grpo import Learner
 from asl_min.model import empty_base, load_backbone
 from asl_min.packing import micro_batches
 from asl_min.phase import accelerator_of
-from asl_min.plan import GIB, check_fit, main, memory_of, shape_of, work_of
+from asl_min.run.errors import InputError
+from asl_min.tools.plan import GIB, check_fit, main, memory_of, shape_of, work_of
 
-WIDE = {"hidden_size": 256, "num_hidden_layers": 6, "num_attention_heads": 8, "num_key_value_heads": 2, "intermediate_size": 704, "vocab_size": 2000}
-SEVEN = {"hidden_size": 3584, "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4, "intermediate_size": 18944, "vocab_size": 152064}
+WIDE = {
+    "hidden_size": 256,
+    "num_hidden_layers": 6,
+    "num_attention_heads": 8,
+    "num_key_value_heads": 2,
+    "intermediate_size": 704,
+    "vocab_size": 2000,
+}
+SEVEN = {
+    "hidden_size": 3584,
+    "num_hidden_layers": 28,
+    "num_attention_heads": 28,
+    "num_key_value_heads": 4,
+    "intermediate_size": 18944,
+    "vocab_size": 152064,
+}
 
 
 def without_weights(sizes: dict) -> Qwen2ForCausalLM:
@@ -31,13 +45,21 @@ def wide(tmp_path_factory, tokenizer):
     """A random model of 7B's proportions, 1/14 as wide."""
     folder = tmp_path_factory.mktemp("wide")
     torch.manual_seed(0)
-    Qwen2ForCausalLM(Qwen2Config(**WIDE, max_position_embeddings=2048, tie_word_embeddings=False)).save_pretrained(folder)
+    Qwen2ForCausalLM(Qwen2Config(**WIDE, max_position_embeddings=2048, tie_word_embeddings=False)).save_pretrained(
+        folder
+    )
     tokenizer.save_pretrained(folder)
     return str(folder)
 
 
 def config_of(base: str, **values) -> Config:
-    sizes = {"max_episode_tokens": 1024, "micro_batch_tokens": 1024, "lora_rank": 16, "mixed_precision": "no", "generation_rows": 4}
+    sizes = {
+        "max_episode_tokens": 1024,
+        "micro_batch_tokens": 1024,
+        "lora_rank": 16,
+        "mixed_precision": "no",
+        "generation_rows": 4,
+    }
     return Config(base_model=base, **sizes | values)
 
 
@@ -69,7 +91,8 @@ def saved_bytes(learner: Learner, batch) -> int:
 @pytest.mark.parametrize("quantization", [None, "bf16"])
 @pytest.mark.parametrize("recompute", [False, True])
 def test_activations_are_within_15_percent_of_what_autograd_keeps(wide, quantization, recompute, other_precision):
-    """One sampled token, so that logits do not count; recomputed layers are kept one at a time, so that only their inputs are here."""
+    """One sampled token, so that logits do not count; recomputed layers are kept one at a time, so that only their
+    inputs are here."""
     precision = "bf16" if quantization else "no"
     config = config_of(wide, quantization=quantization, gradient_checkpointing=recompute, mixed_precision=precision)
     learner = Learner(accelerator_of(config), load_backbone(config, {}), "shared", config)
@@ -92,7 +115,9 @@ def test_weights_are_within_15_percent(wide, quantization):
         if "lora_" not in name:
             state = getattr(p, "quant_state", None)
             extra = [state.absmax, state.state2.absmax] if state else []
-            low = 2 if quantization == "nf4" and not state else p.element_size()  # on a CPU nf4's other weights are float32, on a GPU bfloat16
+            low = (
+                2 if quantization == "nf4" and not state else p.element_size()
+            )  # on a CPU nf4's other weights are float32, on a GPU bfloat16
             found += p.numel() * (p.element_size() if state else low) + sum(t.numel() * t.element_size() for t in extra)
     assert found == pytest.approx(memory_of(config, shape_of(empty_base(config), config.lora_rank)).weights, rel=0.15)
 
@@ -121,12 +146,21 @@ def test_adapters_gradients_and_optimizer_are_exact(wide, adapters):
 def test_shape_of_7b_is_qwens():
     """7.62B parameters, 1.09B of them embeddings and head; LoRA of rank 16 on the seven linear layers has 40.4M."""
     shape = shape_of(without_weights(SEVEN), 16)
-    assert (shape.linear + shape.other) / 1e9 == pytest.approx(7.62, abs=0.01) and shape.lora / 1e6 == pytest.approx(40.4, abs=0.1)
+    assert (shape.linear + shape.other) / 1e9 == pytest.approx(7.62, abs=0.01) and shape.lora / 1e6 == pytest.approx(
+        40.4, abs=0.1
+    )
 
 
 def test_nf4_7b_fits_24_gib_and_float32_does_not():
     shape = shape_of(without_weights(SEVEN), 16)
-    config = Config(max_episode_tokens=4096, micro_batch_tokens=4096, backend="vllm", quantization="nf4", gradient_checkpointing=True, mixed_precision="bf16")
+    config = Config(
+        max_episode_tokens=4096,
+        micro_batch_tokens=4096,
+        backend="vllm",
+        quantization="nf4",
+        gradient_checkpointing=True,
+        mixed_precision="bf16",
+    )
     check_fit(config, shape, memory_of(config, shape), 24)
     full = replace(config, quantization=None)
     with pytest.raises(InputError, match=r"does not fit: .* GiB are needed.*most goes to weights"):
@@ -141,7 +175,16 @@ def test_episode_longer_than_the_model_reads_is_refused(wide):
 
 
 def test_work_by_hand():
-    config = Config(pg_max_steps=2, pg_prompts=3, pg_samples=4, verify_samples=5, attempts=6, grm_max_steps=1, grm_prompts=2, grm_samples=2)
+    config = Config(
+        pg_max_steps=2,
+        pg_prompts=3,
+        pg_samples=4,
+        verify_samples=5,
+        attempts=6,
+        grm_max_steps=1,
+        grm_prompts=2,
+        grm_samples=2,
+    )
     config = replace(config, policy_max_steps=1, policy_prompts=2, policy_samples=4, max_episode_tokens=100)
     assert work_of(config) == {"rollouts": 24 * 18 + 4 + 16, "sampled_tokens": 452 * 25, "trained_tokens": 36 * 50}
 
@@ -151,7 +194,10 @@ def test_command_prints_the_parts_and_refuses_with_code_2(monkeypatch, capsys):
     with pytest.raises(SystemExit) as ended:
         main()
     said = capsys.readouterr()
-    assert all(part in said.out for part in ("weights", "adapters", "optimizer", "activations", "logits", "sampling", "hours", "disk"))
+    assert all(
+        part in said.out
+        for part in ("weights", "adapters", "optimizer", "activations", "logits", "sampling", "hours", "disk")
+    )
     assert ended.value.code == 2 and said.err.startswith("error: does not fit")
 
 
@@ -160,10 +206,19 @@ def test_every_config_is_valid(file):
     assert load_config(file).top_k == 3
 
 
-@pytest.mark.parametrize(("name", "gib"), [("qwen2.5-0.5b", 8), ("qwen2.5-3b", 24), ("qwen2.5-7b", 80), ("qwen2.5-7b", 24), ("paper", 80)])
+@pytest.mark.parametrize(
+    ("name", "gib"), [("qwen2.5-0.5b", 8), ("qwen2.5-3b", 24), ("qwen2.5-7b", 80), ("qwen2.5-7b", 24), ("paper", 80)]
+)
 def test_shipped_configs_fit_the_cards_that_they_name(name, gib):
     sizes = {"0.5b": (896, 24, 14, 2, 4864, 151936), "3b": (2048, 36, 16, 2, 11008, 151936)}
-    keys = ("hidden_size", "num_hidden_layers", "num_attention_heads", "num_key_value_heads", "intermediate_size", "vocab_size")
+    keys = (
+        "hidden_size",
+        "num_hidden_layers",
+        "num_attention_heads",
+        "num_key_value_heads",
+        "intermediate_size",
+        "vocab_size",
+    )
     small = {k: dict(zip(keys, v, strict=True)) | {"tie_word_embeddings": True} for k, v in sizes.items()}
     config = load_config(ROOT / "configs" / f"{name}.yaml")
     shape = shape_of(without_weights(small.get(name.removeprefix("qwen2.5-"), SEVEN)), config.lora_rank)

@@ -10,9 +10,9 @@ from accelerate.utils.launch import prepare_multi_gpu_env
 from helpers import ROOT, launch
 from safetensors.torch import load_file
 
-from asl_min import run_dir
 from asl_min.config import dump_config
 from asl_min.rounds import prepare, run_rounds
+from asl_min.run import run_dir
 
 
 @pytest.fixture(scope="module")
@@ -49,19 +49,34 @@ def test_two_processes_log_every_step_once(two, small):
 
 
 def test_two_processes_train_the_same_adapter_as_one(one, two):
-    a, b = (load_file(run_dir.phase_dir(run, 1, "policy") / "adapter" / "adapter_model.safetensors") for run in (one, two[0]))
+    a, b = (
+        load_file(run_dir.phase_dir(run, 1, "policy") / "adapter" / "adapter_model.safetensors")
+        for run in (one, two[0])
+    )
     assert a.keys() == b.keys() and max((a[name] - b[name]).abs().max().item() for name in a) < 1e-5
 
 
 def test_sampling_from_a_shared_base_is_refused(small, tmp_path):
     (tmp_path / "config.yaml").write_text(dump_config(small))
     with pytest.raises(AssertionError, match="backend: 'local': FSDP shards the base, so that sampling needs 'vllm'"):
-        launch("asl_min.rounds", "--config", str(tmp_path / "config.yaml"), "--run", str(tmp_path / "run"), ACCELERATE_USE_FSDP="true")
+        launch(
+            "asl_min.rounds",
+            "--config",
+            str(tmp_path / "config.yaml"),
+            "--run",
+            str(tmp_path / "run"),
+            ACCELERATE_USE_FSDP="true",
+        )
 
 
 @pytest.mark.parametrize(
     ("name", "processes", "fsdp", "precision"),
-    [("cpu", 1, False, "no"), ("one_gpu", 1, False, "bf16"), ("multi_gpu", 8, False, "bf16"), ("fsdp", 8, True, "bf16")],
+    [
+        ("cpu", 1, False, "no"),
+        ("one_gpu", 1, False, "bf16"),
+        ("multi_gpu", 8, False, "bf16"),
+        ("fsdp", 8, True, "bf16"),
+    ],
 )
 def test_launcher_reads_the_shipped_files(name, processes, fsdp, precision):
     """As `accelerate launch --config_file` does, up to the environment of the processes."""
@@ -71,4 +86,6 @@ def test_launcher_reads_the_shipped_files(name, processes, fsdp, precision):
     assert args.multi_gpu == (processes > 1 and not fsdp)
     if processes > 1:
         environment = prepare_multi_gpu_env(args)
-        assert (environment.get("ACCELERATE_USE_FSDP"), environment.get("FSDP_CPU_RAM_EFFICIENT_LOADING")) == (("true", "false") if fsdp else (None, None))
+        assert (environment.get("ACCELERATE_USE_FSDP"), environment.get("FSDP_CPU_RAM_EFFICIENT_LOADING")) == (
+            ("true", "false") if fsdp else (None, None)
+        )

@@ -7,16 +7,33 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asl_min import protocol, text
+from asl_min import protocol
+from asl_min import rewards as text
 
 texts = st.one_of(
     st.text(),
     st.lists(
-        st.sampled_from([*protocol.TAGS, '{"name": "retrieve", "arguments": {"query": "', '"}}', "conclusion: correct", "wrong", "?", "[", "{", " ", "\n", "x"])
+        st.sampled_from(
+            [
+                *protocol.TAGS,
+                '{"name": "retrieve", "arguments": {"query": "',
+                '"}}',
+                "conclusion: correct",
+                "wrong",
+                "?",
+                "[",
+                "{",
+                " ",
+                "\n",
+                "x",
+            ]
+        )
     ).map("".join),
 )
 json_values = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(), lambda v: st.lists(v) | st.dictionaries(st.text(), v), max_leaves=8
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text(),
+    lambda v: st.lists(v) | st.dictionaries(st.text(), v),
+    max_leaves=8,
 )
 
 
@@ -154,7 +171,14 @@ def test_well_formed_task(question, answer, well_formed):
 
 
 @pytest.mark.parametrize(
-    ("text", "opens"), [("<think>a</think>b", True), (" \n<think>a</think>", True), ("<think>a", False), ("b<think>a</think>", False), ("", False)]
+    ("text", "opens"),
+    [
+        ("<think>a</think>b", True),
+        (" \n<think>a</think>", True),
+        ("<think>a", False),
+        ("b<think>a</think>", False),
+        ("", False),
+    ],
 )
 def test_opens_with_think(text, opens):
     assert protocol.opens_with_think(text) is opens
@@ -193,11 +217,33 @@ def test_verdict_is_true_false_or_none(text):
     assert found is None or isinstance(found, bool)
 
 
-@pytest.mark.parametrize("piece", ["<answer>", "</answer>", "<tool_call>", "</tool_call>", "<think>", "<question>?", " ", "conclusion ", "the ", "{", "\\"])
-@pytest.mark.parametrize("frame", ["{}", "<answer>conclusion{}</answer>", '<tool_call>{{"name": "retrieve", "arguments": {{"query": "{}"}}}}</tool_call>'])
+@pytest.mark.parametrize(
+    "piece",
+    [
+        "<answer>",
+        "</answer>",
+        "<tool_call>",
+        "</tool_call>",
+        "<think>",
+        "<question>?",
+        " ",
+        "conclusion ",
+        "the ",
+        "{",
+        "\\",
+    ],
+)
+@pytest.mark.parametrize(
+    "frame",
+    [
+        "{}",
+        "<answer>conclusion{}</answer>",
+        '<tool_call>{{"name": "retrieve", "arguments": {{"query": "{}"}}}}</tool_call>',
+    ],
+)
 def test_a_million_characters_are_read_in_linear_time(piece, frame):
     """Anything quadratic would take minutes."""
     said, begun = frame.format(piece * (1_000_000 // len(piece))), time.process_time()
     protocol.tool_call(said), protocol.verdict(said), protocol.question(said), protocol.opens_with_think(said)
-    text.matches(protocol.answer(said), ["Rome"]), text.covers(protocol.answer(said), ["Rome"])
+    text.exact_match(protocol.answer(said), ["Rome"]), text.sub_em(protocol.answer(said), ["Rome"])
     assert time.process_time() - begun < 20

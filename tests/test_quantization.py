@@ -12,12 +12,12 @@ from transformers import AutoModelForCausalLM
 
 from asl_min import grpo
 from asl_min.config import Config
-from asl_min.corpus import InputError
-from asl_min.generate import Generator
 from asl_min.grpo import Learner, Scorer
 from asl_min.model import ROLES, load_backbone, load_base, merged, save_adapter, save_merged, use
 from asl_min.packing import micro_batches
 from asl_min.phase import accelerator_of
+from asl_min.run.errors import InputError
+from asl_min.sampling.generate import Generator
 
 IDS = torch.tensor([[20, 30, 40, 50, 60]])
 
@@ -67,7 +67,8 @@ def test_gradients_are_the_same_whether_or_not_the_model_was_sampled_from(nf4, c
 
 @pytest.mark.filterwarnings("ignore:bitsandbytes::gemv_4bit")
 def test_without_the_guard_an_eval_pass_loses_gradients(nf4):
-    """bitsandbytes' bug on CPUs with AVX512-BF16, in bfloat16. Where this fails, `load_base` need not guard against it any longer."""
+    """bitsandbytes' bug on CPUs with AVX512-BF16, in bfloat16. Where this fails, `load_base` need not guard against it
+    any longer."""
     bitsandbytes = pytest.importorskip("bitsandbytes")
     if not bitsandbytes.nn.modules.has_avx512bf16():
         pytest.skip("needs a CPU with AVX512-BF16")
@@ -116,7 +117,9 @@ def test_four_bit_weights_are_never_merged_in_place(nf4):
     model = load_backbone(nf4, {})
     before = {name: p.detach().clone() for name, p in model.named_parameters()}
     with merged(model, "shared"):
-        assert all(torch.equal(p.view(torch.uint8), before[name].view(torch.uint8)) for name, p in model.named_parameters())
+        assert all(
+            torch.equal(p.view(torch.uint8), before[name].view(torch.uint8)) for name, p in model.named_parameters()
+        )
 
 
 def test_merged_checkpoint_of_an_nf4_base_computes_what_the_trainer_does(nf4, tmp_path):
@@ -136,7 +139,9 @@ def test_bf16_base_has_float32_adapters(nf4):
 
 def test_missing_bitsandbytes_is_a_clear_error(nf4, monkeypatch):
     find = importlib.util.find_spec
-    monkeypatch.setattr(importlib.util, "find_spec", lambda name, *rest: None if name == "bitsandbytes" else find(name, *rest))
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *rest: None if name == "bitsandbytes" else find(name, *rest)
+    )
     with pytest.raises(InputError, match="quantization: 'nf4' needs the package bitsandbytes"):
         load_base(nf4)
     monkeypatch.undo()
@@ -144,7 +149,7 @@ def test_missing_bitsandbytes_is_a_clear_error(nf4, monkeypatch):
 
 
 def test_the_miniature_starts_without_the_packages_of_a_node():
-    script = "import sys, asl_min.rounds; print([m for m in ('bitsandbytes', 'fastapi', 'faiss', 'uvicorn', 'asl_min.servers') if sys.modules.get(m)])"
+    script = "import sys, asl_min.rounds; print([m for m in ('bitsandbytes', 'fastapi', 'faiss', 'uvicorn', 'asl_min.sampling.server') if sys.modules.get(m)])"
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.strip() == "[]"
 
 
@@ -162,7 +167,9 @@ def test_logits_in_chunks_change_nothing(changed, monkeypatch):
     whole, sizes = updated(config), []
     monkeypatch.setattr(grpo, "LOGITS_AT_ONCE", 7 * 420)
     tokens = Scorer._tokens
-    monkeypatch.setattr(Scorer, "_tokens", lambda self, hidden, ids: sizes.append(len(ids)) or tokens(self, hidden, ids))
+    monkeypatch.setattr(
+        Scorer, "_tokens", lambda self, hidden, ids: sizes.append(len(ids)) or tokens(self, hidden, ids)
+    )
     chunks = updated(config)
     assert max(sizes) == 7 and len(sizes) > 20
     assert max((whole[k] - chunks[k]).abs().max().item() for k in whole) < 1e-5
@@ -175,7 +182,9 @@ def test_recomputed_layers_change_nothing(changed):
     for recompute in (False, True):
         learner = learner_of(replace(config, gradient_checkpointing=recompute))
         count = []
-        learner.model.get_base_model().model.layers[0].mlp.register_forward_pre_hook(lambda *_, count=count: count.append(1))
+        learner.model.get_base_model().model.layers[0].mlp.register_forward_pre_hook(
+            lambda *_, count=count: count.append(1)
+        )
         learner.step(make_groups())
         assert not learner.model.training
         passes.append(len(count))

@@ -1,4 +1,5 @@
-"""Recipes: what each file says, what its arm does in the real phases at their smallest, and that only those which say so reach gold."""
+"""Recipes: what each file says, what its arm does in the real phases at their smallest, and that only those which say
+so reach gold."""
 
 import json
 from dataclasses import replace
@@ -10,15 +11,16 @@ from conftest import TARGET
 from helpers import ROOT, rewrite
 from test_phases import PHASES, ROOMY, ScriptedSampler, copy_of, new_run, rows
 
-from asl_min import baselines, gold, run_dir, train_policy, train_prompt_generator
+from asl_min import baselines, roles, train_policy, train_prompt_generator
 from asl_min.config import Config, check, gold_keys, load_config
-from asl_min.corpus import InputError, load_judgments, load_questions, write_jsonl
+from asl_min.corpus import load_judgments, load_questions, write_jsonl
 from asl_min.evaluate import chosen_per_hop, evaluate_round
 from asl_min.model import ROLES
-from asl_min.oracle import Oracle
 from asl_min.phase import Agent, open_gold
-from asl_min.report import BUDGET, round_summary
-from asl_min.roles import policy
+from asl_min.run import gold, run_dir
+from asl_min.run.errors import InputError
+from asl_min.tools.report import BUDGET, round_summary
+from asl_min.world.oracle import Oracle
 
 RECIPES = {path.stem: load_config(path) for path in (ROOT / "configs" / "recipes").glob("*.yaml")}
 GOLD = {
@@ -56,7 +58,9 @@ def test_recipes_with_gold_are_those_that_say_so():
 @pytest.mark.parametrize("name", sorted(set(RECIPES) - GOLD))
 def test_zero_label_recipe_is_given_no_gold_in_any_phase(name):
     config = RECIPES[name]
-    assert [open_gold(config, number, role) for number in range(1, config.rounds + 1) for role in ROLES] == [[]] * 3 * config.rounds
+    assert [open_gold(config, number, role) for number in range(1, config.rounds + 1) for role in ROLES] == [
+        []
+    ] * 3 * config.rounds
 
 
 def test_every_arm_learns_at_the_same_rate():
@@ -101,7 +105,9 @@ def test_labelled_judgments_are_on_labelled_questions():
 
 def test_labels_of_the_labelled_judgments_are_true(world):
     oracle = Oracle(world)
-    assert all(oracle.right(j["question"], j["answer"]) == j["label"] for j in load_judgments(TARGET / "train_judgments.jsonl"))
+    assert all(
+        oracle.right(j["question"], j["answer"]) == j["label"] for j in load_judgments(TARGET / "train_judgments.jsonl")
+    )
 
 
 def test_validation_questions_are_none_of_the_test():
@@ -118,7 +124,11 @@ def test_validation_questions_are_none_of_the_test():
 def test_a_phase_reads_the_gold_it_was_given_and_no_other():
     with gold.training("p", [TARGET / "train_questions.jsonl"]):
         assert load_questions(TARGET / "train_questions.jsonl")
-        for read in (lambda: load_questions(TARGET / "questions.jsonl"), lambda: load_judgments(TARGET / "judgments.jsonl"), lambda: Oracle.of("target")):
+        for read in (
+            lambda: load_questions(TARGET / "questions.jsonl"),
+            lambda: load_judgments(TARGET / "judgments.jsonl"),
+            lambda: Oracle.of("target"),
+        ):
             with pytest.raises(gold.GoldAccessError):
                 read()
 
@@ -141,7 +151,8 @@ def test_asl_cannot_reach_the_labelled_data(scripted_run, monkeypatch, name):
         train_prompt_generator.run_phase(run, 1)
 
 
-# --- the arms, by the script of test_phases: every task is "What is the capital of TOPIC?" with A or B; the policy says A or B
+# --- the arms, by the script of test_phases: every task is "What is the capital of TOPIC?" with A or B; the policy says
+# A or B
 
 
 @pytest.fixture
@@ -168,28 +179,48 @@ def test_baseline_needs_no_judge(scripted_run, method):
     folders = round_of(scripted_run(pg_reward=method, policy_reward=solver, grm_max_steps=0, grm_labels="reference"))
     assert sum(facts["judge_calls"] + facts["gold_labels"] for facts in spent(folders).values()) == 0
     drafts, tasks, outcomes = (
-        rows(folders[r], f) for r, f in (("prompt_generator", "drafts.jsonl"), ("prompt_generator", "tasks.jsonl"), ("policy", "outcomes.jsonl"))
+        rows(folders[r], f)
+        for r, f in (
+            ("prompt_generator", "drafts.jsonl"),
+            ("prompt_generator", "tasks.jsonl"),
+            ("policy", "outcomes.jsonl"),
+        )
     )
     formed = [d for d in drafts if d["well_formed"]]
     assert formed and all(len(d["verdicts"]) == 6 and d["votes"] == [] for d in formed)
-    assert all(d["verdicts"] == [v is True for v in baselines.verdicts(d["answers"], baselines.target(d, method))] for d in formed)
+    assert all(
+        d["verdicts"] == [v is True for v in baselines.verdicts(d["answers"], baselines.target(d, method))]
+        for d in formed
+    )
     assert tasks and all(baselines.keeps(method, task) for task in tasks)
     targets = {task["question"]: baselines.target(task, solver) for task in tasks}
-    assert outcomes and all(o["verdict"] == baselines.verdicts([o["answer"]], targets[o["question"]])[0] for o in outcomes)
+    assert outcomes and all(
+        o["verdict"] == baselines.verdicts([o["answer"]], targets[o["question"]])[0] for o in outcomes
+    )
 
 
 def test_rule_reward_is_the_match_with_the_tasks_own_answer_and_the_format_bonus(scripted_run):
     folders = round_of(scripted_run(policy_reward="reference"))
     episodes = rows(folders["policy"], "episodes.jsonl")
     assert {e["reward"] for e in episodes} == {0.0, 1.0}  # no think block, no tool: no bonus
-    assert all(e["reward"] == (e["turns"][-1]["text"] == "<answer>A</answer>") for e in episodes)  # every kept task says A
+    assert all(
+        e["reward"] == (e["turns"][-1]["text"] == "<answer>A</answer>") for e in episodes
+    )  # every kept task says A
     assert spent(folders)["policy"]["judge_calls"] == 0 < spent(folders)["prompt_generator"]["judge_calls"]
 
 
 def test_search_r1_trains_on_the_labelled_questions_alone(scripted_run, tmp_path):
-    labelled = [{"question": f"Which letter is number {i}?", "golden_answers": ["A" if i % 2 else "B"]} for i in range(9)]
+    labelled = [
+        {"question": f"Which letter is number {i}?", "golden_answers": ["A" if i % 2 else "B"]} for i in range(9)
+    ]
     write_jsonl(tmp_path / "labelled.jsonl", labelled)
-    values = {"policy_reward": "gold", "policy_tasks": 4, "labelled_questions": str(tmp_path / "labelled.jsonl"), "pg_max_steps": 0, "grm_max_steps": 0}
+    values = {
+        "policy_reward": "gold",
+        "policy_tasks": 4,
+        "labelled_questions": str(tmp_path / "labelled.jsonl"),
+        "pg_max_steps": 0,
+        "grm_max_steps": 0,
+    }
     folders = round_of(scripted_run(**values))
     outcomes, golden = rows(folders["policy"], "outcomes.jsonl"), {q["question"]: q["golden_answers"] for q in labelled}
     assert len({o["question"] for o in outcomes}) == 4
@@ -203,7 +234,9 @@ def test_search_r1_has_the_same_questions_in_every_round(scripted_run):
     round_of(run)
     for role in ROLES:
         PHASES[role].run_phase(run, 2)
-    first, second = ({o["question"] for o in rows(run_dir.phase_dir(run, number, "policy"), "outcomes.jsonl")} for number in (1, 2))
+    first, second = (
+        {o["question"] for o in rows(run_dir.phase_dir(run, number, "policy"), "outcomes.jsonl")} for number in (1, 2)
+    )
     assert first == second and len(first) == 16
 
 
@@ -226,7 +259,10 @@ def test_oracle_gives_the_verdicts_from_its_round_on(scripted_run, world):
 
 def test_oracle_is_not_asked_before_its_round(scripted_run):
     folders = round_of(scripted_run(oracle_from_round=2))
-    assert all(facts["gold_labels"] == 0 for facts in spent(folders).values()) and spent(folders)["policy"]["judge_calls"] > 0
+    assert (
+        all(facts["gold_labels"] == 0 for facts in spent(folders).values())
+        and spent(folders)["policy"]["judge_calls"] > 0
+    )
 
 
 def test_injected_triples_join_the_data_of_their_round(scripted_run):
@@ -262,14 +298,20 @@ def test_round_summary_has_the_budget_and_no_gold(measured):
     assert all(found[key] == sum(f[key] for f in facts) for key in BUDGET)
     drafts = rows(run_dir.phase_dir(measured, 1, "prompt_generator"), "drafts.jsonl")
     assert found["pg_reward"] == pytest.approx(sum(d["reward"] for d in drafts) / len(drafts))
-    assert found["gold_labels"] == 0 and min(found["judge_calls"], found["episodes"]) > 0 and found["optimizer_steps"] > 0
+    assert (
+        found["gold_labels"] == 0 and min(found["judge_calls"], found["episodes"]) > 0 and found["optimizer_steps"] > 0
+    )
 
 
 def test_trace_explains_every_logged_reward_and_row(measured):
     found = round_summary(measured, 1)["trace"]
     assert found["rewards_explained"] == dict.fromkeys(ROLES, 1.0)
     assert found["lineage"] == dict.fromkeys(["tasks", "labelled", "outcomes", "meta_prompts"], 1.0)
-    assert found["tool_use"] == {"prompt_generator": 1.0, "reward_model": 0.0, "policy": 0.0}  # the script's judge and policy do not search
+    assert found["tool_use"] == {
+        "prompt_generator": 1.0,
+        "reward_model": 0.0,
+        "policy": 0.0,
+    }  # the script's judge and policy do not search
     assert found["tool_same"] == {"prompt_generator": 1.0, "reward_model": None, "policy": None}
 
 
@@ -290,19 +332,25 @@ def test_trace_finds_a_task_from_elsewhere(measured, tmp_path):
 
 
 def test_frozen_policy_is_the_base_whatever_was_learnt(config):
-    requests = policy.requests(["What is the capital of France?"], 4, 0)
+    requests = roles.solve_requests(["What is the capital of France?"], 4, 0)
     learnt, fresh = Agent(config, {}), Agent(config, {})
     with torch.no_grad():
         for name, weight in learnt.model.named_parameters():
             if "lora_B" in name:
                 weight.normal_()
-    frozen, now, base = (agent.rollout("policy", requests, base=off) for agent, off in ((learnt, True), (learnt, False), (fresh, False)))
+    frozen, now, base = (
+        agent.rollout("policy", requests, base=off) for agent, off in ((learnt, True), (learnt, False), (fresh, False))
+    )
     assert [e.ids for e in frozen] == [e.ids for e in base] != [e.ids for e in now]
 
 
 def test_agent0_scales_the_advantages(scripted_run, monkeypatch):
     given = []
     honest = train_policy.Phase.update
-    monkeypatch.setattr(train_policy.Phase, "update", lambda phase, groups, weights=None: given.append(weights) or honest(phase, groups, weights))
+    monkeypatch.setattr(
+        train_policy.Phase,
+        "update",
+        lambda phase, groups, weights=None: given.append(weights) or honest(phase, groups, weights),
+    )
     round_of(scripted_run(pg_reward="agent0", policy_reward="agent0", grm_max_steps=0))
     assert given[0] is None and all(0.6 <= w <= 1.0 for w in given[-1])  # the PG's update, then the policy's

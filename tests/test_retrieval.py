@@ -1,4 +1,5 @@
-"""Indices on disk, the retrieval server in Search-R1's wire format, its client, and the loaders of hub files (on small files of the same form)."""
+"""Indices on disk, the retrieval server in Search-R1's wire format, its client, and the loaders of hub files (on small
+files of the same form)."""
 
 import gzip
 import json
@@ -16,12 +17,15 @@ import uvicorn
 from helpers import new_tokenizer
 from transformers import BertConfig, BertModel
 
-from asl_min import http_client, hub, retrieval
-from asl_min.corpus import InputError, load_corpus, load_questions
+from asl_min.corpus import load_corpus, load_questions
 from asl_min.phase import Agent
-from asl_min.retrieval import DiskSearch, Encoder, PassageFile, RemoteSearch, build, read_result
-from asl_min.retrieval_server import app_of, main
-from asl_min.search import SearchTool, tokenize
+from asl_min.run import http_client
+from asl_min.run.errors import InputError
+from asl_min.search import disk as retrieval
+from asl_min.search import hub
+from asl_min.search.bm25 import SearchTool, tokenize
+from asl_min.search.disk import DiskSearch, Encoder, PassageFile, RemoteSearch, build, read_result
+from asl_min.search.server import app_of, main
 
 
 @pytest.fixture(scope="module")
@@ -29,7 +33,13 @@ def encoder(tmp_path_factory) -> str:
     """A small random BERT in the place of E5."""
     folder, tokenizer = tmp_path_factory.mktemp("encoder"), new_tokenizer()
     torch.manual_seed(0)
-    shape = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 64, "initializer_range": 0.5}
+    shape = {
+        "hidden_size": 32,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 2,
+        "intermediate_size": 64,
+        "initializer_range": 0.5,
+    }
     BertModel(BertConfig(vocab_size=len(tokenizer), **shape)).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     return str(folder)
@@ -98,12 +108,18 @@ def test_encoder_does_not_depend_on_the_batch(encoder):
 
 def test_passages_are_read_by_their_place(tmp_path):
     rows = [{"id": str(i), "contents": f'"Título {i}"\nteksten {i} Ü'} for i in range(5)]
-    (tmp_path / "c.jsonl").write_text("\n".join(json.dumps(r, ensure_ascii=False) for r in rows[:3]) + "\n\n" + "\n".join(json.dumps(r) for r in rows[3:]))
+    (tmp_path / "c.jsonl").write_text(
+        "\n".join(json.dumps(r, ensure_ascii=False) for r in rows[:3])
+        + "\n\n"
+        + "\n".join(json.dumps(r) for r in rows[3:])
+    )
     passages = PassageFile.scan(tmp_path / "c.jsonl")
     assert [passages[i] for i in range(len(passages))] == load_corpus(tmp_path / "c.jsonl")
 
 
-@pytest.mark.parametrize(("make", "said"), [(lambda f: None, "no such file"), (lambda f: f.write_text("\n"), "the corpus is empty")])
+@pytest.mark.parametrize(
+    ("make", "said"), [(lambda f: None, "no such file"), (lambda f: f.write_text("\n"), "the corpus is empty")]
+)
 def test_corpus_that_is_none_is_refused(tmp_path, make, said):
     make(tmp_path / "c.jsonl")
     with pytest.raises(InputError, match=said):
@@ -126,7 +142,9 @@ def test_changed_corpus_is_refused(tmp_path):
 @pytest.mark.parametrize("scores", [True, False])
 def test_wire_format(served, scores):
     url, index = served
-    answer = httpx2.post(f"{url}/retrieve", json={"queries": ["time zone", "capital"], "topk": 2, "return_scores": scores}).json()
+    answer = httpx2.post(
+        f"{url}/retrieve", json={"queries": ["time zone", "capital"], "topk": 2, "return_scores": scores}
+    ).json()
     assert [len(row) for row in answer["result"]] == [2, 2]
     first = answer["result"][0][0]
     document = first["document"] if scores else first
@@ -134,7 +152,9 @@ def test_wire_format(served, scores):
     assert read_result(answer, 2) == [[p for p, _ in row] for row in index.scored(["time zone", "capital"], 2)]
 
 
-@pytest.mark.parametrize("body", [{}, {"queries": "x"}, {"queries": ["x"], "topk": 0}, {"queries": ["x"], "topk": 10**9}, {"queries": [1]}])
+@pytest.mark.parametrize(
+    "body", [{}, {"queries": "x"}, {"queries": ["x"], "topk": 0}, {"queries": ["x"], "topk": 10**9}, {"queries": [1]}]
+)
 def test_malformed_request_is_refused(served, body):
     assert httpx2.post(f"{served[0]}/retrieve", json=body).status_code == 422
 
@@ -161,7 +181,9 @@ def test_answers_are_kept_on_disk(served, tmp_path, monkeypatch):
     assert RemoteSearch(url, 2, tmp_path / "cache.sqlite")._known("capital") is None
 
 
-@pytest.mark.parametrize("answer", [{}, {"result": []}, {"result": [[{"document": 1}]]}, {"result": [[{"contents": ""}]]}, [], {"result": 3}])
+@pytest.mark.parametrize(
+    "answer", [{}, {"result": []}, {"result": [[{"document": 1}]]}, {"result": [[{"contents": ""}]]}, [], {"result": 3}]
+)
 def test_malformed_answer_is_a_clear_error(tmp_path, answer, monkeypatch):
     monkeypatch.setattr(http_client, "BACKOFF", 0.001)
     remote = RemoteSearch("http://127.0.0.1:9", 3, tmp_path / "cache.sqlite")
@@ -224,12 +246,20 @@ def test_dry_run_fetches_and_writes_nothing(main, words, said, mirror, tmp_path,
 
 def test_seven_sets_become_one_file_in_turn(mirror, tmp_path):
     for name, split in hub.SETS.items():
-        rows = [{"id": f"{split}_{i}", "question": f"{name} {i}?", "golden_answers": ["a", "b"], "metadata": {"x": [1]}} for i in range(3)]
+        rows = [
+            {"id": f"{split}_{i}", "question": f"{name} {i}?", "golden_answers": ["a", "b"], "metadata": {"x": [1]}}
+            for i in range(3)
+        ]
         mirror("RUC-NLPIR/FlashRAG_datasets", f"{name}/{split}.jsonl", "\n".join(map(json.dumps, rows)).encode())
     hub.questions(tmp_path, 2)
     found = load_questions(tmp_path / "questions.jsonl")
     assert len(found) == 14 and [row["metadata"]["dataset"] for row in found[:7]] == list(hub.SETS)
-    assert found[0] == {"id": "nq/test_0", "question": "nq 0?", "golden_answers": ["a", "b"], "metadata": {"dataset": "nq"}}
+    assert found[0] == {
+        "id": "nq/test_0",
+        "question": "nq 0?",
+        "golden_answers": ["a", "b"],
+        "metadata": {"dataset": "nq"},
+    }
 
 
 def test_wikipedia_is_unpacked_and_its_index_joined(mirror, tmp_path, data, encoder, monkeypatch):
@@ -244,4 +274,6 @@ def test_wikipedia_is_unpacked_and_its_index_joined(mirror, tmp_path, data, enco
         mirror("PeterJinGo/wiki-18-e5-index", part, content)
     hub.e5(tmp_path / "wiki" / "e5")
     monkeypatch.setattr(retrieval, "Encoder", lambda name: Encoder(encoder))
-    assert DiskSearch(tmp_path / "wiki" / "e5").respond(["capital"]) == DiskSearch(tmp_path / "own").respond(["capital"])
+    assert DiskSearch(tmp_path / "wiki" / "e5").respond(["capital"]) == DiskSearch(tmp_path / "own").respond(
+        ["capital"]
+    )

@@ -26,7 +26,10 @@ def test_entropy(verdicts, value):
     assert rewards.entropy(verdicts) == pytest.approx(value, abs=1e-6)
 
 
-@pytest.mark.parametrize(("votes", "passes"), [([1, 1, 1, 1, 0], True), ([1, 1, 1, 0, 0], False), ([1] * 5, True), ([1] * 12 + [0] * 3, True), ([], False)])
+@pytest.mark.parametrize(
+    ("votes", "passes"),
+    [([1, 1, 1, 1, 0], True), ([1, 1, 1, 0, 0], False), ([1] * 5, True), ([1] * 12 + [0] * 3, True), ([], False)],
+)
 def test_verify_gate_at_four_fifths(votes, passes):
     assert rewards.verified([bool(v) for v in votes], 0.8) is passes
 
@@ -40,7 +43,15 @@ def test_task_reward_is_zero_when_not_verified():
 
 
 @pytest.mark.parametrize(
-    ("verdict", "label", "reward"), [(True, True, 1.0), (False, False, 1.0), (True, False, 0.0), (False, True, 0.0), (None, False, 0.0), (None, True, 0.0)]
+    ("verdict", "label", "reward"),
+    [
+        (True, True, 1.0),
+        (False, False, 1.0),
+        (True, False, 0.0),
+        (False, True, 0.0),
+        (None, False, 0.0),
+        (None, True, 0.0),
+    ],
 )
 def test_label_reward(verdict, label, reward):
     assert rewards.label_reward(verdict, label) == reward
@@ -80,7 +91,9 @@ def test_balanced_keeps_the_rarer_label_whole_and_as_many_of_the_other():
 
 
 def test_balanced_drops_questions_with_one_label():
-    kept = rewards.balanced(triples("all right", "+++") + triples("both", "+-") + triples("all wrong", "--"), random.Random(0))
+    kept = rewards.balanced(
+        triples("all right", "+++") + triples("both", "+-") + triples("all wrong", "--"), random.Random(0)
+    )
     assert [t["question"] for t in kept] == ["both", "both"]
 
 
@@ -138,7 +151,8 @@ def test_gain_of_the_quarters_alone_prevents_a_plateau():
 
 @pytest.mark.parametrize(("last", "plateau"), [(1.004, True), (1.006, False)])
 def test_plateau_threshold_is_relative(last, plateau):
-    # both gains are last / 1 - 1 for the quarters and half of that for the halves; the halves stay below 0.005 in both cases
+    # both gains are last / 1 - 1 for the quarters and half of that for the halves; the halves stay below 0.005 in both
+    # cases
     assert rewards.plateaued([1.0] * 6 + [last] * 2, 8, 0.005) is plateau
 
 
@@ -158,7 +172,12 @@ def test_rewards_of_zero_are_a_plateau():
 
 @pytest.mark.parametrize(
     ("accuracy", "round_number", "direction", "way"),
-    [(0.5, 1, "harder", "width"), (0.49, 4, "easier", "width"), (1.0, 5, "harder", "depth"), (0.0, 5, "easier", "depth")],
+    [
+        (0.5, 1, "harder", "width"),
+        (0.49, 4, "easier", "width"),
+        (1.0, 5, "harder", "depth"),
+        (0.0, 5, "easier", "depth"),
+    ],
 )
 def test_next_meta_prompt(accuracy, round_number, direction, way):
     assert rewards.next_meta_prompt("Where?", accuracy, round_number, 4) == {
@@ -169,7 +188,14 @@ def test_next_meta_prompt(accuracy, round_number, direction, way):
 
 def test_stop_shares_add_up_to_one():
     episodes = [
-        replace(make_episode(i, 4, [3]), stop=stop) for i, stop in enumerate([StopReason.ANSWER, StopReason.ANSWER, StopReason.END, StopReason.MAX_TURNS])
+        replace(make_episode(i, 4, [3]), stop=stop)
+        for i, stop in enumerate([StopReason.ANSWER, StopReason.ANSWER, StopReason.END, StopReason.MAX_TURNS])
     ]
     shares = rewards.stop_shares(episodes)
-    assert shares == {"stop_answer": 0.5, "stop_end": 0.25, "stop_turn_length": 0.0, "stop_max_turns": 0.25, "stop_max_tokens": 0.0}
+    assert shares == {
+        "stop_answer": 0.5,
+        "stop_end": 0.25,
+        "stop_turn_length": 0.0,
+        "stop_max_turns": 0.25,
+        "stop_max_tokens": 0.0,
+    }

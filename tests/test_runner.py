@@ -9,12 +9,11 @@ import yaml
 from helpers import ROOT
 from rich.console import Console
 
-from asl_min import run_dir, train_prompt_generator
-from asl_min.corpus import InputError
+from asl_min import train_prompt_generator
 from asl_min.rounds import prepare
-
-sys.path.insert(0, str(ROOT / "reproduce"))
-import runner
+from asl_min.run import run_dir
+from asl_min.run.errors import InputError
+from reproduce import runner
 
 
 @pytest.fixture
@@ -43,13 +42,21 @@ def test_shipped_profiles_name_recipes_and_seeds_enough(tmp_path):
     seeds = {arm: sum(job.arm == arm for job in full) for arm in {job.arm for job in full}}
     assert min(seeds.values()) >= 3
     assert all(seeds[arm] >= 5 for arm in ("asl", "frozen_grm", "search_r1_64", "absolute_zero", "r_zero"))
-    assert [job.arm for job in runner.load_jobs(runner.ARMS, "quick", tmp_path, tmp_path)] == ["asl", "frozen_grm", "search_r1_64"]
+    assert [job.arm for job in runner.load_jobs(runner.ARMS, "quick", tmp_path, tmp_path)] == [
+        "asl",
+        "frozen_grm",
+        "search_r1_64",
+    ]
     assert len({job.run for job in full}) == len({job.result for job in full}) == len(full)
 
 
 def test_all_runs_of_the_quick_and_full_profiles_are_recorded_with_the_settings_of_today(tmp_path):
     results = ROOT / "reproduce" / "results"
-    assert all(job.is_finished() for profile in ("quick", "full") for job in runner.load_jobs(runner.ARMS, profile, tmp_path, results))
+    assert all(
+        job.is_finished()
+        for profile in ("quick", "full")
+        for job in runner.load_jobs(runner.ARMS, profile, tmp_path, results)
+    )
 
 
 def test_learning_rates_are_tried_on_the_validation_split(tmp_path):
@@ -67,7 +74,8 @@ def test_bad_profile_is_refused(arms, profile, said):
 
 @pytest.fixture
 def commands(monkeypatch):
-    """In the place of a run: a process that writes a summary (or ends with code 3 for frozen_grm). Returns the runs started."""
+    """In the place of a run: a process that writes a summary (or ends with code 3 for frozen_grm). Returns the runs
+    started."""
     started = []
 
     def command(job):

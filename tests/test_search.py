@@ -4,7 +4,7 @@ import pytest
 from helpers import small_tool
 
 from asl_min.corpus import Passage
-from asl_min.search import SearchTool
+from asl_min.search.bm25 import SearchTool
 
 
 def test_page_comes_back_under_its_title():

@@ -16,17 +16,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM
 
-from asl_min import http_client, run_dir, servers
 from asl_min.chat import Chat
 from asl_min.config import Config, dump_config, load_config
-from asl_min.corpus import InputError, read_jsonl
-from asl_min.generate import Ended, Generator
-from asl_min.http_client import HttpClient
+from asl_min.corpus import read_jsonl
 from asl_min.model import ROLES, load_backbone, save_merged, use
 from asl_min.phase import accelerator_of
 from asl_min.rounds import prepare, run_rounds
-from asl_min.servers import connect, cut
-from asl_min.tgi_sidecar import CURRENT
+from asl_min.run import http_client, run_dir
+from asl_min.run.errors import InputError
+from asl_min.run.http_client import HttpClient
+from asl_min.sampling import server as servers
+from asl_min.sampling.generate import Ended, Generator
+from asl_min.sampling.server import connect, cut
+from asl_min.sampling.tgi_sidecar import CURRENT
 
 KINDS = ("vllm", "tgi")
 
@@ -47,7 +49,9 @@ def start(kind: str, base: Path, folder: Path):
 def pair(request, changed, base, tmp_path, chat):
     """A server, a client of it, and the client's trained backbone."""
     with start(request.param, base, tmp_path / "serving") as server:
-        config = changed(backend=request.param, server_url=server.url, server_folder=str(tmp_path / "serving"), server_tolerance=1e-3)
+        config = changed(
+            backend=request.param, server_url=server.url, server_folder=str(tmp_path / "serving"), server_tolerance=1e-3
+        )
         model = move(load_backbone(config, {}), 1)
         yield server, connect(config, accelerator_of(config), model, chat)
 
@@ -84,7 +88,9 @@ def test_server_samples_with_the_adapter_what_the_trainer_would(pair, chat, temp
     _, client = pair
     found = sample(client, chat, temperature)
     expected = Generator(client.model, chat).generate(contexts(chat), [5, 6, 7], [12, 12, 9], temperature)
-    assert [c.ids for c in found] == [c.ids for c in expected] and [c.ended for c in found] == [c.ended for c in expected]
+    assert [c.ids for c in found] == [c.ids for c in expected] and [c.ended for c in found] == [
+        c.ended for c in expected
+    ]
     for a, b in zip(found, expected, strict=True):
         assert a.logprobs == pytest.approx(b.logprobs, abs=1e-4)
 
@@ -94,7 +100,9 @@ def test_changed_weights_are_served_next_time(pair, chat):
     before = sample(client, chat)
     move(client.model, 2)
     after = sample(client, chat)
-    assert [c.ids for c in after] == [c.ids for c in Generator(client.model, chat).generate(contexts(chat), [5, 6, 7], [12, 12, 9], 1.0)]
+    assert [c.ids for c in after] == [
+        c.ids for c in Generator(client.model, chat).generate(contexts(chat), [5, 6, 7], [12, 12, 9], 1.0)
+    ]
     assert [c.ids for c in before] != [c.ids for c in after]
 
 
@@ -123,7 +131,8 @@ def test_only_a_few_old_weights_are_kept(pair, chat):
 
 
 def test_every_sampling_parameter_is_sent_to_vllm(changed, base, tmp_path, chat):
-    """Qwen2.5's generation_config.json has top_p 0.8, top_k 20 and a repetition penalty, which vLLM takes for what a request leaves out."""
+    """Qwen2.5's generation_config.json has top_p 0.8, top_k 20 and a repetition penalty, which vLLM takes for what a
+    request leaves out."""
     with start("vllm", base, tmp_path) as server:
         config = changed(backend="vllm", server_url=server.url, server_folder=str(tmp_path))
         sample(connect(config, accelerator_of(config), move(load_backbone(config, {}), 1), chat), chat)
@@ -153,7 +162,9 @@ def test_base_without_adapter_is_sampled_from_where_asked_for(pair, chat):
 # --- the check of the weights
 
 
-@pytest.mark.parametrize(("wrong", "named"), [("base", "the base model without the adapter"), ("first", "an older adapter, shared-")])
+@pytest.mark.parametrize(
+    ("wrong", "named"), [("base", "the base model without the adapter"), ("first", "an older adapter, shared-")]
+)
 def test_wrong_weights_are_refused_and_named(pair, chat, wrong, named):
     server, client = pair
     sample(client, chat)
@@ -179,7 +190,8 @@ def test_another_base_model_is_refused_as_unknown(changed, base, tmp_path, chat,
 
 
 def test_base_much_nearer_than_the_adapter_is_refused_within_the_tolerance(pair, chat):
-    """A wide tolerance, such as an nf4 trainer beside a bf16 server needs, must not let an adapter without effect pass."""
+    """A wide tolerance, such as an nf4 trainer beside a bf16 server needs, must not let an adapter without effect
+    pass."""
     server, client = pair
     client.config = type(client.config)(**vars(client.config) | {"server_tolerance": 100.0})
     server.wrong = "base"
@@ -219,7 +231,10 @@ def test_dripping_answer_is_given_up_and_asked_for_again(pair, chat, monkeypatch
         client.generate(contexts(chat)[:1], [1], [4], 1.0)
 
 
-@pytest.mark.parametrize(("fault", "said"), [(429, "429"), (500, "500"), ("truncated", "RemoteProtocolError"), ("garbage", "malformed answer")])
+@pytest.mark.parametrize(
+    ("fault", "said"),
+    [(429, "429"), (500, "500"), ("truncated", "RemoteProtocolError"), ("garbage", "malformed answer")],
+)
 def test_lasting_fault_is_a_clear_error(pair, chat, fault, said):
     server, client = pair
     sample(client, chat)
@@ -294,7 +309,9 @@ def test_glued_stop_string_from_a_server_that_misses_it(glued, changed, tmp_path
     bigram_model(len(glued.tokenizer), [prompt[-1], *chain[1:]]).save_pretrained(base)
     glued.tokenizer.save_pretrained(base)
     with start("tgi", base, tmp_path / "serving") as server:
-        config = changed(base_model=str(base), backend="tgi", server_url=server.url, server_folder=str(tmp_path / "serving"))
+        config = changed(
+            base_model=str(base), backend="tgi", server_url=server.url, server_folder=str(tmp_path / "serving")
+        )
         model = load_backbone(config, {})
         use(model, "shared")
         client = connect(config, accelerator_of(config), model, glued)
@@ -306,7 +323,9 @@ def test_glued_stop_string_from_a_server_that_misses_it(glued, changed, tmp_path
 
 def test_local_turn_ends_where_white_space_is_glued_to_a_stop_string(glued):
     prompt, chain = glued.prompt("policy", question="q"), [*ids_of(glued, "</answe", "r>\n\n"), 40, 41]
-    found = Generator(bigram_model(len(glued.tokenizer), [prompt[-1], *chain]), glued).generate([prompt], [1], [4], 0.0)[0]
+    found = Generator(bigram_model(len(glued.tokenizer), [prompt[-1], *chain]), glued).generate(
+        [prompt], [1], [4], 0.0
+    )[0]
     assert found.ids == tuple(chain[:2]) and found.ended is Ended.STOP
 
 
@@ -341,7 +360,15 @@ def test_cut_keeps_a_beginning_of_any_tokens(glued, ids):
 def smallest(config: Config) -> Config:
     """One round at its smallest."""
     tiny = Config()
-    sizes = {"rounds": 1, "pg_prompts": 6, "pg_samples": 3, "pg_max_steps": 1, "verify_samples": 1, "verify_threshold": 0.0, "ratio_cap": 2.0}
+    sizes = {
+        "rounds": 1,
+        "pg_prompts": 6,
+        "pg_samples": 3,
+        "pg_max_steps": 1,
+        "verify_samples": 1,
+        "verify_threshold": 0.0,
+        "ratio_cap": 2.0,
+    }
     rest = {
         "grm_max_steps": 1,
         "policy_max_steps": 1,
@@ -353,7 +380,11 @@ def smallest(config: Config) -> Config:
         "corpus": tiny.corpus,
         "minibatches": 1,
     }
-    limits = {"max_turns": tiny.max_turns, "max_turn_tokens": tiny.max_turn_tokens, "max_episode_tokens": tiny.max_episode_tokens}
+    limits = {
+        "max_turns": tiny.max_turns,
+        "max_turn_tokens": tiny.max_turn_tokens,
+        "max_episode_tokens": tiny.max_episode_tokens,
+    }
     return replace(config, base_model=tiny.base_model, judgments=tiny.judgments, **sizes, **rest, **limits)
 
 
@@ -366,9 +397,14 @@ def play(run: Path, config: Config) -> dict[str, list[dict]]:
 
 
 def untrained(run: Path) -> list[str]:
-    """The phases with no step, or with one that changed nothing or was sampled from other weights than the trainer's."""
+    """The phases with no step, or with one that changed nothing or was sampled from other weights than the
+    trainer's."""
     logs = {role: [row for _, row in read_jsonl(run_dir.phase_dir(run, 1, role) / "metrics.jsonl")] for role in ROLES}
-    return [role for role, rows in logs.items() if not (rows and all(row["grad_norm"] > 0 and row["sampler_gap"] < 1e-3 for row in rows))]
+    return [
+        role
+        for role, rows in logs.items()
+        if not (rows and all(row["grad_norm"] > 0 and row["sampler_gap"] < 1e-3 for row in rows))
+    ]
 
 
 def episodes_of(run: Path) -> dict[str, list[dict]]:
@@ -399,10 +435,14 @@ def locally(local_run) -> dict[str, list[dict]]:
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_whole_loop_through_a_server_plays_the_same_episodes(kind, played, locally, tmp_path):
-    """The fake servers draw the same tokens as the local generator: any slip of a client, in the weights too, shows in ids or rewards."""
+    """The fake servers draw the same tokens as the local generator: any slip of a client, in the weights too, shows in
+    ids or rewards."""
     with start(kind, played.path(played.base_model), tmp_path / "serving") as server:
         server.faults = [429, "garbage", 500]
-        found = play(tmp_path / "run", replace(played, backend=kind, server_url=server.url, server_folder=str(tmp_path / "serving")))
+        found = play(
+            tmp_path / "run",
+            replace(played, backend=kind, server_url=server.url, server_folder=str(tmp_path / "serving")),
+        )
     for role in ROLES:
         assert [e["ids"] for e in found[role]] == [e["ids"] for e in locally[role]], role
         assert [e["reward"] for e in found[role]] == [e["reward"] for e in locally[role]]
@@ -418,17 +458,27 @@ def test_server_that_dies_in_mid_phase_ends_the_run_which_goes_on_when_it_is_bac
         assert server.dead
         server.dead, server.adapters = False, {}  # a new process knows no adapter
         found = play(tmp_path / "run", config)
-    assert {role: [e["ids"] for e in found[role]] for role in ROLES} == {role: [e["ids"] for e in locally[role]] for role in ROLES}
+    assert {role: [e["ids"] for e in found[role]] for role in ROLES} == {
+        role: [e["ids"] for e in locally[role]] for role in ROLES
+    }
 
 
 @pytest.mark.parametrize("fsdp", ["false", "true"])
 def test_two_processes_share_one_server(changed, base, tmp_path, fsdp):
-    """The main process brings each version of the weights once; both check them and sample. With FSDP they share the base as well."""
+    """The main process brings each version of the weights once; both check them and sample. With FSDP they share the
+    base as well."""
     nothing = {"rounds": 1, "eval_per_hop": 0, "eval_judgments": 0, "eval_tasks": 0, "oracle": None}
     with start("vllm", base, tmp_path / "serving") as server:
         config = changed(backend="vllm", server_url=server.url, server_folder=str(tmp_path / "serving"), **nothing)
         (tmp_path / "config.yaml").write_text(dump_config(config))
-        launch(str(ROOT / "reproduce" / "run.py"), "--config", str(tmp_path / "config.yaml"), "--run", str(tmp_path / "run"), ACCELERATE_USE_FSDP=fsdp)
+        launch(
+            str(ROOT / "reproduce" / "run.py"),
+            "--config",
+            str(tmp_path / "config.yaml"),
+            "--run",
+            str(tmp_path / "run"),
+            ACCELERATE_USE_FSDP=fsdp,
+        )
         loaded = [body["lora_name"] for path, body in server.seen if path == "/v1/load_lora_adapter"]
         probes = [body["model"] for path, body in server.seen if "prompt_logprobs" in body]
     assert loaded and len(loaded) == len(set(loaded))
@@ -445,15 +495,32 @@ def test_merged_checkpoint_computes_the_same_and_old_readers_find_what_they_look
     plain, ids = AutoModelForCausalLM.from_pretrained(tmp_path / "merged"), torch.tensor([[20, 30, 40]])
     assert torch.allclose(plain(ids).logits, model(ids).logits, atol=1e-4)
     settings = json.loads((tmp_path / "merged" / "config.json").read_text())
-    assert settings["rope_theta"] == 10000.0 and settings["torch_dtype"] == "float32" and "quantization_config" not in settings
+    assert (
+        settings["rope_theta"] == 10000.0
+        and settings["torch_dtype"] == "float32"
+        and "quantization_config" not in settings
+    )
     assert {"tokenizer.json", "tokenizer_config.json"} <= {f.name for f in (tmp_path / "merged").iterdir()}
     assert not (tmp_path / "merged" / "generation_config.json").exists()
 
 
 def test_sidecar_starts_restarts_and_ends_its_server(tmp_path):
     """The server is a process that writes its checkpoint's name and waits."""
-    said, child = tmp_path / "said", "import sys, time; open(sys.argv[1], 'a').write(sys.argv[2] + '\\n'); time.sleep(60 if sys.argv[2] != 'dies' else 0)"
-    script = [sys.executable, ROOT / "asl_min" / "tgi_sidecar.py", tmp_path, "--", sys.executable, "-c", child, said, "{}"]
+    said, child = (
+        tmp_path / "said",
+        "import sys, time; open(sys.argv[1], 'a').write(sys.argv[2] + '\\n'); time.sleep(60 if sys.argv[2] != 'dies' else 0)",
+    )
+    script = [
+        sys.executable,
+        ROOT / "asl_min" / "sampling" / "tgi_sidecar.py",
+        tmp_path,
+        "--",
+        sys.executable,
+        "-c",
+        child,
+        said,
+        "{}",
+    ]
     sidecar = subprocess.Popen([str(part) for part in script], stdout=subprocess.DEVNULL)
 
     def wait_for(lines: list[str]) -> None:

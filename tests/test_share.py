@@ -14,14 +14,24 @@ import yaml
 from helpers import ROOT
 from tensorboardX.proto.event_pb2 import Event
 
-from asl_min import run_dir, share, train_prompt_generator, train_reward_model
-from asl_min.corpus import InputError, read_jsonl, write_jsonl
+from asl_min import train_prompt_generator, train_reward_model
+from asl_min.corpus import read_jsonl, write_jsonl
 from asl_min.phase import accelerator_of, start_trackers
+from asl_min.run import run_dir
+from asl_min.run.errors import InputError
+from asl_min.tools import share
 
 sys.path.insert(0, str(ROOT / "docs"))
 import build
 
-DRAFT = {"question": "What is it?", "answer": "a", "well_formed": True, "votes": [True], "verdicts": [True, False], "reward": 0.69}
+DRAFT = {
+    "question": "What is it?",
+    "answer": "a",
+    "well_formed": True,
+    "votes": [True],
+    "verdicts": [True, False],
+    "reward": 0.69,
+}
 NONE = {"question": None, "answer": None, "well_formed": False, "votes": [], "verdicts": [], "reward": 0.0}
 FROM = [{"topic": "Paris"}, {"question": "Who?", "direction": "harder", "way": "depth"}]
 
@@ -34,7 +44,10 @@ def run(config, tmp_path_factory) -> Path:
     for role in ("prompt_generator", "reward_model", "policy"):
         path = run_dir.begin(folder, 1, role)
         write_jsonl(path / "drafts.jsonl", [DRAFT | {"parent": parent} for parent in FROM] + [NONE])
-        write_jsonl(path / "verification.jsonl", [{"question": "q", "reference": "a", "verified": True, "answer": "b", "verdict": False}])
+        write_jsonl(
+            path / "verification.jsonl",
+            [{"question": "q", "reference": "a", "verified": True, "answer": "b", "verdict": False}],
+        )
         write_jsonl(path / "outcomes.jsonl", [{"step": 0, "question": "q", "answer": None, "verdict": None}])
         run_dir.finish(path, {})
     return folder
@@ -46,9 +59,18 @@ def front_matter(file: Path) -> dict:
 
 def test_data_set_loads_by_name(run, tmp_path):
     assert share.export(run, tmp_path / "data") == {"tasks": 2, "judgments": 2}
-    tasks, judged = (datasets.load_dataset(str(tmp_path / "data"), name, cache_dir=str(tmp_path / "cache"))["train"] for name in ("tasks", "judgments"))
-    assert [(t["topic"], t["parent"], t["way"], t["kept"]) for t in tasks] == [("Paris", None, None, True), (None, "Who?", "depth", True)]
-    assert [(j["phase"], j["answer"], j["verdict"]) for j in judged] == [("prompt_generator", "b", False), ("policy", None, None)]
+    tasks, judged = (
+        datasets.load_dataset(str(tmp_path / "data"), name, cache_dir=str(tmp_path / "cache"))["train"]
+        for name in ("tasks", "judgments")
+    )
+    assert [(t["topic"], t["parent"], t["way"], t["kept"]) for t in tasks] == [
+        ("Paris", None, None, True),
+        (None, "Who?", "depth", True),
+    ]
+    assert [(j["phase"], j["answer"], j["verdict"]) for j in judged] == [
+        ("prompt_generator", "b", False),
+        ("policy", None, None),
+    ]
     assert "(2 rows)" in (tmp_path / "data" / "README.md").read_text()
 
 
@@ -98,7 +120,8 @@ def test_tracker_gets_every_step_once(tracked):
 
 
 def test_trackers_know_a_run_by_one_name_of_its_own(config, tmp_path, monkeypatch):
-    """WandB goes on with a run by its id, Trackio by its name: the same in all phases, another for a folder of the same name elsewhere."""
+    """WandB goes on with a run by its id, Trackio by its name: the same in all phases, another for a folder of the same
+    name elsewhere."""
     given = []
     monkeypatch.setattr("asl_min.phase.get_available_trackers", lambda: ["wandb"])
     monkeypatch.setattr("asl_min.phase.filter_trackers", lambda *_: [])
@@ -129,7 +152,10 @@ def test_generated_page_is_what_the_code_says(name):
 @pytest.mark.parametrize(
     ("typed", "offered"),
     [
-        ("python -m asl_min.tr", ["asl_min.train_policy", "asl_min.train_prompt_generator", "asl_min.train_reward_model"]),
+        (
+            "python -m asl_min.tr",
+            ["asl_min.train_policy", "asl_min.train_prompt_generator", "asl_min.train_reward_model"],
+        ),
         ("accelerate launch -m asl_min.train_policy --r", ["--run", "--round"]),
         ("python -m asl_min.rounds --config x.yaml grm_lab", ["grm_labels="]),
         ("python other.py ", []),
@@ -138,10 +164,14 @@ def test_generated_page_is_what_the_code_says(name):
 def test_bash_completes_scripts_options_and_keys(typed, offered):
     words = typed.split(" ")
     script = 'source docs/completion.bash; compopt() { :; }; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _asl_min; echo "${COMPREPLY[@]}"'
-    said = subprocess.run(["bash", "-c", script, "bash", *words], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30)
+    said = subprocess.run(
+        ["bash", "-c", script, "bash", *words], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30
+    )
     assert said.stdout.split() == offered
 
 
 def test_citation_names_paper_and_software():
     found = yaml.safe_load((ROOT / "CITATION.cff").read_text())
-    assert {"cff-version", "message", "title", "authors"} <= set(found) and found["references"][0]["title"].startswith("Towards Agentic Self-Learning")
+    assert {"cff-version", "message", "title", "authors"} <= set(found) and found["references"][0]["title"].startswith(
+        "Towards Agentic Self-Learning"
+    )

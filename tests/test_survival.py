@@ -1,4 +1,5 @@
-"""Kills, damage, a full disk, a second process: a run goes on by the same command and ends with the same numbers, or says what is wrong."""
+"""Kills, damage, a full disk, a second process: a run goes on by the same command and ends with the same numbers, or
+says what is wrong."""
 
 import errno
 import itertools
@@ -17,14 +18,13 @@ import torch
 import yaml
 from helpers import ROOT, rewrite
 
-from asl_min import checkpoint, durable, run_dir, terminal, train_policy, train_prompt_generator, train_reward_model
-from asl_min.corpus import InputError
+from asl_min import train_policy, train_prompt_generator, train_reward_model
 from asl_min.model import ROLES
 from asl_min.rounds import run_rounds
-from asl_min.terminal import clear_errors
-
-sys.path.insert(0, str(ROOT / "reproduce"))
-from verify import compare, contents, tolerances
+from asl_min.run import checkpoint, durable, run_dir, terminal
+from asl_min.run.errors import InputError
+from asl_min.run.terminal import clear_errors
+from reproduce.verify import compare, contents, tolerances
 
 PHASES = {"prompt_generator": train_prompt_generator, "reward_model": train_reward_model, "policy": train_policy}
 
@@ -42,9 +42,14 @@ def whole(config, tmp_path_factory) -> Path:
 def fed(whole, tmp_path_factory) -> Path:
     """The same, with tasks and verification data made by hand: the random model's own are none."""
     run = before(whole, tmp_path_factory.mktemp("fed") / "run", "reward_model")
-    tasks = [{"question": f"What is the capital of {name}?", "answer": name, "parent": {}} for name in ("France", "Italy", "Spain", "Peru")]
+    tasks = [
+        {"question": f"What is the capital of {name}?", "answer": name, "parent": {}}
+        for name in ("France", "Italy", "Spain", "Peru")
+    ]
     triples = [
-        {"question": t["question"], "reference": t["answer"], "verified": True, "answer": a, "verdict": True} for t in tasks for a in (t["answer"], "Rome")
+        {"question": t["question"], "reference": t["answer"], "verified": True, "answer": a, "verdict": True}
+        for t in tasks
+        for a in (t["answer"], "Rome")
     ]
     folder = run_dir.phase_dir(run, 1, "prompt_generator")
     rewrite(folder / "tasks.jsonl", tasks)
@@ -54,7 +59,9 @@ def fed(whole, tmp_path_factory) -> Path:
 
 
 def small(config):
-    return type(config)(**asdict(config) | {"rounds": 1, "pg_max_steps": 3, "eval_per_hop": 1, "eval_judgments": 2, "eval_tasks": 1})
+    return type(config)(
+        **asdict(config) | {"rounds": 1, "pg_max_steps": 3, "eval_per_hop": 1, "eval_judgments": 2, "eval_tasks": 1}
+    )
 
 
 def before(whole: Path, folder: Path, role: str) -> Path:
@@ -70,7 +77,8 @@ class Killed(BaseException):
 
 
 def killing(monkeypatch, number: int) -> None:
-    """The next process dies right after its write `number - 1`, or if that is 0, at its first, having written half of the file."""
+    """The next process dies right after its write `number - 1`, or if that is 0, at its first, having written half of
+    the file."""
     count = itertools.count(1)
 
     def wrap(honest):
@@ -167,7 +175,9 @@ DAMAGES = {
 
 
 FILES = ["prompt_generator/drafts.jsonl", "policy/adapter/adapter_model.safetensors", "policy/done.json"]
-CASES = [(file, damage) for file in FILES for damage in DAMAGES if (file, damage) != ("policy/done.json", "gone")]  # that is an unfinished phase
+CASES = [
+    (file, damage) for file in FILES for damage in DAMAGES if (file, damage) != ("policy/done.json", "gone")
+]  # that is an unfinished phase
 
 
 @pytest.mark.parametrize(("file", "damage"), CASES)
@@ -179,7 +189,10 @@ def test_damaged_file_is_named_and_computed_again(whole, tmp_path, capsys, file,
             train_reward_model.run_phase(run, 1)
     run_rounds(run)
     said = " ".join(capsys.readouterr().err.split())
-    assert "is damaged: computing this phase again" in said and ("done.json" if "done" in file else file.split("/")[-1]) in said
+    assert (
+        "is damaged: computing this phase again" in said
+        and ("done.json" if "done" in file else file.split("/")[-1]) in said
+    )
     assert contents(run) == contents(whole)
 
 
@@ -234,7 +247,8 @@ def wait_for(condition, process: subprocess.Popen) -> None:
 
 
 def test_process_told_to_end_or_killed_goes_on_and_a_second_one_is_refused(whole, tmp_path):
-    """The real command: SIGTERM after the first step, then a second process beside it, then SIGKILL, then to its end."""
+    """The real command: SIGTERM after the first step, then a second process beside it, then SIGKILL, then to its
+    end."""
     run = before(whole, tmp_path / "run", "prompt_generator")
     values = yaml.safe_load((run / "config.yaml").read_text()) | {"pg_max_steps": 12}
     (run / "config.yaml").write_text(yaml.safe_dump(values))
@@ -273,7 +287,17 @@ def test_a_finished_run_shows_its_table_once(whole, tmp_path, monkeypatch):
 
 def recorded(mean: float) -> dict:
     accuracy = {"hop1": mean, "hop2": mean, "hop3": mean, "mean": mean}
-    return {"rounds": [{"accuracy": accuracy, "accuracy_greedy": accuracy, "grm_balanced_accuracy": 0.7, "pg_answerable": 0.9, "pg_answer_right": None}]}
+    return {
+        "rounds": [
+            {
+                "accuracy": accuracy,
+                "accuracy_greedy": accuracy,
+                "grm_balanced_accuracy": 0.7,
+                "pg_answerable": 0.9,
+                "pg_answer_right": None,
+            }
+        ]
+    }
 
 
 def test_verify_tells_equal_from_near_and_far():
@@ -281,7 +305,9 @@ def test_verify_tells_equal_from_near_and_far():
     tolerance = tolerances(runs, "few")
     assert tolerance["mean"] == pytest.approx([20.0]) and tolerance["GRM"] == pytest.approx([2.0])
     rows, equal = compare(recorded(0.5), recorded(0.5), tolerance)
-    assert equal and all(row[-1] for row in rows) and {row[1] for row in rows} == {"mean", "greedy", "GRM", "answerable"}
+    assert (
+        equal and all(row[-1] for row in rows) and {row[1] for row in rows} == {"mean", "greedy", "GRM", "answerable"}
+    )
     assert compare(recorded(0.94485), recorded(0.9448491), tolerance)[1]  # a record is rounded
     rows, equal = compare(recorded(0.5), recorded(0.51), tolerance)
     assert not equal and all(row[-1] for row in rows)

@@ -1,12 +1,13 @@
-"""The teacher's demonstrations: what an errorless one says is true, and nothing is searched that was not read before."""
+"""The teacher's demonstrations: what an errorless one says is true, and nothing is searched that was not read
+before."""
 
 import random
 from dataclasses import replace
 
 from asl_min import protocol
-from asl_min.oracle import Oracle
-from asl_min.tiny.alternate import alternate_world
-from asl_min.tiny.teacher import Demonstration, Noise, Teacher, demonstrate
+from asl_min.world.oracle import Oracle
+from asl_min.world.tiny.alternate import alternate_world
+from asl_min.world.tiny.teacher import Demonstration, Noise, Teacher, demonstrate
 
 ERRORLESS = Noise(*[0.0] * 7)
 
@@ -42,7 +43,10 @@ def test_no_page_is_read_twice_for_a_task():
 def test_a_harder_variant_has_more_hops_and_an_easier_one_fewer():
     oracle, found = demonstrations(600)
     for demonstration in (d for d in found if d.kind == "task_from_question"):
-        before, after = oracle.hops(demonstration.fields["question"]), oracle.hops(protocol.question(demonstration.turns[-1][0]))
+        before, after = (
+            oracle.hops(demonstration.fields["question"]),
+            oracle.hops(protocol.question(demonstration.turns[-1][0])),
+        )
         assert after == min(max(before + (1 if demonstration.fields["direction"] == "harder" else -1), 1), 3)
 
 

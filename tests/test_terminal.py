@@ -7,10 +7,13 @@ import sys
 import pytest
 from helpers import ROOT
 
-from asl_min import ask, dry_run, evaluate, ingest, report, rounds, run_dir, share, terminal, train_policy, train_prompt_generator, train_reward_model
+from asl_min import evaluate, rounds, train_policy, train_prompt_generator, train_reward_model
 from asl_min.config import Config
-from asl_min.corpus import InputError
 from asl_min.phase import phase_main
+from asl_min.run import dry_run, run_dir, terminal
+from asl_min.run.errors import InputError
+from asl_min.search import ingest
+from asl_min.tools import ask, report, share
 
 
 @pytest.fixture(autouse=True)
@@ -79,8 +82,20 @@ def test_flags_may_stand_between_operands():
 
 
 def test_plan_counts_the_episodes_of_a_round(changed):
-    config = changed(pg_max_steps=2, pg_prompts=3, pg_samples=4, verify_samples=5, attempts=6, grm_max_steps=7, grm_prompts=8, grm_samples=9)
-    assert [dry_run.rollouts(config, role) for role in ("prompt_generator", "reward_model")] == [2 * 3 * 4 * (1 + 5 + 12), 7 * 8 * 9]
+    config = changed(
+        pg_max_steps=2,
+        pg_prompts=3,
+        pg_samples=4,
+        verify_samples=5,
+        attempts=6,
+        grm_max_steps=7,
+        grm_prompts=8,
+        grm_samples=9,
+    )
+    assert [dry_run.rollouts(config, role) for role in ("prompt_generator", "reward_model")] == [
+        2 * 3 * 4 * (1 + 5 + 12),
+        7 * 8 * 9,
+    ]
     assert dry_run.rollouts(config, "policy") == 2 * 2 * 2 * 2  # steps, tasks, samples; an answer and its verdict
     assert dry_run.rollouts(config, "evaluation") == 2 * 6 + 3 * 4 + 4 * 4
 
@@ -96,7 +111,11 @@ def test_plan_leaves_out_what_is_done_and_takes_its_rate(config, tmp_path):
     run_dir.create(tmp_path, config)
     run_dir.finish(run_dir.begin(tmp_path, 1, "policy"), {"episodes": 30, "judge_calls": 10, "seconds": 2.0})
     said = dry_run.plan(config, tmp_path)
-    assert "1 x policy" in said and "2 x reward model" in said and "at 20 rollouts/s (1 finished phases of this run)" in said
+    assert (
+        "1 x policy" in said
+        and "2 x reward model" in said
+        and "at 20 rollouts/s (1 finished phases of this run)" in said
+    )
 
 
 def test_plan_says_that_nobody_knows_the_rate_of_another_base(config):
@@ -114,7 +133,9 @@ def test_plan_of_a_base_that_is_not_there(changed):
 
 def test_rounds_dry_run_makes_no_folder(config, tmp_path, monkeypatch, capsys):
     (tmp_path / "c.yaml").write_text(run_dir.dump_config(config))
-    monkeypatch.setattr(sys, "argv", ["rounds", "--config", str(tmp_path / "c.yaml"), "--run", str(tmp_path / "run"), "--dry-run"])
+    monkeypatch.setattr(
+        sys, "argv", ["rounds", "--config", str(tmp_path / "c.yaml"), "--run", str(tmp_path / "run"), "--dry-run"]
+    )
     rounds.main()
     assert "nothing is done now" in capsys.readouterr().out and not (tmp_path / "run").exists()
 
@@ -140,7 +161,9 @@ def test_dry_runs_write_nothing(main, arguments, config, tmp_path, monkeypatch, 
     assert capsys.readouterr().out.strip() and sorted(tmp_path.rglob("*")) == before
 
 
-@pytest.mark.parametrize("module", [rounds, evaluate, report, ask, ingest, share, train_prompt_generator, train_reward_model, train_policy])
+@pytest.mark.parametrize(
+    "module", [rounds, evaluate, report, ask, ingest, share, train_prompt_generator, train_reward_model, train_policy]
+)
 def test_help_shows_an_example(module, monkeypatch, capsys):
     monkeypatch.setattr(sys, "argv", ["script", "--help"])
     with pytest.raises(SystemExit):

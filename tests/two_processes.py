@@ -1,4 +1,5 @@
-"""One GRPO step and one rollout, run by test_grpo.py alone and under torch.distributed.run: python two_processes.py CONFIG.yaml OUT"""
+"""One GRPO step and one rollout, run by test_grpo.py alone and under torch.distributed.run: python two_processes.py
+CONFIG.yaml OUT"""
 
 import json
 import sys
@@ -7,7 +8,6 @@ from pathlib import Path
 import torch
 from helpers import Scripted, make_groups, small_tool
 
-from asl_min import shard, stopping
 from asl_min.chat import Chat
 from asl_min.config import load_config
 from asl_min.episode import Request
@@ -15,6 +15,7 @@ from asl_min.grpo import Learner
 from asl_min.model import load_backbone, load_tokenizer, save_adapter
 from asl_min.phase import accelerator_of
 from asl_min.rollout import Limits, Rollout
+from asl_min.run import shard, stopping
 
 
 def main(config_file: Path, out: Path) -> None:
@@ -26,7 +27,9 @@ def main(config_file: Path, out: Path) -> None:
     shard.shard_base(model, accelerator, config)
     learner = Learner(accelerator, model, "shared", config)
     metrics = [learner.step(make_groups(seed=step))[1] for step in range(2)]
-    script = Scripted(Chat(load_tokenizer(config), "tiny"), write=lambda text, seed: f"<answer>{text.split('number ')[1][0]}</answer>")
+    script = Scripted(
+        Chat(load_tokenizer(config), "tiny"), write=lambda text, seed: f"<answer>{text.split('number ')[1][0]}</answer>"
+    )
     requests = [Request("policy", {"question": f"number {i}"}, i) for i in range(5)]
     episodes = Rollout(script, script.chat, small_tool(), Limits(2, 60, 200))(requests, 1.0)
     held = sum(p.to_local().numel() if hasattr(p, "to_local") else p.numel() for p in model.parameters())

@@ -1,4 +1,5 @@
-"""A script or module as torch.distributed.run starts it; fails where it leaves threads of gloo behind, which may abort a process that ends."""
+"""A script or module as torch.distributed.run starts it; fails where it leaves threads of gloo behind, which may abort
+a process that ends."""
 
 import runpy
 import sys

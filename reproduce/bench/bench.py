@@ -1,13 +1,15 @@
 """asl_min beside TRL's GRPOTrainer on the tiny base, alternating in one process; medians over pairs and their ratios.
 
-    pip install -e '.[bench]' && python reproduce/bench/bench.py rollout update step accuracy retrieval startup memory --out reproduce/results/bench.json
+    pip install -e '.[bench]' && python -m reproduce.bench.bench rollout update step accuracy retrieval startup memory \\
+        --out reproduce/results/bench.json
 
-rollout: multi-turn search episodes a second, 128 and 1024 of them. update: one GRPO step on the same recorded episodes, and the
-peak memory of each side in a process of its own. step: rollout, gold exact match as the reward, update. accuracy: seconds of training
-until held-out accuracy is reached. retrieval: queries a second beside a plain bm25s loop. startup: seconds of an import. memory:
-asl_min alone over 200 steps. round: the phases of round 1 by one process, by two of half the threads, and, with --before, by another checkout
-of asl_min (such as `git worktree add ../before 2c4dde6`), with the same base and steps. profile: where the seconds of sampling go, and what
-the machine's matrix products would take alone. Each bench has a process of its own, so that none sees what another left in memory.
+rollout: multi-turn search episodes a second, 128 and 1024 of them. update: one GRPO step on the same recorded episodes,
+and the peak memory of each side in a process of its own. step: rollout, gold exact match as the reward, update.
+accuracy: seconds of training until held-out accuracy is reached. retrieval: queries a second beside a plain bm25s loop.
+startup: seconds of an import. memory: asl_min alone over 200 steps. round: the phases of round 1 by one process, by two
+of half the threads, and, with --before, by another checkout of asl_min (such as `git worktree add ../before 2c4dde6`),
+with the same base and steps. profile: where the seconds of sampling go, and what the machine's matrix products would
+take alone. Each bench has a process of its own, so that none sees what another left in memory.
 """
 
 import argparse
@@ -18,11 +20,10 @@ import subprocess
 import sys
 from pathlib import Path
 
-import alone
-import beside_trl
 import torch
 
 from asl_min.config import Config
+from reproduce.bench import alone, beside_trl
 
 BENCHES = {
     "rollout": beside_trl.bench_rollout,
@@ -50,7 +51,12 @@ def main() -> None:
             subprocess.run([sys.executable, __file__, name, *options], check=True)
         return
     (name,) = args.benches
-    machine = {"cores": os.cpu_count(), "threads": torch.get_num_threads(), "torch": torch.__version__, "python": platform.python_version()}
+    machine = {
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+    }
     more = {"before": args.before} if name == "round" else {}
     found = {"machine": machine} | BENCHES[name](Config(), args.pairs, **more)
     print(json.dumps(found, indent=1))

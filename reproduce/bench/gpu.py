@@ -1,10 +1,12 @@
-"""What a GPU measures, at a real model's shape with random weights (speed and memory do not depend on the values; nothing is downloaded).
+"""What a GPU measures, at a real model's shape with random weights (speed and memory do not depend on the values;
+nothing is downloaded).
 
-    python reproduce/bench/gpu.py --shape 7b --lengths 2048 4096 10240 --out reproduce/results/gpu.json
+    python -m reproduce.bench.gpu --shape 7b --lengths 2048 4096 10240 --out reproduce/results/gpu.json
 
-For each length one QLoRA update of 8 episodes: tokens a second, peak memory, and the estimate of asl_min.plan beside it; the same episodes by plain
-transformers + peft (no chunked logits), and by TRL's trainer where trl is installed; then the local backend's generation. Not run on a GPU yet;
-`--shape tiny` runs on a CPU, where no memory is measured.
+For each length one QLoRA update of 8 episodes: tokens a second, peak memory, and the estimate of asl_min.tools.plan
+beside it; the same episodes by plain transformers + peft (no chunked logits), and by TRL's trainer where trl is
+installed; then the local backend's generation. Not run on a GPU yet; `--shape tiny` runs on a CPU, where no memory is
+measured.
 """
 
 import argparse
@@ -21,17 +23,45 @@ from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 from asl_min.chat import Chat
 from asl_min.config import Config
 from asl_min.episode import Episode, Request, StopReason, Turn
-from asl_min.generate import Generator
 from asl_min.grpo import Learner
 from asl_min.model import load_backbone, load_tokenizer
 from asl_min.phase import accelerator_of
-from asl_min.plan import RUNTIME, memory_of, read_shape
+from asl_min.sampling.generate import Generator
+from asl_min.tools.plan import RUNTIME, memory_of, read_shape
 
 SHAPES = {
-    "tiny": {"hidden_size": 64, "num_hidden_layers": 2, "num_attention_heads": 4, "num_key_value_heads": 2, "intermediate_size": 128, "vocab_size": 2048},
-    "0.5b": {"hidden_size": 896, "num_hidden_layers": 24, "num_attention_heads": 14, "num_key_value_heads": 2, "intermediate_size": 4864, "vocab_size": 151936},
-    "3b": {"hidden_size": 2048, "num_hidden_layers": 36, "num_attention_heads": 16, "num_key_value_heads": 2, "intermediate_size": 11008, "vocab_size": 151936},
-    "7b": {"hidden_size": 3584, "num_hidden_layers": 28, "num_attention_heads": 28, "num_key_value_heads": 4, "intermediate_size": 18944, "vocab_size": 152064},
+    "tiny": {
+        "hidden_size": 64,
+        "num_hidden_layers": 2,
+        "num_attention_heads": 4,
+        "num_key_value_heads": 2,
+        "intermediate_size": 128,
+        "vocab_size": 2048,
+    },
+    "0.5b": {
+        "hidden_size": 896,
+        "num_hidden_layers": 24,
+        "num_attention_heads": 14,
+        "num_key_value_heads": 2,
+        "intermediate_size": 4864,
+        "vocab_size": 151936,
+    },
+    "3b": {
+        "hidden_size": 2048,
+        "num_hidden_layers": 36,
+        "num_attention_heads": 16,
+        "num_key_value_heads": 2,
+        "intermediate_size": 11008,
+        "vocab_size": 151936,
+    },
+    "7b": {
+        "hidden_size": 3584,
+        "num_hidden_layers": 28,
+        "num_attention_heads": 28,
+        "num_key_value_heads": 4,
+        "intermediate_size": 18944,
+        "vocab_size": 152064,
+    },
 }
 GPU = torch.cuda.is_available()
 
@@ -40,7 +70,9 @@ def random_base(folder: Path, shape: str) -> None:
     torch.manual_seed(0)
     torch.set_default_dtype(torch.bfloat16)
     with torch.device("cuda" if GPU else "cpu"):
-        model = Qwen2ForCausalLM(Qwen2Config(**SHAPES[shape], max_position_embeddings=32768, tie_word_embeddings=shape != "7b"))
+        model = Qwen2ForCausalLM(
+            Qwen2Config(**SHAPES[shape], max_position_embeddings=32768, tie_word_embeddings=shape != "7b")
+        )
     torch.set_default_dtype(torch.float32)
     model.save_pretrained(folder)
     AutoTokenizer.from_pretrained(Config().path(Config().base_model)).save_pretrained(folder)
@@ -53,12 +85,23 @@ def episodes_of(length: int, count: int = 8) -> list[list[Episode]]:
     for number in range(count):
         ids = torch.randint(0, 1000, (length,), generator=generator).tolist()
         logprobs = tuple(-7.0 * s for s in sampled)
-        found.append(Episode(Request("policy", {}, number), tuple(ids), tuple(sampled), logprobs, (Turn(""),), StopReason.ANSWER, float(number % 2)))
+        found.append(
+            Episode(
+                Request("policy", {}, number),
+                tuple(ids),
+                tuple(sampled),
+                logprobs,
+                (Turn(""),),
+                StopReason.ANSWER,
+                float(number % 2),
+            )
+        )
     return [found[i : i + 4] for i in range(0, count, 4)]
 
 
 def measured(work: Callable[[], object], tokens: int) -> dict:
-    """Of the second call: the first one compiles kernels and makes the optimizer's state. An out-of-memory error is a result."""
+    """Of the second call: the first one compiles kernels and makes the optimizer's state. An out-of-memory error is a
+    result."""
     try:
         work()
         if GPU:
@@ -103,7 +146,7 @@ def update(config: Config, groups: list[list[Episode]]) -> dict:
 def trl_update(config: Config, groups: list[list[Episode]]) -> dict:
     """One step of TRL's GRPOTrainer on the same episodes, its own settings as in bench.py; loading apart."""
     try:
-        from bench import Trl
+        from reproduce.bench.bench import Trl
     except ImportError:
         return {}
     try:
@@ -122,7 +165,12 @@ def generation(config: Config, rows: int = 32, context: int = 512, new: int = 25
     generator = Generator(model, Chat(load_tokenizer(config), "tiny"))
     contexts = [[(7 * i + j) % 1000 + 20 for j in range(context)] for i in range(rows)]
     found = []
-    rate = measured(lambda: found.append(sum(len(c.ids) for c in generator.generate(contexts, list(range(rows)), [new] * rows, 1.0))), rows * new)
+    rate = measured(
+        lambda: found.append(
+            sum(len(c.ids) for c in generator.generate(contexts, list(range(rows)), [new] * rows, 1.0))
+        ),
+        rows * new,
+    )
     return rate | {"rows": rows, "context": context, "new_tokens": found[-1]}
 
 
@@ -136,7 +184,12 @@ def main() -> None:
     found: dict = {"device": torch.cuda.get_device_name() if GPU else "cpu", "shape": args.shape}
     with tempfile.TemporaryDirectory() as folder:
         random_base(Path(folder), args.shape)
-        config = Config(base_model=folder, quantization=args.quantization, gradient_checkpointing=True, mixed_precision="bf16" if GPU else "no")
+        config = Config(
+            base_model=folder,
+            quantization=args.quantization,
+            gradient_checkpointing=True,
+            mixed_precision="bf16" if GPU else "no",
+        )
         config = replace(config, policy_prompts=2, policy_samples=4, corpus=str(Config().path(Config().corpus)))
         for length in args.lengths:
             sized = replace(config, max_episode_tokens=length, micro_batch_tokens=length)

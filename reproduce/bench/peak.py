@@ -4,9 +4,8 @@ import pickle
 import sys
 from pathlib import Path
 
-from sides import Ours, Trl, memory, splits
-
 from asl_min.config import Config
+from reproduce.bench.sides import Ours, Trl, memory, splits
 
 
 def main(side: str, file: str) -> None:

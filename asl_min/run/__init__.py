@@ -1,0 +1,1 @@
+"""What keeps a run whole: its folder, checkpoints, processes, messages, and the guard around gold answers."""

@@ -1,0 +1,59 @@
+"""The guard of claim C10: gold answers are out of reach while a training phase runs.
+
+Training phases run inside `training()`. There, `refuse_in_training` raises, and so does opening, from Python, any file
+that was declared gold (a QA set, the embedded world's facts, an evaluation's output), whoever opens it: an audit hook
+of the interpreter watches every `open`. Readers written in C++ that bypass Python's `open` are not seen by the hook. A
+recipe that uses gold says so in its YAML; the files that it names to `training()`, and no others, are then let through.
+"""
+
+import os
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+
+class GoldAccessError(RuntimeError):
+    """Training code touched gold answers."""
+
+
+_phase: str | None = None
+_allowed: frozenset[str] = frozenset()
+_gold_paths: set[str] = set()
+_hooked = False
+
+
+def declare(*paths: str | Path) -> None:
+    """Mark files, or folders with all they hold, as gold."""
+    _gold_paths.update(os.path.realpath(path) for path in paths)
+
+
+def refuse_in_training(what: str, path: str | Path) -> None:
+    """Raise `GoldAccessError` inside a training phase that was not given `path`, where this gold is kept; do nothing
+    elsewhere."""
+    if _phase is not None and os.path.realpath(path) not in _allowed:
+        raise GoldAccessError(f"{what} touched during {_phase}: gold answers may not reach training")
+
+
+@contextmanager
+def training(phase: str, allowed: Iterable[str | Path] = ()) -> Iterator[None]:
+    """Everything inside is training: gold is refused until the block ends, but for `allowed` files. A block inside
+    another allows no more."""
+    global _phase, _allowed, _hooked
+    if not _hooked:
+        sys.addaudithook(_watch)
+        _hooked = True
+    outer, given = (_phase, _allowed), frozenset(os.path.realpath(path) for path in allowed)
+    _phase, _allowed = phase, given if _phase is None else given & _allowed
+    try:
+        yield
+    finally:
+        _phase, _allowed = outer
+
+
+def _watch(event: str, args: tuple) -> None:
+    if _phase is None or event != "open" or not isinstance(args[0], str | bytes | os.PathLike):
+        return
+    path = os.path.realpath(os.fsdecode(args[0]))
+    if any(path == gold or path.startswith(gold + os.sep) for gold in _gold_paths):
+        refuse_in_training(path, path)

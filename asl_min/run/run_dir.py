@@ -1,0 +1,159 @@
+"""Where a run keeps its state, and what is finished: everything between phases lives here, in files that can be read.
+
+runs/NAME/config.yaml, prompts.yaml
+runs/NAME/round_02/{prompt_generator,reward_model,policy}/   adapter/ metrics.jsonl *.jsonl done.json
+runs/NAME/round_02/evaluation/                               results.json and what was measured (gold)
+runs/NAME/summary.json, report/
+"""
+
+import fcntl
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import yaml
+
+from asl_min.chat import load_prompts
+from asl_min.config import Config, check, dump_config
+from asl_min.model import ROLES
+from asl_min.run import checkpoint, durable
+from asl_min.run.errors import InputError
+from asl_min.run.old_names import upgrade_config
+
+DONE = "done.json"
+
+
+def create(run: Path, config: Config) -> None:
+    """Make the folder, or accept one that was made with the same config. Raises `InputError` naming the first key that
+    differs."""
+    file = run / "config.yaml"
+    if file.is_file():
+        old, new = upgrade_config(yaml.safe_load(file.read_text())), yaml.safe_load(dump_config(config))
+        for key in new:
+            if old.get(key) != new[key] and key != "rounds":
+                raise InputError(
+                    f"{run}: holds a run with {key} = {old.get(key)!r}, not {new[key]!r}; take another --run folder"
+                )
+    run.mkdir(parents=True, exist_ok=True)
+    durable.write_text(file, dump_config(config))
+    durable.write_text(run / "prompts.yaml", yaml.safe_dump(load_prompts(config.prompts), sort_keys=False))
+
+
+def read_config(run: Path) -> Config:
+    """Raises `InputError` where the folder holds no run."""
+    file = run / "config.yaml"
+    if not file.is_file():
+        raise InputError(f"{run}: holds no run (no config.yaml); start one with python -m asl_min.rounds")
+    return check(upgrade_config(yaml.safe_load(file.read_text())), str(file))
+
+
+def phase_dir(run: Path, round_number: int, phase: str) -> Path:
+    return run / f"round_{round_number:02d}" / phase
+
+
+def is_done(run: Path, round_number: int, phase: str) -> bool:
+    return (phase_dir(run, round_number, phase) / DONE).is_file()
+
+
+def begin(run: Path, round_number: int, phase: str) -> Path:
+    """An empty folder for a phase; what an unfinished attempt left there is dropped."""
+    folder = phase_dir(run, round_number, phase)
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+def finish(folder: Path, facts: dict) -> None:
+    """Mark a phase as done, last of all its files, with the checksum of each."""
+    files = [
+        path
+        for path in sorted(folder.rglob("*"))
+        if path.is_file() and path.name != DONE and not path.name.startswith(checkpoint.PREFIX)
+    ]
+    for path in files:
+        durable.sync(path)
+    known = {str(path.relative_to(folder)): durable.digest(path) for path in files}
+    durable.write_text(folder / DONE, json.dumps(facts | {"files": known}, indent=1))
+
+
+def facts(run: Path, round_number: int, phase: str) -> dict:
+    """What a finished phase cost: steps, episodes, tokens, seconds."""
+    return json.loads((phase_dir(run, round_number, phase) / DONE).read_text())
+
+
+def damage(folder: Path) -> str | None:
+    """The first file of a finished phase that is not what it was when the phase ended; None if all are."""
+    try:
+        files = json.loads((folder / DONE).read_text())["files"]
+    except (ValueError, KeyError, TypeError):
+        return DONE
+    return next((name for name, known in files.items() if durable.digest(folder / name) != known), None)
+
+
+def mend(run: Path, rounds: int) -> list[str]:
+    """Reopen every phase with a damaged file, and the phases computed from it, so that they are computed again. A line
+    for each damaged one."""
+    found: list[str] = []
+    phases = [(number, phase) for number in range(rounds + 1) for phase in (*ROLES, "evaluation")]
+    broken = False
+    for number, phase in phases:
+        folder = phase_dir(run, number, phase)
+        name = damage(folder) if is_done(run, number, phase) else None
+        if name:
+            found.append(
+                f"{folder / name} is damaged: computing this phase again"
+                + ("" if phase == "evaluation" else " and all after it")
+            )
+        if name or (broken and is_done(run, number, phase)):
+            (folder / DONE).unlink()
+        elif is_done(run, number, phase):
+            checkpoint.clear(folder)  # left by a process that was killed right after the end of the phase
+        broken = broken or bool(name and phase != "evaluation")
+    return found
+
+
+@contextmanager
+def lock(run: Path) -> Iterator[None]:
+    """One process (or group of processes) at a time works on a run. Raises `InputError` where another one does."""
+    if os.environ.get("RANK", "0") != "0":
+        yield
+        return
+    with open(run / ".lock", "a+") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            file.seek(0)
+            raise InputError(f"{run}: process {file.read().strip() or '?'} is at work on this run") from None
+        file.truncate(0)
+        file.write(str(os.getpid()))
+        file.flush()
+        yield
+
+
+def latest_adapters(run: Path, config: Config, round_number: int, role: str | None) -> dict[str, Path]:
+    """The adapter folder that each role has when `role`'s phase of a round begins (None: after the round).
+
+    With a shared adapter that is the last phase's, for all roles; else each role's own last one. Raises `InputError`
+    where an earlier phase is not finished.
+    """
+    order = [(r, phase) for r in range(1, round_number + 1) for phase in ROLES]
+    before = order[: order.index((round_number, role))] if role else order
+    found = {}
+    for number, phase in before:
+        folder = require(run, number, phase) / "adapter"
+        for name in ROLES if config.adapters == "shared" else (phase,):
+            found[name] = folder
+    return found
+
+
+def require(run: Path, round_number: int, phase: str) -> Path:
+    """The folder of a finished phase. Raises `InputError` where it has not been run, or a file of it is damaged."""
+    folder = phase_dir(run, round_number, phase)
+    if not is_done(run, round_number, phase):
+        raise InputError(f"{run}: phase {phase} of round {round_number} is not finished; run it first")
+    if name := damage(folder):
+        raise InputError(f"{folder / name}: damaged; python -m asl_min.rounds --run {run} computes it again")
+    return folder

@@ -1,0 +1,1 @@
+"""What samples tokens: the trainer's own model, or a generation server."""

@@ -1,0 +1,99 @@
+"""What the paper searches and is evaluated on, from the Hugging Face hub: Wikipedia 2018 (21M passages, 14 GB) with its
+E5 index (64 GB), and seven QA sets.
+
+    python -m asl_min.search.hub corpus --out data/wiki18
+    python -m asl_min.search.hub e5 --out data/wiki18/e5
+    python -m asl_min.search.hub questions --out data/flashrag
+
+corpus: corpus.jsonl, and topics.jsonl: titles for the Prompt Generator to start from. e5: the dense index of that corpus,
+ready for asl_min.search.server. questions: questions.jsonl, `--per-set` questions of each set in turn.
+"""
+
+import argparse
+import gzip
+import random
+import shutil
+from itertools import zip_longest
+from pathlib import Path
+
+from huggingface_hub import hf_hub_download
+
+from asl_min.corpus import load_questions, write_jsonl
+from asl_min.run import terminal
+from asl_min.run.terminal import clear_errors
+from asl_min.search.disk import PassageFile, complete
+
+SETS = {
+    "nq": "test",
+    "triviaqa": "test",
+    "popqa": "test",
+    "hotpotqa": "dev",
+    "2wikimultihopqa": "dev",
+    "musique": "dev",
+    "bamboogle": "test",
+}
+"""The split of each set that Search-R1 and others evaluate on."""
+TOPICS = 5000
+SOURCES = {
+    "corpus": "PeterJinGo/wiki-18-corpus, 14 GB unpacked",
+    "e5": "PeterJinGo/wiki-18-e5-index, 64 GB",
+    "questions": "the seven sets of RUC-NLPIR/FlashRAG_datasets",
+}
+
+
+def fetch(repo: str, file: str) -> Path:
+    return Path(hf_hub_download(repo, file, repo_type="dataset"))
+
+
+def questions(out: Path, per_set: int) -> None:
+    """The first `per_set` questions of each set, the sets in turn, so that the first n of the file are spread over
+    all."""
+    tables = []
+    for name, split in SETS.items():
+        rows = load_questions(fetch("RUC-NLPIR/FlashRAG_datasets", f"{name}/{split}.jsonl"))[:per_set]
+        tables.append([row | {"id": f"{name}/{row['id']}", "metadata": {"dataset": name}} for row in rows])
+    write_jsonl(out / "questions.jsonl", [row for turn in zip_longest(*tables) for row in turn if row])
+
+
+def corpus(out: Path, seed: int = 0) -> None:
+    out.mkdir(parents=True, exist_ok=True)
+    with (
+        gzip.open(fetch("PeterJinGo/wiki-18-corpus", "wiki-18.jsonl.gz")) as packed,
+        open(out / "corpus.tmp", "wb") as file,
+    ):
+        shutil.copyfileobj(packed, file, 2**24)
+    (out / "corpus.tmp").replace(out / "corpus.jsonl")
+    passages = PassageFile.scan(out / "corpus.jsonl")
+    places = random.Random(seed).sample(range(len(passages)), min(TOPICS, len(passages)))
+    write_jsonl(out / "topics.jsonl", [{"id": passages[i].id, "contents": passages[i].contents} for i in places])
+
+
+def e5(out: Path) -> None:
+    """The index comes in two parts; the corpus must be in the folder above."""
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / "flat.faiss", "wb") as whole:
+        for part in ("part_aa", "part_ab"):
+            with open(fetch("PeterJinGo/wiki-18-e5-index", part), "rb") as file:
+                shutil.copyfileobj(file, whole, 2**24)
+    complete(out, PassageFile.scan(out.parent / "corpus.jsonl"), "dense", "intfloat/e5-base-v2")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=tuple(SOURCES))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--per-set", type=int, default=100)
+    args = terminal.parse(parser)
+    if args.dry_run:
+        print(f"{args.out}: would get {args.what} from {SOURCES[args.what]}")
+        return
+    with clear_errors():
+        {
+            "corpus": lambda: corpus(args.out),
+            "e5": lambda: e5(args.out),
+            "questions": lambda: questions(args.out, args.per_set),
+        }[args.what]()
+
+
+if __name__ == "__main__":
+    main()

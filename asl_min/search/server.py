@@ -1,0 +1,64 @@
+"""A retrieval server in Search-R1's wire format.
+
+    python -m asl_min.search.server --index data/wiki18/bm25 --port 8001
+
+POST /retrieve {"queries": ["…"], "topk": 3, "return_scores": true} answers {"result": [[{"document": {"id", "title",
+"text", "contents"}, "score"}]]}, one list a query; without scores the documents stand in the lists themselves. GET
+/health says which index is served.
+"""
+
+import argparse
+from pathlib import Path
+
+import uvicorn
+from fastapi import FastAPI
+from pydantic import BaseModel, Field
+
+from asl_min.run.terminal import clear_errors
+from asl_min.search.disk import DiskSearch
+
+MAX_QUERIES, MAX_TOP_K = 1024, 100
+
+
+class Query(BaseModel):
+    queries: list[str] = Field(max_length=MAX_QUERIES)
+    topk: int | None = Field(None, ge=1, le=MAX_TOP_K)
+    return_scores: bool = False
+
+
+def app_of(search: DiskSearch) -> FastAPI:
+    app = FastAPI(title="asl_min retrieval")
+
+    @app.get("/health")
+    def health() -> dict:
+        return search.facts
+
+    @app.post("/retrieve")
+    def retrieve(query: Query) -> dict:
+        rows = search.scored(query.queries, query.topk or search.top_k)
+        documents = [
+            [({"id": p.id, "title": p.title, "text": p.text, "contents": p.contents}, score) for p, score in row]
+            for row in rows
+        ]
+        if query.return_scores:
+            return {
+                "result": [[{"document": document, "score": score} for document, score in row] for row in documents]
+            }
+        return {"result": [[document for document, _ in row] for row in documents]}
+
+    return app
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--index", type=Path, required=True)
+    parser.add_argument("--host", default="127.0.0.1")
+    parser.add_argument("--port", type=int, default=8001)
+    parser.add_argument("--top-k", type=int, default=3, help="for requests without topk")
+    args = parser.parse_args()
+    with clear_errors():
+        uvicorn.run(app_of(DiskSearch(args.index, args.top_k)), host=args.host, port=args.port, log_level="warning")
+
+
+if __name__ == "__main__":
+    main()

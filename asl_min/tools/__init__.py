@@ -1,0 +1,1 @@
+"""What looks at runs: reports, questions to a checkpoint, audits, exports, plans."""

@@ -1,0 +1,164 @@
+"""Ask a trained agent, and see how it searches.
+
+    python -m asl_min.tools.ask runs/NAME "What is the capital of the country where Lyon lies?"
+    python -m asl_min.tools.ask runs/NAME/round_02 --compare base "Which city is the largest of Japan?"
+    python -m asl_min.tools.ask some/peft/adapter --config configs/own_corpus.yaml --set corpus=my_corpus.jsonl
+
+A checkpoint is a run (after its last finished round), one of its round folders, any peft adapter folder, or "base".
+Without a question, questions are read line by line. Answers are greedy; the corpus is that of the run or of the config.
+"""
+
+import argparse
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+
+from rich.console import Console, Group
+from rich.panel import Panel
+from rich.table import Column, Table
+from rich.text import Text
+
+from asl_min import protocol, roles
+from asl_min.config import Config, load_config
+from asl_min.episode import Episode, Turn
+from asl_min.model import ROLES
+from asl_min.phase import Agent
+from asl_min.rounds import parse_overrides
+from asl_min.run import run_dir, terminal
+from asl_min.run.errors import InputError
+from asl_min.run.terminal import clear_errors
+
+WIDE = 120  # columns of a terminal from which two checkpoints stand side by side
+
+
+def adapters_of(checkpoint: str, config: Config) -> dict[str, Path]:
+    """The adapter folder of each role. Raises `InputError` where the checkpoint is none of the four kinds."""
+    path = Path(checkpoint)
+    if checkpoint == "base":
+        return {}
+    if (path / "adapter_config.json").is_file():
+        return dict.fromkeys(ROLES, path)
+    run, number = (
+        (path.parent, path.name.removeprefix("round_"))
+        if path.name.startswith("round_")
+        else (path, last_round(path, config))
+    )
+    if not (run / "config.yaml").is_file() or not str(number).isdigit():
+        raise InputError(f"{checkpoint}: neither a run, nor a round of one, nor a peft adapter, nor 'base'")
+    return run_dir.latest_adapters(run, config, int(number), None)
+
+
+def last_round(run: Path, config: Config) -> int:
+    """The last round of a run whose policy phase is finished; 0 (the base) if there is none."""
+    return max((n for n in range(1, config.rounds + 1) if run_dir.is_done(run, n, "policy")), default=0)
+
+
+def config_of(checkpoints: list[str], file: Path | None, overrides: list[str]) -> Config:
+    """The config file if one is given, else that of the first run that a checkpoint belongs to."""
+    if file:
+        return load_config(file, **parse_overrides(overrides))
+    for path in map(Path, checkpoints):
+        for folder in (path, *path.parents):
+            if (folder / "config.yaml").is_file():
+                return run_dir.read_config(folder)
+    raise InputError(f"{checkpoints[0]}: belongs to no run; name a --config")
+
+
+def ask(agent: Agent, question: str) -> Episode:
+    """One greedy episode of the policy."""
+    return agent.rollout("policy", roles.solve_requests([question], 1, agent.config.seed, "ask"), 0.0)[0]
+
+
+def shown(title: str, episode: Episode) -> Panel:
+    """The episode's turns, and its answer or why there is none."""
+    answer = roles.answer_of(episode)
+    last = (
+        Text(f"answer: {clean(answer)}", "bold green")
+        if answer
+        else Text(f"no answer (ended: {episode.stop.value})", "bold red")
+    )
+    return Panel(
+        Group(*(line for turn in episode.turns for line in lines(turn)), last),
+        title=Text(clean(title)),
+        title_align="left",
+    )
+
+
+def lines(turn: Turn) -> Iterator[Text]:
+    """What the turn thinks, asks and is shown."""
+    thought = protocol.thought(turn.text)
+    yield Text(clean(thought if thought is not None else turn.text), "italic")
+    if turn.queries:
+        yield Text(f"search: {clean(' | '.join(turn.queries))}", "bold blue")
+    if turn.response is not None:
+        yield Text(clean(turn.response), "dim")
+
+
+def clean(text: str) -> str:
+    """Model output and passages may hold terminal codes."""
+    return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
+
+
+def questions(given: str | None) -> Iterator[str]:
+    if given is not None:
+        yield given
+        return
+    while True:
+        try:
+            question = input("question> " if sys.stdin.isatty() else "").strip()
+        except EOFError:
+            return
+        if question:
+            yield question
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("checkpoint", help="a run, a round of it, a peft adapter, or 'base'")
+    parser.add_argument("question", nargs="?")
+    parser.add_argument("--compare", metavar="CHECKPOINT", help="a second one for the same questions")
+    parser.add_argument(
+        "--config", type=Path, help="for a checkpoint that belongs to no run, or to ask on another corpus"
+    )
+    parser.add_argument(
+        "--set", nargs="*", default=[], metavar="key=value", dest="overrides", help="values over those of --config"
+    )
+    args = terminal.parse(parser)
+    with clear_errors():
+        checkpoints = [c for c in (args.checkpoint, args.compare) if c]
+        config = config_of(checkpoints, args.config, args.overrides)
+        found = {checkpoint: adapters_of(checkpoint, config) for checkpoint in checkpoints}
+        if args.dry_run:
+            print(
+                "\n".join(
+                    f"{c}: {a.get('policy', 'no adapter')} on {config.base_model}, corpus {config.corpus}"
+                    for c, a in found.items()
+                )
+            )
+            return
+        agents = {checkpoint: Agent(config, adapters) for checkpoint, adapters in found.items()}
+        for question in questions(args.question):
+            answer(agents, question)
+
+
+def answer(agents: dict[str, Agent], question: str) -> None:
+    episodes = {checkpoint: ask(agent, question) for checkpoint, agent in agents.items()}
+    if terminal.mode == "bar":
+        console, panels = Console(), [shown(checkpoint, episode) for checkpoint, episode in episodes.items()]
+        side_by_side = Table.grid(*[Column(ratio=1) for _ in panels], expand=True)
+        side_by_side.add_row(*panels)
+        console.print(side_by_side if console.width >= WIDE else Group(*panels))
+        return
+    for checkpoint, episode in episodes.items():
+        found = {"checkpoint": checkpoint, "question": question, "answer": roles.answer_of(episode)}
+        print(
+            json.dumps(found | {"turns": [asdict(t) for t in episode.turns]})
+            if terminal.mode == "json"
+            else found["answer"]
+        )
+
+
+if __name__ == "__main__":
+    main()

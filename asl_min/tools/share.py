@@ -1,0 +1,152 @@
+"""What a run gives to others: a model card in every adapter folder, and its tasks and judgments as a data set with a
+card.
+
+    python -m asl_min.tools.share runs/NAME --out my_dataset
+
+Both folders can be pushed to a hub: `hf upload NAME FOLDER`, with `--repo-type dataset` for the data set. Gold answers
+are in neither.
+"""
+
+import argparse
+from pathlib import Path
+
+from asl_min.config import Config
+from asl_min.corpus import read_jsonl, write_jsonl
+from asl_min.run import durable, run_dir, terminal
+from asl_min.run.errors import InputError
+from asl_min.run.terminal import clear_errors
+
+MODEL_CARD = """---
+base_model: {base}
+library_name: peft
+pipeline_tag: text-generation
+tags: [lora, agentic-self-learning]
+---
+# {recipe}, seed {seed}: after the {role} phase of round {round_number}
+
+A LoRA adapter trained by asl_min, recipe `{recipe}`, on the corpus `{corpus}`. {who} With plain peft, from the folder that the paths below start from:
+
+```python
+from peft import PeftModel
+from transformers import AutoModelForCausalLM, AutoTokenizer
+tokenizer = AutoTokenizer.from_pretrained({base!r})
+base = AutoModelForCausalLM.from_pretrained({base!r})
+model = PeftModel.from_pretrained(base, {folder!r})
+```
+
+The prompts that it was trained with are `prompts.yaml` of the run; `python -m asl_min.tools.ask {folder} "question"` plays the search episode.
+"""
+DATASET_CARD = """---
+configs:
+- config_name: tasks
+  data_files: tasks.jsonl
+- config_name: judgments
+  data_files: judgments.jsonl
+---
+# {recipe}, seed {seed}: tasks and judgments of {rounds} rounds
+
+Written by the model itself while asl_min trained it (recipe `{recipe}`, base `{base}`, corpus `{corpus}`). No person checked them: a task's
+`answer` is the Prompt Generator's, a `verdict` the reward model's, and both are often wrong, the more so in early rounds.
+
+- `tasks` ({n_tasks} rows): `round`, `question`, `answer`; what it was made from (`topic`, or `parent` question with `direction` and `way`);
+  `votes` of the verify gate; `verdicts` on the policy's attempts; `reward` in nats; `kept` if it was trained on.
+- `judgments` ({n_judgments} rows): `round`, `question`, `answer` of a policy attempt, `verdict` (null: unreadable or no answer), `phase` it is from.
+
+```python
+from datasets import load_dataset
+tasks = load_dataset({folder!r}, "tasks")["train"]
+```
+"""
+
+
+def model_card(config: Config, round_number: int, role: str, folder: Path) -> str:
+    """README.md of an adapter folder."""
+    who = "The three roles share it." if config.adapters == "shared" else "The other two roles have their own."
+    facts = {
+        "base": str(config.path(config.base_model)),
+        "recipe": config.recipe,
+        "seed": config.seed,
+        "corpus": config.corpus,
+    }
+    return MODEL_CARD.format(
+        **facts, who=who, role=role.replace("_", " "), round_number=round_number, folder=str(folder)
+    )
+
+
+def export(run: Path, folder: Path) -> dict[str, int]:
+    """Write tasks.jsonl, judgments.jsonl and README.md of the finished rounds; numbers of rows. Raises `InputError`
+    where there are none."""
+    config = run_dir.read_config(run)
+    rounds = [n for n in range(1, config.rounds + 1) if run_dir.is_done(run, n, "policy")]
+    if not rounds:
+        raise InputError(f"{run}: no round is finished")
+    drafts = [
+        (n, row)
+        for n in rounds
+        for _, row in read_jsonl(run_dir.phase_dir(run, n, "prompt_generator") / "drafts.jsonl")
+    ]
+    tables = {
+        "tasks": [task_row(n, row) for n, row in drafts if row["well_formed"]],
+        "judgments": [row for n in rounds for row in judgments(run, n)],
+    }
+    for name, rows in tables.items():
+        write_jsonl(folder / f"{name}.jsonl", rows)
+    counts = {name: len(rows) for name, rows in tables.items()}
+    facts = {
+        "recipe": config.recipe,
+        "seed": config.seed,
+        "base": config.base_model,
+        "corpus": config.corpus,
+        "folder": str(folder),
+    }
+    card = DATASET_CARD.format(**facts, rounds=len(rounds), n_tasks=counts["tasks"], n_judgments=counts["judgments"])
+    durable.write_text(folder / "README.md", card)
+    return counts
+
+
+def task_row(round_number: int, draft: dict) -> dict:
+    asked = draft["parent"]
+    made_from = {
+        "topic": asked.get("topic"),
+        "parent": asked.get("question"),
+        "direction": asked.get("direction"),
+        "way": asked.get("way"),
+    }
+    result = {
+        "votes": draft["votes"],
+        "verdicts": draft["verdicts"],
+        "reward": draft["reward"],
+        "kept": draft["reward"] > 0,
+    }
+    return {"round": round_number, "question": draft["question"], "answer": draft["answer"]} | made_from | result
+
+
+def judgments(run: Path, round_number: int) -> list[dict]:
+    files = {"prompt_generator": "verification.jsonl", "policy": "outcomes.jsonl"}
+    found = [
+        (phase, row)
+        for phase, name in files.items()
+        for _, row in read_jsonl(run_dir.phase_dir(run, round_number, phase) / name)
+    ]
+    return [
+        {"round": round_number, "phase": phase} | {key: row[key] for key in ("question", "answer", "verdict")}
+        for phase, row in found
+    ]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("run", type=Path, help="run folder")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the data set")
+    args = terminal.parse(parser)
+    with clear_errors():
+        if args.dry_run:
+            print(
+                f"{args.out}: would get tasks.jsonl, judgments.jsonl and README.md from {run_dir.read_config(args.run).rounds} rounds of {args.run}"
+            )
+        else:
+            print(f"{args.out}: " + ", ".join(f"{n} {name}" for name, n in export(args.run, args.out).items()))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,66 @@
+"""The embedded world's oracle: is a question answerable, is an answer right, how many hops. For evaluation only.
+
+Making or asking one in a training phase raises `gold.GoldAccessError`, unless the recipe swaps it in openly
+(`oracle_from_round`).
+"""
+
+import re
+from dataclasses import dataclass
+from functools import cached_property
+
+from asl_min.rewards import exact_match
+from asl_min.run import gold
+from asl_min.world.world import GEOGRAPHY, RELATIONS, Query, World, load_world
+
+
+@dataclass(frozen=True)
+class Oracle:
+    world: World
+
+    @classmethod
+    def of(cls, half: str) -> "Oracle":
+        return cls(load_world(half))
+
+    @cached_property
+    def _asks(self) -> list[tuple[re.Pattern, str]]:
+        return [(_pattern(text), name) for name, relation in RELATIONS.items() for text in relation.asks]
+
+    @cached_property
+    def _nouns(self) -> list[tuple[re.Pattern, str]]:
+        return [(_pattern(text), name) for name, relation in RELATIONS.items() for text in relation.nouns]
+
+    def parse(self, question: str) -> Query | None:
+        """The query that a question asks; None if it is not one of the world's questions or names no entity of it."""
+        gold.refuse_in_training("the oracle", GEOGRAPHY)
+        for pattern, relation in self._asks:
+            if (match := pattern.fullmatch(question.strip())) and (subject := self._subject(match[1])):
+                return Query(subject.start, (*subject.path, relation))
+        return None
+
+    def _subject(self, words: str) -> Query | None:
+        """An entity's name (no hop yet) or a nested noun phrase."""
+        if name := self.world.by_alias.get(words.lower()):
+            return Query(name, ())
+        for pattern, relation in self._nouns:
+            if (match := pattern.fullmatch(words)) and (subject := self._subject(match[1])):
+                return Query(subject.start, (*subject.path, relation))
+        return None
+
+    def answers(self, question: str) -> tuple[str, ...]:
+        """All right answers; empty when the question is not answerable."""
+        query = self.parse(question)
+        return self.world.answers(query) if query else ()
+
+    def answerable(self, question: str) -> bool:
+        return bool(self.answers(question))
+
+    def right(self, question: str, answer: str | None) -> bool:
+        return exact_match(answer, self.answers(question))
+
+    def hops(self, question: str) -> int | None:
+        query = self.parse(question)
+        return query.hops if query else None
+
+
+def _pattern(template: str) -> re.Pattern:
+    return re.compile(re.escape(template).replace(re.escape("{}"), "(.{1,100})"))

@@ -1,0 +1,225 @@
+"""Train the shipped tiny base: a Qwen2 model that imitates a teacher in alternate worlds. `make base` runs the three
+stages:
+
+    python -m asl_min.world.tiny.train_base skill --out build/skill
+    python -m asl_min.world.tiny.train_base judge --start build/skill --out build/judge
+    python -m asl_min.world.tiny.train_base noise --start build/judge --out asl_min/world/tiny/base
+
+The first learns the skills from a teacher without errors, the second mostly judging; the third imitates the noisy
+teacher, so that the noise dials of `teacher.Noise` can be turned without learning to read again.
+
+The loss is next-token cross-entropy over the assistant's tokens only; the token that holds a verdict weighs
+`VERDICT_WEIGHT`, since it is one token among fifty and the last skill to appear. Nothing of the target half is seen.
+"""
+
+import argparse
+import random
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+
+from asl_min.chat import Chat
+from asl_min.world.tiny.alternate import alternate_world
+from asl_min.world.tiny.teacher import JUDGING_MIX, ROLE_MIX, Demonstration, Noise, Teacher, demonstrate
+from asl_min.world.tiny.tokenizer import train_tokenizer
+from asl_min.world.world import load_world, passages
+
+VOCAB_SIZE, MAX_TOKENS, VERDICT_WEIGHT = 1024, 640, 6.0
+ARCHITECTURE = {
+    "hidden_size": 128,
+    "num_hidden_layers": 4,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 384,
+    "max_position_embeddings": 1024,
+    "tie_word_embeddings": True,
+}
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Token ids and loss weights, both [length]; weight 0 on the prompt and on tool responses."""
+
+    ids: np.ndarray
+    weights: np.ndarray
+
+
+def encode(demonstration: Demonstration, chat: Chat) -> Sample:
+    """A demonstration exactly as a rollout would lay it out."""
+    ids = chat.prompt(demonstration.kind, **demonstration.fields)
+    weights = [0.0] * len(ids)
+    for text, response in demonstration.turns:
+        turn = chat.tokenizer(text, add_special_tokens=False)["input_ids"]
+        ids, weights = ids + turn, weights + [1.0] * len(turn)
+        if response is not None:
+            glue = chat.tool_response(response, turn_ended=False)
+            ids, weights = ids + glue, weights + [0.0] * len(glue)
+    if demonstration.kind == "judge":
+        weights[-2] = VERDICT_WEIGHT
+    return Sample(np.array(ids, np.int32), np.array(weights, np.float32))
+
+
+def demonstrations(
+    n_worlds: int, per_world: int, seed: int, noise: Noise, mix: dict[str, float] = ROLE_MIX, elsewhere: float = 0.3
+) -> list[Demonstration]:
+    found = []
+    for number in range(n_worlds):
+        teacher = Teacher(alternate_world(seed * 100_000 + number), random.Random(f"{seed}/{number}"), noise, elsewhere)
+        found += [demonstrate(teacher, mix) for _ in range(per_world)]
+    return found
+
+
+def tokenizer_texts(seed: int) -> list[str]:
+    """The base half's passages, and passages and demonstrations of many alternate worlds, so that no invented name is
+    one token."""
+    worlds = [load_world("base"), *(alternate_world(seed * 100_000 + 50_000 + n) for n in range(60))]
+    texts = [row["contents"] for world in worlds for row in passages(world)]
+    for demonstration in demonstrations(20, 100, seed + 1, VOCABULARY_NOISE):
+        texts += [*demonstration.fields.values(), *(text for text, _ in demonstration.turns)]
+    return texts
+
+
+def batches(samples: list[Sample], tokens_per_batch: int, rng: random.Random) -> list[list[Sample]]:
+    """Batches of samples of like length, padded size at most `tokens_per_batch`, in random order."""
+    order = sorted(rng.sample(samples, len(samples)), key=lambda s: len(s.ids) // 16)
+    found, batch = [], []
+    for sample in order:
+        if batch and (len(batch) + 1) * (len(sample.ids) // 16 + 1) * 16 > tokens_per_batch:
+            found, batch = [*found, batch], []
+        batch.append(sample)
+    return rng.sample([*found, batch], len(found) + 1)
+
+
+def collate(batch: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
+    """ids and weights, each [batch, longest rounded up to 16], padded on the right (so causal attention needs no
+    mask)."""
+    length = -(-max(len(s.ids) for s in batch) // 16) * 16
+    ids, weights = torch.zeros(len(batch), length, dtype=torch.long), torch.zeros(len(batch), length)
+    for row, sample in enumerate(batch):
+        ids[row, : len(sample.ids)] = torch.from_numpy(sample.ids)
+        weights[row, : len(sample.ids)] = torch.from_numpy(sample.weights)
+    return ids, weights
+
+
+def loss_of(model: Qwen2ForCausalLM, batch: list[Sample]) -> torch.Tensor:
+    ids, weights = collate(batch)
+    with torch.autocast("cpu", torch.bfloat16):
+        hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
+    carries_loss = weights[:, 1:] > 0
+    logits = model.lm_head(hidden[carries_loss].float())
+    losses = torch.nn.functional.cross_entropy(logits, ids[:, 1:][carries_loss], reduction="none")
+    return (losses * weights[:, 1:][carries_loss]).sum() / weights.sum()
+
+
+def optimizers(model: torch.nn.Module, lr: float) -> list[torch.optim.Optimizer]:
+    """Muon for the layers' matrices, AdamW for the embedding, biases and norms."""
+    matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
+    rest = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
+    muon = torch.optim.Muon(matrices, lr=lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
+    return [muon, torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.01)]
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How long and on what a stage trains; the learning rate warms up over 50 steps and falls linearly over the last
+    `decay` share."""
+
+    noise: Noise
+    steps: int
+    lr: float
+    decay: float
+    worlds: int
+    seed: int
+    mix: dict[str, float]
+    elsewhere: float
+
+
+PER_WORLD, TOKENS_PER_BATCH = 330, 9000
+VOCABULARY_NOISE = Noise(0.18, 0.60, 0.08, 0.30, 0.05, 0.0, 0.0)
+"""Of the demonstrations that the tokenizer is trained on; fixed, so that turning the dials leaves the vocabulary
+alone."""
+NO_NOISE = Noise(*[0.0] * 7)
+STAGES = {
+    "skill": Stage(NO_NOISE, steps=1800, lr=3e-3, decay=0.3, worlds=200, seed=0, mix=ROLE_MIX, elsewhere=0.3),
+    "judge": Stage(NO_NOISE, steps=1500, lr=2e-3, decay=0.5, worlds=120, seed=7, mix=JUDGING_MIX, elsewhere=0.75),
+    "noise": Stage(Noise(), steps=1150, lr=1e-3, decay=0.8, worlds=50, seed=1, mix=ROLE_MIX, elsewhere=0.75),
+}
+
+
+def train(model: Qwen2ForCausalLM, samples: list[Sample], stage: Stage, on_step: Callable[[int, float], None]) -> None:
+    rng, step = random.Random(stage.seed), 0
+    opts = optimizers(model, stage.lr)
+    while step < stage.steps:
+        for batch in batches(samples, TOKENS_PER_BATCH, rng):
+            scale = min(1.0, (step + 1) / 50, (stage.steps - step) / (stage.decay * stage.steps))
+            for group in (group for opt in opts for group in opt.param_groups):
+                group["lr"] = stage.lr * scale
+            loss = loss_of(model, batch)
+            loss.backward()
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            for opt in opts:
+                opt.step()
+                opt.zero_grad()
+            step += 1
+            on_step(step, loss.item())
+            if step == stage.steps:
+                return
+
+
+def new_model() -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
+    tokenizer = train_tokenizer(tokenizer_texts(0), VOCAB_SIZE)
+    ids = {"pad_token_id": tokenizer.pad_token_id, "eos_token_id": tokenizer.eos_token_id, "bos_token_id": None}
+    return Qwen2ForCausalLM(Qwen2Config(vocab_size=len(tokenizer), **ARCHITECTURE, **ids)), tokenizer
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("stage", choices=STAGES)
+    parser.add_argument("--start", type=Path, help="model that a stage after the first starts from")
+    parser.add_argument("--out", type=Path, required=True)
+    args = parser.parse_args()
+    stage, start = STAGES[args.stage], time.time()
+    torch.manual_seed(stage.seed)
+    if args.start:
+        model, tokenizer = (
+            Qwen2ForCausalLM.from_pretrained(args.start, dtype=torch.float32),
+            AutoTokenizer.from_pretrained(args.start),
+        )
+    else:
+        model, tokenizer = new_model()
+    chat = Chat(tokenizer, "tiny")
+    samples = [
+        encode(d, chat)
+        for d in demonstrations(stage.worlds, PER_WORLD, stage.seed, stage.noise, stage.mix, stage.elsewhere)
+    ]
+    samples = [s for s in samples if len(s.ids) <= MAX_TOKENS]
+    mean = sum(len(s.ids) for s in samples) / len(samples)
+    print(
+        f"{len(samples)} demonstrations of {mean:.0f} tokens on average, {model.num_parameters():,} parameters",
+        flush=True,
+    )
+    losses: list[float] = []
+
+    def on_step(step: int, loss: float) -> None:
+        losses.append(loss)
+        if step % 50 == 0:
+            print(f"step {step} loss {np.mean(losses[-50:]):.4f} {time.time() - start:.0f} s", flush=True)
+        if step % 300 == 0:
+            save(model, tokenizer, args.out)
+
+    train(model, samples, stage, on_step)
+    save(model, tokenizer, args.out)
+
+
+def save(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
+    model.save_pretrained(out)
+    tokenizer.save_pretrained(out)
+
+
+if __name__ == "__main__":
+    main()

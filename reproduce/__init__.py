@@ -1,0 +1,1 @@
+"""The experiments: arms, many runs, claims, tables and figures."""
