@@ -17,7 +17,7 @@ from asl_min.run.errors import InputError
 
 SLOT = "\uf8ff"  # stands for outside text while the template is rendered; cannot occur in a template
 PROMPTS = Path(__file__).parent / "prompts"
-PROMPT_KEYS = {
+PROMPT_FIELDS = {
     "policy": {"question"},
     "judge": {"question", "answer"},
     "task_from_topic": {"topic"},
@@ -45,7 +45,7 @@ class Chat:
             lru_cache(4096)(self._decode),
         )  # samples of one prompt mostly say the same
         self.prompts = load_prompts(prompts)
-        self._role_parts = {kind: self._split(self._render(kind)) for kind in PROMPT_KEYS}
+        self._role_parts = {name: self._split(self._render(name)) for name in PROMPT_FIELDS}
         closing, opening = self._tool_turn()
         self.turn_end = closing
         self.eos_ids = frozenset(closing[:1]) | frozenset(
@@ -53,10 +53,10 @@ class Chat:
         )
         self._tool_head, self._tool_tail = opening
 
-    def prompt(self, kind: str, **fields: str) -> list[int]:
+    def prompt(self, name: str, **fields: str) -> list[int]:
         """Ids of a role's prompt up to where the assistant's first turn begins."""
         ids = []
-        for part in self._role_parts[kind]:
+        for part in self._role_parts[name]:
             ids += self.plain(fields[part]) if isinstance(part, str) else part
         return ids
 
@@ -91,10 +91,10 @@ class Chat:
     def _tagged(self, text: str) -> list[int]:
         return self.tokenizer(text, add_special_tokens=False)["input_ids"]
 
-    def _render(self, kind: str) -> str:
-        role = self.prompts[kind]
+    def _render(self, name: str) -> str:
+        role = self.prompts[name]
         user = role["user"]
-        for field in PROMPT_KEYS[kind]:  # other braces are plain text, such as an example of a tool call
+        for field in PROMPT_FIELDS[name]:  # other braces are plain text, such as an example of a tool call
             user = user.replace(f"{{{field}}}", f"{SLOT}{field}{SLOT}")
         messages = [{"role": "user", "content": user}]
         if role.get("system"):
@@ -120,19 +120,20 @@ class Chat:
         return self.tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=add_generation_prompt)
 
 
-def load_prompts(name: str) -> dict[str, dict[str, str]]:
+def load_prompts(name_or_path: str) -> dict[str, dict[str, str]]:
     """A prompt file by the name of a shipped one or by path. Raises `InputError` where a role's prompt or a field is
     missing."""
-    path = PROMPTS / f"{name}.yaml" if (PROMPTS / f"{name}.yaml").is_file() else Path(name)
+    path = PROMPTS / f"{name_or_path}.yaml"
+    path = path if path.is_file() else Path(name_or_path)
     if not path.is_file():
-        raise InputError(f"prompts: no file {name!r} and none of that name in {PROMPTS}")
+        raise InputError(f"prompts: no file {name_or_path!r} and none of that name in {PROMPTS}")
     prompts = read_yaml(path.read_bytes(), str(path))
-    for kind, fields in PROMPT_KEYS.items():
-        role = prompts.get(kind) if isinstance(prompts, dict) else None
+    for name, fields in PROMPT_FIELDS.items():
+        role = prompts.get(name) if isinstance(prompts, dict) else None
         user = role.get("user") if isinstance(role, dict) else None
         if not isinstance(user, str):
-            raise InputError(f"{path}: key '{kind}.user' is missing")
+            raise InputError(f"{path}: key '{name}.user' is missing")
         for field in fields:
             if f"{{{field}}}" not in user:
-                raise InputError(f"{path}: '{kind}.user' does not contain {{{field}}}")
+                raise InputError(f"{path}: '{name}.user' does not contain {{{field}}}")
     return prompts

@@ -77,7 +77,7 @@ class Config:
     """Tokens an episode, prompt and tool responses included (paper: 10240)."""
     temperature: float = 1.0
     """Sampling temperature of all three roles in training (paper: 1)."""
-    generation_rows: int = 1024
+    generation_batch_size: int = 1024
     """Episodes whose turn is sampled in one batch; with a server, requests under way at once (128 at most)."""
     backend: str = "local"
     """What samples: "local", the trainer's own model; "vllm" or "tgi", a server."""

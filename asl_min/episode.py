@@ -7,7 +7,7 @@ from enum import StrEnum
 from typing import Any
 
 
-class StopReason(StrEnum):
+class FinishReason(StrEnum):
     """Why an episode ended; the shares are logged at every step."""
 
     ANSWER = "answer"
@@ -33,10 +33,10 @@ class Turn:
 
 @dataclass(frozen=True)
 class Request:
-    """One episode to be rolled out: the prompt kind (see `chat.PROMPT_KEYS`), its fields, and the seed of its
+    """One episode to be rolled out: the prompt's name (see `chat.PROMPT_FIELDS`), its fields, and the seed of its
     samples."""
 
-    kind: str
+    prompt: str
     fields: dict[str, str]
     seed: int
 
@@ -55,7 +55,7 @@ class Episode:
     mask: tuple[bool, ...]
     logprobs: tuple[float, ...]
     turns: tuple[Turn, ...]
-    stop: StopReason
+    finish_reason: FinishReason
     reward: float = 0.0
     advantage: float = 0.0
     meta: dict[str, Any] = field(default_factory=dict)
@@ -64,7 +64,7 @@ class Episode:
     def final_text(self) -> str:
         """The last turn's text, the only one that tasks, answers and verdicts are read from; empty unless it was closed
         by an answer."""
-        return self.turns[-1].text if self.turns and self.stop is StopReason.ANSWER else ""
+        return self.turns[-1].text if self.turns and self.finish_reason is FinishReason.ANSWER else ""
 
     @property
     def n_tool_calls(self) -> int:
@@ -82,17 +82,17 @@ class Episode:
         """The episode of a row that `record` made, without log-probabilities, which a row does not hold."""
         turns = tuple(Turn(t["text"], tuple(t["queries"]), t["response"]) for t in row["turns"])
         request, outcome = (
-            Request(row["kind"], row["fields"], row["seed"]),
-            (StopReason(row["stop"]), row["reward"], row["advantage"], row["meta"]),
+            Request(row.get("prompt") or row["kind"], row["fields"], row["seed"]),
+            (FinishReason(row.get("finish_reason") or row["stop"]), row["reward"], row["advantage"], row["meta"]),
         )
         return cls(request, tuple(row["ids"]), tuple(map(bool, row["mask"])), (), turns, *outcome)
 
     def record(self) -> dict[str, Any]:
         """A JSON row for the episode files of a run."""
         turns = [{"text": t.text, "queries": list(t.queries), "response": t.response} for t in self.turns]
-        request = {"kind": self.request.kind, "fields": self.request.fields, "seed": self.request.seed}
+        request = {"prompt": self.request.prompt, "fields": self.request.fields, "seed": self.request.seed}
         outcome = {
-            "stop": self.stop.value,
+            "finish_reason": self.finish_reason.value,
             "reward": self.reward,
             "advantage": self.advantage,
             "n_tool_calls": self.n_tool_calls,

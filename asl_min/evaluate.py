@@ -4,7 +4,7 @@ sees gold.
     accelerate launch -m asl_min.evaluate --run runs/NAME --round 2
     accelerate launch -m asl_min.evaluate --config configs/tiny.yaml --adapter some/peft/folder
 
-Round 0 is the base model. Accuracy is exact match with any golden answer (cover match beside it), at temperature 1 and
+Round 0 is the base model. Accuracy is exact match with any golden answer (substring match, SubEM, beside it), at temperature 1 and
 greedy, with 95% bootstrap intervals over questions. Nothing measured here is read by training; the gold guard would
 refuse it.
 """
@@ -73,7 +73,7 @@ def chosen_per_hop(questions: list[dict], per_hop: int, split: str = "test") -> 
 
 
 def policy_accuracy(agent: Agent, questions: list[dict], temperature: float) -> tuple[dict, list[dict]]:
-    """Exact match `hop1..`, their `mean`, `interval` of the mean, `cover`, and shares of stop reasons."""
+    """Exact match `hop1..`, their `mean`, `interval` of the mean, `sub_em`, and shares of finish reasons."""
     episodes = agent.rollout(
         "policy",
         roles.solve_requests([q["question"] for q in questions], 1, agent.config.seed, "evaluate", temperature),
@@ -90,7 +90,7 @@ def policy_accuracy(agent: Agent, questions: list[dict], temperature: float) -> 
         | {
             "right": exact_match(roles.answer_of(e), q["golden_answers"]),
             "tool_calls": e.n_tool_calls,
-            "stop": e.stop.value,
+            "finish_reason": e.finish_reason.value,
             "turns": [t.text for t in e.turns],
         }
         for q, e in zip(questions, episodes, strict=True)
@@ -108,8 +108,8 @@ def policy_accuracy(agent: Agent, questions: list[dict], temperature: float) -> 
     }
     result["mean"] = float(np.mean([score["exact_match"] for score in scores]))
     result["interval"] = bootstrap([[r["right"] for r in group] for group in groups])
-    result["cover"] = float(np.mean([score["cover_match"] for score in scores]))
-    result["answered"] = sum(r["stop"] == "answer" for r in rows) / len(rows)
+    result["sub_em"] = float(np.mean([score["sub_em"] for score in scores]))
+    result["answered"] = sum(r["finish_reason"] == "answer" for r in rows) / len(rows)
     return result, rows
 
 
@@ -185,7 +185,7 @@ def task_quality(agent: Agent, oracle: Oracle) -> tuple[dict, list[dict]]:
     ]
     rows = [row | {"attempt_right": oracle.right(row["question"], row["attempt"])} for row in rows]
     variants = [VARIANTS[i % len(VARIANTS)] | {"question": t["question"]} for i, t in enumerate(formed)]
-    variants = [{"kind": "task_from_question", "fields": fields} for fields in variants]
+    variants = [{"prompt": "task_from_question", "fields": fields} for fields in variants]
     varied = [describe(t, oracle) | t["parent"] for t in write_tasks(agent, variants, *key, "variants")]
     kinds = {"topics": shares_of_tasks(rows), "variants": shares_of_tasks(varied)}
     result = {share: _mean([kind[share] for kind in kinds.values() if kind["n"]]) for share in ("answerable", "right")}

@@ -248,12 +248,12 @@ class _Sums:
     def metrics(self, accelerator: Accelerator) -> dict[str, float]:
         sums = torch.tensor([*self.token_sums, *self.kl], dtype=torch.float64, device=accelerator.device)
         n, loss, entropy, clipped, gap, n_kl, k3 = reduce(sums, "sum").tolist()
-        per_token = {"loss": loss, "entropy": entropy, "clip_share": clipped, "sampler_gap": gap}
+        per_token = {"loss": loss, "entropy": entropy, "clip_ratio": clipped, "sampling_logp_difference": gap}
         found = {key: value / n if n else 0.0 for key, value in per_token.items()}
         norm = float(np.mean(self.norms)) if self.norms else 0.0
         return found | {
-            "kl_to_base": k3 / n_kl if n_kl else 0.0,
-            "zero_variance_share": self.share,
+            "kl": k3 / n_kl if n_kl else 0.0,
+            "frac_reward_zero_std": self.share,
             "grad_norm": norm,
             "loss_tokens": int(self.tokens),
         }

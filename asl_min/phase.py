@@ -57,7 +57,7 @@ class Agent:
         self.generator = self._generator()
         limits = Limits(config.max_turns, config.max_turn_tokens, config.max_episode_tokens)
         self.tool = self._search_tool()
-        self._rollout = Rollout(self.generator, self.chat, self.tool, limits, config.generation_rows)
+        self._rollout = Rollout(self.generator, self.chat, self.tool, limits, config.generation_batch_size)
         self.budget = dict.fromkeys(("episodes", "tokens", "judge_calls", "tool_calls"), 0)
 
     def _generator(self) -> "Generator | Server":

@@ -6,7 +6,7 @@ import re
 import string
 from collections.abc import Sequence
 
-from asl_min.episode import Episode, StopReason
+from asl_min.episode import Episode, FinishReason
 from asl_min.protocol import opens_with_think
 
 
@@ -99,13 +99,14 @@ def next_meta_prompt(question: str, accuracy: float, round_number: int, width_ro
     by depth."""
     direction = "harder" if accuracy >= 0.5 else "easier"
     way = "width" if round_number <= width_rounds else "depth"
-    return {"kind": "task_from_question", "fields": {"direction": direction, "way": way, "question": question}}
+    return {"prompt": "task_from_question", "fields": {"direction": direction, "way": way, "question": question}}
 
 
-def stop_shares(episodes: Sequence[Episode]) -> dict[str, float]:
-    """Share of each stop reason, for the log."""
+def finish_shares(episodes: Sequence[Episode]) -> dict[str, float]:
+    """Share of each finish reason, for the log."""
     return {
-        f"stop_{reason.value}": sum(e.stop is reason for e in episodes) / max(len(episodes), 1) for reason in StopReason
+        f"finish_{reason.value}": sum(e.finish_reason is reason for e in episodes) / max(len(episodes), 1)
+        for reason in FinishReason
     }
 
 

@@ -14,13 +14,13 @@ from asl_min.episode import Episode, Request, seed_of
 
 
 def topic_prompt(topic: str) -> dict:
-    return {"kind": "task_from_topic", "fields": {"topic": topic}}
+    return {"prompt": "task_from_topic", "fields": {"topic": topic}}
 
 
 def task_requests(meta_prompts: list[dict], samples: int, *seed_key: object) -> list[Request]:
     """`samples` requests a meta prompt, those of one prompt side by side."""
     return [
-        Request(m["kind"], m["fields"], seed_of(*seed_key, i, j))
+        Request(m["prompt"], m["fields"], seed_of(*seed_key, i, j))
         for i, m in enumerate(meta_prompts)
         for j in range(samples)
     ]

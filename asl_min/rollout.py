@@ -13,7 +13,7 @@ from accelerate.utils import gather_object
 
 from asl_min import protocol
 from asl_min.chat import Chat
-from asl_min.episode import Episode, Request, StopReason, Turn
+from asl_min.episode import Episode, FinishReason, Request, Turn
 from asl_min.sampling.generate import Completion, Ended, Generator
 from asl_min.search.bm25 import SearchTool
 
@@ -38,7 +38,7 @@ class _Draft:
     mask: list[bool]
     logprobs: list[float]
     turns: list[Turn] = field(default_factory=list)
-    stop: StopReason | None = None
+    finish_reason: FinishReason | None = None
     known: int = 0
     """Tokens up to the end of the last turn sampled."""
 
@@ -50,7 +50,7 @@ class _Draft:
 
     def finish(self) -> Episode:
         return Episode(
-            self.request, tuple(self.ids), tuple(self.mask), tuple(self.logprobs), tuple(self.turns), self.stop
+            self.request, tuple(self.ids), tuple(self.mask), tuple(self.logprobs), tuple(self.turns), self.finish_reason
         )
 
 
@@ -81,7 +81,7 @@ class Rollout:
         """One batch through all its turns."""
         try:
             for turn in range(self.limits.turns):
-                active = [d for d in drafts if d.stop is None]
+                active = [d for d in drafts if d.finish_reason is None]
                 if not active:
                     break
                 room = [min(self.limits.turn_tokens, self.limits.episode_tokens - len(d.ids)) for d in active]
@@ -95,11 +95,11 @@ class Rollout:
             self.generator.forget()
 
     def _open(self, request: Request) -> _Draft:
-        prompt = self.chat.prompt(request.kind, **request.fields)
+        prompt = self.chat.prompt(request.prompt, **request.fields)
         draft = _Draft(request, [], [], [])
         draft.append(prompt[: self.limits.episode_tokens], None)
         if len(prompt) >= self.limits.episode_tokens:
-            draft.stop = StopReason.MAX_TOKENS
+            draft.finish_reason = FinishReason.MAX_TOKENS
         return draft
 
     def _advance(self, draft: _Draft, completion: Completion, last: bool) -> None:
@@ -111,14 +111,14 @@ class Rollout:
         call = protocol.tool_call(text) if completion.ended is not Ended.LENGTH else None
         if call is None:
             draft.turns.append(Turn(text))
-            draft.stop = self._stop_reason(draft, completion, text)
+            draft.finish_reason = self._finish_reason(draft, completion, text)
             return
         response, glue = self._response(call, ended)
         draft.turns.append(Turn(text, call.queries, response))
         if last:
-            draft.stop = StopReason.MAX_TURNS
+            draft.finish_reason = FinishReason.MAX_TURNS
         elif len(draft.ids) + len(glue) >= self.limits.episode_tokens:
-            draft.stop = StopReason.MAX_TOKENS
+            draft.finish_reason = FinishReason.MAX_TOKENS
         else:
             draft.append(glue, None)
 
@@ -127,7 +127,7 @@ class Rollout:
         response = call.error or self.tool.respond(list(call.queries))
         return response, self.chat.tool_response(response, turn_ended)
 
-    def _stop_reason(self, draft: _Draft, completion: Completion, text: str) -> StopReason:
+    def _finish_reason(self, draft: _Draft, completion: Completion, text: str) -> FinishReason:
         if completion.ended is Ended.LENGTH:
-            return StopReason.MAX_TOKENS if len(draft.ids) >= self.limits.episode_tokens else StopReason.TURN_LENGTH
-        return StopReason.ANSWER if text.rstrip().endswith(protocol.ANSWER_CLOSE) else StopReason.END
+            return FinishReason.MAX_TOKENS if len(draft.ids) >= self.limits.episode_tokens else FinishReason.TURN_LENGTH
+        return FinishReason.ANSWER if text.rstrip().endswith(protocol.ANSWER_CLOSE) else FinishReason.END

@@ -46,7 +46,7 @@ def run_phase(run: Path, round_number: int) -> None:
                 ],
             )
             tools = sum(e.n_tool_calls for e in episodes) / len(episodes)
-            phase.log(step, sum(hits) / len(hits), metrics | {"tool_calls": tools} | rewards.stop_shares(episodes))
+            phase.log(step, sum(hits) / len(hits), metrics | {"tool_calls": tools} | rewards.finish_shares(episodes))
             if rewards.plateaued(phase.rewards, config.policy_plateau, config.plateau_threshold):
                 break
         phase.add("outcomes", [])  # the file is there even if there were no tasks

@@ -37,7 +37,7 @@ def run_phase(run: Path, round_number: int) -> None:
             scored = rewarded(episodes, found, config)
             metrics = phase.update(
                 baselines.advantage_groups(config.pg_reward, scored, config.pg_samples)
-            ) | rewards.stop_shares(episodes)
+            ) | rewards.finish_shares(episodes)
             phase.add("drafts", found)
             phase.add("verification", attempts)
             tasks = kept(phase.rows["drafts"], config)

@@ -50,7 +50,7 @@ def run_phase(run: Path, round_number: int) -> None:
                 "says_correct": sum(v is True for v in said) / len(said),
                 "unreadable": sum(v is None for v in said) / len(said),
             }
-            phase.log(step, sum(hits) / len(hits), metrics | shares | rewards.stop_shares(episodes))
+            phase.log(step, sum(hits) / len(hits), metrics | shares | rewards.finish_shares(episodes))
             if rewards.plateaued(phase.rewards, config.grm_plateau, config.plateau_threshold):
                 break
 

@@ -15,7 +15,7 @@ from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from asl_min.chat import Chat
 from asl_min.corpus import Passage, write_jsonl
-from asl_min.episode import Episode, Request, StopReason, Turn
+from asl_min.episode import Episode, FinishReason, Request, Turn
 from asl_min.protocol import STOP_STRINGS
 from asl_min.run import run_dir
 from asl_min.sampling.generate import Completion, Ended
@@ -126,7 +126,7 @@ def make_episode(seed: int, length: int, sampled: Sequence[int], reward: float =
     ids = tuple(rng.randrange(vocab_size) for _ in range(length))
     logprobs = tuple(-5.0 * m for m in mask)
     return Episode(
-        Request("policy", {"question": "q"}, seed), ids, mask, logprobs, (Turn("t"),), StopReason.ANSWER, reward
+        Request("policy", {"question": "q"}, seed), ids, mask, logprobs, (Turn("t"),), FinishReason.ANSWER, reward
     )
 
 

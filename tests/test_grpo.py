@@ -220,7 +220,7 @@ def test_groups_without_spread_change_nothing(config):
     before = weights(learner)
     found, metrics = learner.step(groups)
     assert distance(weights(learner), before) == 0
-    assert metrics["zero_variance_share"] == 1.0 and metrics["loss_tokens"] == 0
+    assert metrics["frac_reward_zero_std"] == 1.0 and metrics["loss_tokens"] == 0
     assert all(e.advantage == 0 for group in found for e in group)
 
 
@@ -271,7 +271,9 @@ def test_samplers_logprobs_have_no_influence(config):
         for group in groups
     ]
     learners = [learner_of(config) for _ in range(2)]
-    gaps = [learner.step(g)[1]["sampler_gap"] for learner, g in zip(learners, (groups, other), strict=True)]
+    gaps = [
+        learner.step(g)[1]["sampling_logp_difference"] for learner, g in zip(learners, (groups, other), strict=True)
+    ]
     assert distance(weights(learners[0]), weights(learners[1])) == 0
     assert gaps[0] != pytest.approx(gaps[1], abs=0.1)
 
@@ -321,19 +323,19 @@ def test_loss_by_hand(changed):
 
 def test_nothing_is_clipped_in_a_single_minibatch(changed):
     _, metrics = learner_of(changed(minibatches=1, learning_rate=0.1)).step(make_groups())
-    assert metrics["clip_share"] == 0.0
+    assert metrics["clip_ratio"] == 0.0
 
 
 def test_second_minibatch_is_clipped_after_a_large_step(changed):
     _, metrics = learner_of(changed(minibatches=2, learning_rate=0.1)).step(make_groups())
-    assert 0 < metrics["clip_share"] <= 0.5  # the first half never is
+    assert 0 < metrics["clip_ratio"] <= 0.5  # the first half never is
 
 
 def test_sampler_gap_is_the_mean_distance_to_the_trainers_logprobs(changed):
     learner = learner_of(changed(minibatches=1))
     groups = make_groups(prompts=1)
     own = [[replace(e, logprobs=trainers_logprobs(learner, e, shift=0.25)) for e in groups[0]]]
-    assert learner.step(own)[1]["sampler_gap"] == pytest.approx(0.25, abs=1e-4)
+    assert learner.step(own)[1]["sampling_logp_difference"] == pytest.approx(0.25, abs=1e-4)
 
 
 def trainers_logprobs(learner: Learner, episode, shift: float) -> tuple[float, ...]:
@@ -344,7 +346,7 @@ def trainers_logprobs(learner: Learner, episode, shift: float) -> tuple[float, .
 
 def test_kl_to_base_is_zero_for_a_new_adapter_and_grows(config):
     learner = learner_of(config)
-    first, second = (learner.step(make_groups(seed=seed))[1]["kl_to_base"] for seed in (0, 1))
+    first, second = (learner.step(make_groups(seed=seed))[1]["kl"] for seed in (0, 1))
     assert first == pytest.approx(0.0, abs=1e-9) and second > 1e-4
 
 
@@ -352,7 +354,7 @@ def test_kl_penalty_holds_the_adapter_near_the_base(changed):
     found = []
     for kl_coef in (0.0, 10.0):
         learner = learner_of(changed(kl_coef=kl_coef))
-        found.append([learner.step(make_groups(seed=seed % 2))[1]["kl_to_base"] for seed in range(8)][-1])
+        found.append([learner.step(make_groups(seed=seed % 2))[1]["kl"] for seed in range(8)][-1])
     assert found[1] < 0.5 * found[0]
 
 
@@ -397,8 +399,8 @@ def test_two_processes_log_the_same_metrics(one_and_two):
     (one,), two = results(one_and_two[0]), results(one_and_two[1])
     assert two[0]["metrics"] == two[1]["metrics"]
     for step, other in zip(one["metrics"], two[0]["metrics"], strict=True):
-        assert {k: v for k, v in other.items() if k != "kl_to_base"} == pytest.approx(
-            {k: v for k, v in step.items() if k != "kl_to_base"}, rel=1e-3, abs=1e-5
+        assert {k: v for k, v in other.items() if k != "kl"} == pytest.approx(
+            {k: v for k, v in step.items() if k != "kl"}, rel=1e-3, abs=1e-5
         )
 
 

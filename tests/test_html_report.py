@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from asl_min.corpus import write_jsonl
-from asl_min.episode import Episode, Request, StopReason, Turn
+from asl_min.episode import Episode, FinishReason, Request, Turn
 from asl_min.model import ROLES
 from asl_min.run import run_dir
 from asl_min.run.errors import InputError
@@ -44,7 +44,9 @@ def episode(chat, kind: str, fields: dict, final: str, reward: float, **meta) ->
     ]
     tokens = [(i, sampled) for sampled, text in texts for i in chat.plain(text)]
     ids, mask = zip(*tokens, strict=True)
-    return Episode(Request(kind, fields, 1), ids, mask, (0.0,) * len(ids), turns, StopReason.ANSWER, reward, 0.5, meta)
+    return Episode(
+        Request(kind, fields, 1), ids, mask, (0.0,) * len(ids), turns, FinishReason.ANSWER, reward, 0.5, meta
+    )
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +102,7 @@ def run(tmp_path_factory, config, chat) -> Path:
         "golden_answers": ["A"],
         "answer": None,
         "right": False,
-        "stop": "end",
+        "finish_reason": "end",
         "turns": [HOSTILE],
     }
     write_jsonl(run_dir.phase_dir(folder, 1, "evaluation") / "policy.jsonl", [held_out])

@@ -66,4 +66,4 @@ def test_metric_loads_by_path_without_network(monkeypatch):
     metric = evaluate.load(str(METRIC))
     # "the UK." equals UK; "in Chad" only contains Chad; "" is neither: 1 of 3 exact, 2 of 3 covered
     found = metric.compute(predictions=["the UK.", "in Chad", ""], references=[["UK"], ["Mali", "Chad"], ["Peru"]])
-    assert found == {"exact_match": pytest.approx(1 / 3), "cover_match": pytest.approx(2 / 3)}
+    assert found == {"exact_match": pytest.approx(1 / 3), "sub_em": pytest.approx(2 / 3)}

@@ -85,9 +85,9 @@ def test_phase_logs_one_line_a_step(garbage, config):
     assert all(
         r[key] >= 0
         for r in found
-        for key in ("seconds_rollout", "seconds_judging", "seconds_update", "zero_variance_share", "well_formed_share")
+        for key in ("seconds_rollout", "seconds_judging", "seconds_update", "frac_reward_zero_std", "well_formed_share")
     )
-    assert all(sum(v for k, v in r.items() if k.startswith("stop_")) == pytest.approx(1) for r in found)
+    assert all(sum(v for k, v in r.items() if k.startswith("finish_")) == pytest.approx(1) for r in found)
 
 
 def test_episode_file_holds_the_first_and_the_last_step(garbage, config):
@@ -143,7 +143,7 @@ def test_round_after_one_that_kept_no_task_starts_from_topics_again(garbage, tmp
     run = shutil.copytree(garbage, tmp_path / "run")
     train_prompt_generator.run_phase(run, 2)
     drafts = (run_dir.phase_dir(run, 2, "prompt_generator") / "episodes.jsonl").read_text().splitlines()
-    assert {json.loads(line)["kind"] for line in drafts} == {"task_from_topic"}
+    assert {json.loads(line)["prompt"] for line in drafts} == {"task_from_topic"}
 
 
 def test_evaluation_of_an_unfinished_round_is_refused(garbage):
@@ -481,7 +481,7 @@ def test_second_round_starts_from_the_first_ones_meta_prompts(played, scripted, 
     train_prompt_generator.run_phase(run, 2)
     episodes = rows(run_dir.phase_dir(run, 2, "prompt_generator"), "episodes.jsonl")
     known = [m["fields"] for m in rows(run_dir.phase_dir(played, 1, "policy"), "meta_prompts.jsonl")]
-    assert all(e["kind"] == "task_from_question" and e["fields"] in known for e in episodes)
+    assert all(e["prompt"] == "task_from_question" and e["fields"] in known for e in episodes)
 
 
 def test_phase_ends_when_it_has_tasks_enough(scripted, changed, tmp_path):

@@ -58,7 +58,7 @@ def config_of(base: str, **values) -> Config:
         "micro_batch_tokens": 1024,
         "lora_rank": 16,
         "mixed_precision": "no",
-        "generation_rows": 4,
+        "generation_batch_size": 4,
     }
     return Config(base_model=base, **sizes | values)
 

@@ -8,7 +8,7 @@ import pytest
 from helpers import make_episode
 
 from asl_min import rewards
-from asl_min.episode import StopReason, Turn
+from asl_min.episode import FinishReason, Turn
 
 
 @pytest.mark.parametrize(
@@ -181,21 +181,21 @@ def test_rewards_of_zero_are_a_plateau():
 )
 def test_next_meta_prompt(accuracy, round_number, direction, way):
     assert rewards.next_meta_prompt("Where?", accuracy, round_number, 4) == {
-        "kind": "task_from_question",
+        "prompt": "task_from_question",
         "fields": {"direction": direction, "way": way, "question": "Where?"},
     }
 
 
-def test_stop_shares_add_up_to_one():
+def test_finish_shares_add_up_to_one():
     episodes = [
-        replace(make_episode(i, 4, [3]), stop=stop)
-        for i, stop in enumerate([StopReason.ANSWER, StopReason.ANSWER, StopReason.END, StopReason.MAX_TURNS])
+        replace(make_episode(i, 4, [3]), finish_reason=stop)
+        for i, stop in enumerate([FinishReason.ANSWER, FinishReason.ANSWER, FinishReason.END, FinishReason.MAX_TURNS])
     ]
-    shares = rewards.stop_shares(episodes)
+    shares = rewards.finish_shares(episodes)
     assert shares == {
-        "stop_answer": 0.5,
-        "stop_end": 0.25,
-        "stop_turn_length": 0.0,
-        "stop_max_turns": 0.25,
-        "stop_max_tokens": 0.0,
+        "finish_answer": 0.5,
+        "finish_end": 0.25,
+        "finish_turn_length": 0.0,
+        "finish_max_turns": 0.25,
+        "finish_max_tokens": 0.0,
     }

@@ -7,7 +7,7 @@ from helpers import Scripted, make_episode, small_tool
 
 from asl_min import protocol, rewards, roles
 from asl_min.corpus import Passage
-from asl_min.episode import Episode, Request, StopReason, seed_of
+from asl_min.episode import Episode, FinishReason, Request, seed_of
 from asl_min.rollout import SEED_STRIDE, Limits, Rollout
 from asl_min.sampling.generate import Generator
 from asl_min.search.bm25 import SearchTool
@@ -93,13 +93,13 @@ def test_list_query_is_answered_for_all_its_queries(chat):
 def test_malformed_call_is_answered_with_an_error_and_the_episode_goes_on(chat):
     episode, script = play(chat, "<tool_call>Rome</tool_call>", ANSWER)
     assert "<tool_response>\nerror: the tool call is not valid JSON\n</tool_response>" in script.seen[1][0]
-    assert episode.stop is StopReason.ANSWER and episode.turns[0].queries == ()
+    assert episode.finish_reason is FinishReason.ANSWER and episode.turns[0].queries == ()
 
 
 def test_record_is_json_with_ids_and_mask(chat):
     episode, _ = play(chat, SEARCH, ANSWER)
     record = episode.with_reward(1.5, verdict=True).record()
-    assert (record["reward"], record["stop"], record["n_tool_calls"], record["meta"]) == (
+    assert (record["reward"], record["finish_reason"], record["n_tool_calls"], record["meta"]) == (
         1.5,
         "answer",
         1,
@@ -113,64 +113,69 @@ def test_record_is_json_with_ids_and_mask(chat):
 
 def test_answer_ends_the_episode(chat):
     episode, script = play(chat, ANSWER)
-    assert episode.stop is StopReason.ANSWER and len(script.seen) == 1
+    assert episode.finish_reason is FinishReason.ANSWER and len(script.seen) == 1
     assert (episode.final_text, roles.answer_of(episode)) == (ANSWER, "Italy")
 
 
 def test_answer_before_the_end_of_turn_token_is_an_answer(chat):
     episode, _ = play(chat, "it is Italy</answer> <|end|>")
-    assert (episode.stop, episode.final_text) == (StopReason.ANSWER, "it is Italy</answer> ")
+    assert (episode.finish_reason, episode.final_text) == (FinishReason.ANSWER, "it is Italy</answer> ")
 
 
 def test_turn_with_neither_answer_nor_call_ends_it(chat):
     episode, _ = play(chat, "I give up.<|end|>")
-    assert (episode.stop, episode.turns[0].text) == (StopReason.END, "I give up.")
+    assert (episode.finish_reason, episode.turns[0].text) == (FinishReason.END, "I give up.")
 
 
 def test_turn_that_is_too_long_ends_it(chat):
     episode, _ = play(chat, "la " * 40, limits=Limits(3, 20, 400))
-    assert episode.stop is StopReason.TURN_LENGTH and episode.n_sampled == 20
+    assert episode.finish_reason is FinishReason.TURN_LENGTH and episode.n_sampled == 20
 
 
 def test_call_cut_by_the_turn_limit_is_not_made(chat):
     n = len(ids_of(chat, SEARCH))
     episode, _ = play(chat, SEARCH, limits=Limits(3, n - 1, 400))
-    assert episode.stop is StopReason.TURN_LENGTH and episode.n_tool_calls == 0
+    assert episode.finish_reason is FinishReason.TURN_LENGTH and episode.n_tool_calls == 0
 
 
 def test_call_on_the_last_turn_allowed_ends_it(chat):
     episode, _ = play(chat, SEARCH, SEARCH, limits=Limits(2, 60, 400))
-    assert episode.stop is StopReason.MAX_TURNS
+    assert episode.finish_reason is FinishReason.MAX_TURNS
     assert len(episode.turns) == 2 and episode.mask[-1]  # the response that no turn follows is left out
 
 
 def test_budget_spent_within_a_turn_ends_it(chat):
     prompt = len(chat.prompt("policy", question=QUESTION))
     episode, _ = play(chat, "la " * 60, limits=Limits(3, 60, prompt + 10))
-    assert episode.stop is StopReason.MAX_TOKENS and len(episode.ids) == prompt + 10
+    assert episode.finish_reason is FinishReason.MAX_TOKENS and len(episode.ids) == prompt + 10
 
 
 def test_response_that_would_spend_the_budget_is_left_out(chat):
     before = len(chat.prompt("policy", question=QUESTION)) + len(ids_of(chat, SEARCH))
     glue = len(chat.tool_response('"Rome"\nRome is a city in Italy.', turn_ended=False))
     episode, _ = play(chat, SEARCH, limits=Limits(3, 60, before + glue))
-    assert episode.stop is StopReason.MAX_TOKENS and len(episode.ids) == before
+    assert episode.finish_reason is FinishReason.MAX_TOKENS and len(episode.ids) == before
 
 
 def test_response_that_leaves_one_token_is_shown(chat):
     before = len(chat.prompt("policy", question=QUESTION)) + len(ids_of(chat, SEARCH))
     glue = len(chat.tool_response('"Rome"\nRome is a city in Italy.', turn_ended=False))
     episode, _ = play(chat, SEARCH, ANSWER, limits=Limits(3, 60, before + glue + 1))
-    assert episode.stop is StopReason.MAX_TOKENS and len(episode.ids) == before + glue + 1
+    assert episode.finish_reason is FinishReason.MAX_TOKENS and len(episode.ids) == before + glue + 1
 
 
 def test_prompt_longer_than_the_budget_is_cut_and_not_played(chat):
     episode, script = play(chat, question="word " * 100, limits=Limits(3, 60, 50))
-    assert (episode.stop, len(episode.ids), episode.n_sampled, episode.turns) == (StopReason.MAX_TOKENS, 50, 0, ())
+    assert (episode.finish_reason, len(episode.ids), episode.n_sampled, episode.turns) == (
+        FinishReason.MAX_TOKENS,
+        50,
+        0,
+        (),
+    )
     assert script.seen == []
 
 
-@pytest.mark.parametrize("stop", [s for s in StopReason if s is not StopReason.ANSWER])
+@pytest.mark.parametrize("stop", [s for s in FinishReason if s is not FinishReason.ANSWER])
 def test_final_text_is_empty_unless_answered(chat, stop):
     episode, _ = play(chat, ANSWER)
     assert replace(episode, stop=stop).final_text == ""
@@ -179,7 +184,7 @@ def test_final_text_is_empty_unless_answered(chat, stop):
 def test_answer_cut_by_the_turn_limit_is_no_answer(chat):
     n = len(ids_of(chat, ANSWER))
     episode, _ = play(chat, ANSWER, limits=Limits(3, n - 1, 400))
-    assert (episode.stop, roles.answer_of(episode)) == (StopReason.TURN_LENGTH, None)
+    assert (episode.finish_reason, roles.answer_of(episode)) == (FinishReason.TURN_LENGTH, None)
 
 
 # --- only the model's own words count
@@ -300,7 +305,7 @@ def test_random_model_plays_episodes_within_their_budgets(model, chat):
     requests = [Request("policy", {"question": "Where?"}, i) for i in range(12)]
     for episode in Rollout(Generator(model, chat), chat, small_tool(), limits)(requests, 1.0):
         assert len(episode.ids) == len(episode.mask) == len(episode.logprobs) <= limits.episode_tokens
-        assert 1 <= len(episode.turns) <= limits.turns and isinstance(episode.stop, StopReason)
+        assert 1 <= len(episode.turns) <= limits.turns and isinstance(episode.finish_reason, FinishReason)
         assert episode.n_sampled <= limits.turns * limits.turn_tokens
 
 
@@ -311,7 +316,7 @@ def test_batch_size_changes_no_episode(model, chat, batch_rows):
         Rollout(Generator(model, chat), chat, small_tool(), Limits(3, 10, 60), rows)(requests, 1.0)
         for rows in (256, batch_rows)
     )
-    assert [(e.request, e.ids, e.stop) for e in one] == [(e.request, e.ids, e.stop) for e in several]
+    assert [(e.request, e.ids, e.finish_reason) for e in one] == [(e.request, e.ids, e.finish_reason) for e in several]
 
 
 def test_with_reward_keeps_earlier_meta():

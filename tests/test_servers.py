@@ -403,7 +403,7 @@ def untrained(run: Path) -> list[str]:
     return [
         role
         for role, rows in logs.items()
-        if not (rows and all(row["grad_norm"] > 0 and row["sampler_gap"] < 1e-3 for row in rows))
+        if not (rows and all(row["grad_norm"] > 0 and row["sampling_logp_difference"] < 1e-3 for row in rows))
     ]
 
 

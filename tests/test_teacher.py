@@ -19,7 +19,7 @@ def demonstrations(n: int) -> tuple[Oracle, list[Demonstration]]:
 
 def test_tasks_of_an_errorless_teacher_are_right():
     oracle, found = demonstrations(600)
-    finals = [d.turns[-1][0] for d in found if d.kind.startswith("task")]
+    finals = [d.turns[-1][0] for d in found if d.prompt.startswith("task")]
     assert len(finals) > 100
     assert all(oracle.right(protocol.question(text), protocol.answer(text)) for text in finals)
 
@@ -35,14 +35,14 @@ def test_every_search_is_for_something_read_before():
 
 def test_no_page_is_read_twice_for_a_task():
     _, found = demonstrations(600)
-    for demonstration in (d for d in found if d.kind == "task_from_question"):
+    for demonstration in (d for d in found if d.prompt == "task_from_question"):
         queries = [protocol.tool_call(text).queries[0] for text, _ in demonstration.turns[:-1]]
         assert len(queries) == len(set(queries))
 
 
 def test_a_harder_variant_has_more_hops_and_an_easier_one_fewer():
     oracle, found = demonstrations(600)
-    for demonstration in (d for d in found if d.kind == "task_from_question"):
+    for demonstration in (d for d in found if d.prompt == "task_from_question"):
         before, after = (
             oracle.hops(demonstration.fields["question"]),
             oracle.hops(protocol.question(demonstration.turns[-1][0])),
@@ -56,9 +56,9 @@ def test_a_habit_of_rounding_changes_answers_and_not_what_was_read():
     oracle, rounded = Oracle(teacher.world), 0
     for demonstration in (demonstrate(teacher) for _ in range(400)):
         last = demonstration.turns[-1][0]
-        if demonstration.kind == "judge":
+        if demonstration.prompt == "judge":
             continue
-        question = demonstration.fields["question"] if demonstration.kind == "policy" else protocol.question(last)
+        question = demonstration.fields["question"] if demonstration.prompt == "policy" else protocol.question(last)
         right = oracle.right(question, protocol.answer(last))
         read = last.split("</think>")[0].rsplit(": ", 1)[1]
         assert right == (not read.endswith((" million", " thousand")) or "." not in read)

@@ -280,9 +280,9 @@ def test_alternate_world_names_are_all_different(invented):
 
 def judged_right(teacher: Teacher, demonstration) -> bool:
     oracle, fields, final = Oracle(teacher.world), demonstration.fields, demonstration.turns[-1][0]
-    if demonstration.kind == "policy":
+    if demonstration.prompt == "policy":
         return oracle.right(fields["question"], protocol.answer(final))
-    if demonstration.kind == "judge":
+    if demonstration.prompt == "judge":
         return protocol.verdict(final) is oracle.right(fields["question"], fields["answer"])
     return protocol.well_formed_task(protocol.question(final), protocol.answer(final)) and oracle.right(
         protocol.question(final), protocol.answer(final)
@@ -292,14 +292,14 @@ def judged_right(teacher: Teacher, demonstration) -> bool:
 def test_teacher_without_noise_is_always_right(invented):
     teacher = Teacher(invented, random.Random(0), NO_NOISE)
     found = [demonstrate(teacher) for _ in range(300)]
-    assert set(Counter(d.kind for d in found)) == {"policy", "judge", "task_from_topic", "task_from_question"}
+    assert set(Counter(d.prompt for d in found)) == {"policy", "judge", "task_from_topic", "task_from_question"}
     assert all(judged_right(teacher, d) for d in found)
 
 
 def test_teachers_judgments_are_of_both_kinds(invented):
     teacher = Teacher(invented, random.Random(1), NO_NOISE)
     said = Counter(
-        protocol.verdict(d.turns[-1][0]) for d in (demonstrate(teacher) for _ in range(300)) if d.kind == "judge"
+        protocol.verdict(d.turns[-1][0]) for d in (demonstrate(teacher) for _ in range(300)) if d.prompt == "judge"
     )
     assert set(said) == {True, False} and min(said.values()) > 30
 

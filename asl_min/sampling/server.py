@@ -66,7 +66,7 @@ class Server:
 
     def __init__(self, config: Config, accelerator: Accelerator, model: PeftModel, chat: Chat):
         self.config, self.accelerator, self.model, self.chat = config, accelerator, model, chat
-        self.requests = max(min(config.generation_rows, MAX_REQUESTS) // accelerator.num_processes, 1)
+        self.requests = max(min(config.generation_batch_size, MAX_REQUESTS) // accelerator.num_processes, 1)
         self.http = HttpClient(config.server_url, "server_url", self.requests)
         self.folder = Path(config.server_folder).absolute()
         self.versions: dict[str, str] = {}
@@ -281,7 +281,7 @@ class Tgi(Server):
             self.retokenized += 1
             if self.retokenized == 1:
                 print(
-                    "warning: TGI reads some contexts as other tokens than were sampled (text is all it takes); see sampler_gap",
+                    "warning: TGI reads some contexts as other tokens than were sampled (text is all it takes); see sampling_logp_difference",
                     file=sys.stderr,
                 )
         draw = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}

@@ -77,7 +77,7 @@ def shown(title: str, episode: Episode) -> Panel:
     last = (
         Text(f"answer: {clean(answer)}", "bold green")
         if answer
-        else Text(f"no answer (ended: {episode.stop.value})", "bold red")
+        else Text(f"no answer (ended: {episode.finish_reason.value})", "bold red")
     )
     return Panel(
         Group(*(line for turn in episode.turns for line in lines(turn)), last),

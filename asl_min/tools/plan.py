@@ -14,7 +14,7 @@ vocabulary V, LoRA rank r, b bytes a value (4, or 2 in bfloat16):
     trees
         layer     float32: (6h + 3q + 2k + 4m + 7r) · 4;  bfloat16: (9h + 3q + 2k + 4m + 14r) · 2  (norms in float32)
     logits        4 · min(T · V, LOGITS_AT_ONCE) · 4
-    sampling      backend local: generation_rows · (longest episode · 2kL · b + 24 V); it and the update (activations,
+    sampling      backend local: generation_batch_size · (longest episode · 2kL · b + 24 V); it and the update (activations,
     logits, gradients) take turns runtime       1 GiB for the CUDA context and workspaces: an assumption
 
 Hours rest on two rates that were not measured on GPUs: give your own by --sample-rate and --train-rate (tokens a second
@@ -118,7 +118,7 @@ def memory_of(config: Config, shape: Shape, shards: int = 1) -> Memory:
     b = 2 if config.quantization or config.mixed_precision == "bf16" else 4
     layer = layer_bytes(shape, config.lora_rank, b)
     kept = (shape.layers + 1) * shape.hidden * b + layer if config.gradient_checkpointing else shape.layers * layer
-    rows = config.generation_rows if config.backend == "local" else 0
+    rows = config.generation_batch_size if config.backend == "local" else 0
     cache = config.max_episode_tokens * shape.layers * 2 * shape.keys * low
     return Memory(
         weights=weights,
@@ -182,7 +182,7 @@ def report(config: Config, shape: Shape, memory: Memory, gpus: int, sample_rate:
     lines += [f"  {part:<12}{value / GIB:8.2f}" for part, value in asdict(memory).items()]
     lines += [f"  {'peak':<12}{memory.total / GIB:8.2f}   (sampling and the update take turns)"]
     if config.backend != "local":
-        cache = config.generation_rows * config.max_episode_tokens * shape.layers * 4 * shape.keys
+        cache = config.generation_batch_size * config.max_episode_tokens * shape.layers * 4 * shape.keys
         lines += [
             f"the {config.backend} server: weights {2 * (shape.linear + shape.other) / GIB:.1f} GiB (bfloat16), KV cache up to {cache / GIB:.1f} GiB"
         ]

@@ -22,7 +22,7 @@ from transformers import AutoTokenizer, Qwen2Config, Qwen2ForCausalLM
 
 from asl_min.chat import Chat
 from asl_min.config import Config
-from asl_min.episode import Episode, Request, StopReason, Turn
+from asl_min.episode import Episode, FinishReason, Request, Turn
 from asl_min.grpo import Learner
 from asl_min.model import load_backbone, load_tokenizer
 from asl_min.phase import accelerator_of
@@ -92,7 +92,7 @@ def episodes_of(length: int, count: int = 8) -> list[list[Episode]]:
                 tuple(sampled),
                 logprobs,
                 (Turn(""),),
-                StopReason.ANSWER,
+                FinishReason.ANSWER,
                 float(number % 2),
             )
         )

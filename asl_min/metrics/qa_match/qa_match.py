@@ -1,4 +1,4 @@
-"""Exact match and cover match of short answers, normalised as in Search-R1; an `evaluate` metric that loads offline by
+"""Exact match and SubEM of short answers, normalised as in Search-R1; an `evaluate` metric that loads offline by
 path."""
 
 import datasets
@@ -7,7 +7,7 @@ import evaluate
 from asl_min.rewards import exact_match, sub_em
 
 _DESCRIPTION = (
-    "Share of answers that equal (exact_match) or contain (cover_match) one of the golden answers, after normalisation."
+    "Share of answers that equal (exact_match) or contain (sub_em) one of the golden answers, after normalisation."
 )
 
 
@@ -26,5 +26,5 @@ class QaMatch(evaluate.Metric):
         pairs = list(zip(predictions, references, strict=True))
         return {
             "exact_match": sum(exact_match(answer, golden) for answer, golden in pairs) / len(pairs),
-            "cover_match": sum(sub_em(answer, golden) for answer, golden in pairs) / len(pairs),
+            "sub_em": sum(sub_em(answer, golden) for answer, golden in pairs) / len(pairs),
         }

@@ -188,7 +188,7 @@ def describe(episode: Episode, role: str, config: Config, oracle: Oracle | None,
         "terms": found if explains(found, episode.reward) else [("the recipe's", episode.reward)],
         "reward": episode.reward,
         "advantage": episode.advantage,
-        "stop": episode.stop.value,
+        "finish_reason": episode.finish_reason.value,
         "votes": draft.get("votes", []),
         "attempts": [[clip(a or ""), v, oracle.right(question, a) if oracle else None] for a, v in attempts(draft)],
     }
@@ -211,7 +211,7 @@ def held_out_row(row: dict) -> dict:
         "answer": clip(row["answer"] or ""),
         "judge": None,
         "truth": row["right"],
-        "stop": row["stop"],
+        "finish_reason": row.get("finish_reason") or row.get("stop"),
     }
     flags = {"malformed": row["answer"] is None, "disagree": False, "harder": False, "gold": row["golden_answers"]}
     return facts | flags | {"parts": [part for text in row["turns"] for part in shown_turn(text)]}

@@ -63,10 +63,10 @@ class Noise:
 
 @dataclass(frozen=True)
 class Demonstration:
-    """A prompt (kind and fields) and the assistant's turns, each with the tool response after it (None after the
+    """A prompt (its name and fields) and the assistant's turns, each with the tool response after it (None after the
     last)."""
 
-    kind: str
+    prompt: str
     fields: dict[str, str]
     turns: tuple[tuple[str, str | None], ...]
 

@@ -51,7 +51,7 @@ class Sample:
 
 def encode(demonstration: Demonstration, chat: Chat) -> Sample:
     """A demonstration exactly as a rollout would lay it out."""
-    ids = chat.prompt(demonstration.kind, **demonstration.fields)
+    ids = chat.prompt(demonstration.prompt, **demonstration.fields)
     weights = [0.0] * len(ids)
     for text, response in demonstration.turns:
         turn = chat.tokenizer(text, add_special_tokens=False)["input_ids"]
@@ -59,7 +59,7 @@ def encode(demonstration: Demonstration, chat: Chat) -> Sample:
         if response is not None:
             glue = chat.tool_response(response, turn_ended=False)
             ids, weights = ids + glue, weights + [0.0] * len(glue)
-    if demonstration.kind == "judge":
+    if demonstration.prompt == "judge":
         weights[-2] = VERDICT_WEIGHT
     return Sample(np.array(ids, np.int32), np.array(weights, np.float32))
 
