@@ -114,4 +114,4 @@ def test_hostile_text_is_shown_as_it_is():
 def test_real_weights_answer(run, config):
     """The untrained random base: whatever it writes, an episode comes back."""
     agent = ask.Agent(config, ask.adapters_of(str(run), config))
-    assert ask.ask(agent, "Which?").stop and ask.ask(agent, "Which?").ids == ask.ask(agent, "Which?").ids
+    assert ask.ask(agent, "Which?").finish_reason and ask.ask(agent, "Which?").ids == ask.ask(agent, "Which?").ids

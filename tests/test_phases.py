@@ -112,7 +112,7 @@ def test_phase_without_data_leaves_the_weights(garbage):
 @pytest.mark.parametrize("round_number", [0, 1])
 def test_evaluation_measures_every_role(garbage, round_number):
     results = json.loads((run_dir.phase_dir(garbage, round_number, "evaluation") / "results.json").read_text())
-    assert {"hop1", "hop2", "hop3", "mean", "interval", "cover"} <= set(results["accuracy"]) & set(
+    assert {"hop1", "hop2", "hop3", "mean", "interval", "sub_em"} <= set(results["accuracy"]) & set(
         results["accuracy_greedy"]
     )
     assert (

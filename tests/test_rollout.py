@@ -178,7 +178,7 @@ def test_prompt_longer_than_the_budget_is_cut_and_not_played(chat):
 @pytest.mark.parametrize("stop", [s for s in FinishReason if s is not FinishReason.ANSWER])
 def test_final_text_is_empty_unless_answered(chat, stop):
     episode, _ = play(chat, ANSWER)
-    assert replace(episode, stop=stop).final_text == ""
+    assert replace(episode, finish_reason=stop).final_text == ""
 
 
 def test_answer_cut_by_the_turn_limit_is_no_answer(chat):
