@@ -22,7 +22,9 @@ class Config:
     """The defaults are those of the miniature, `configs/tiny.yaml`."""
 
     recipe: str = "asl"
-    """Name of the arm, written to `summary.json`."""
+    """The system: a file in `asl_min/recipes/`, which says how tasks and answers are rewarded and what is kept."""
+    arm: str = ""
+    """Name of the run's arm in `summary.json`, where arms of one recipe differ in settings; empty: the recipe's."""
     seed: int = 0
     """Every random choice of a run derives from it."""
     rounds: int = 4
@@ -48,16 +50,10 @@ class Config:
     """Passages a query (paper: 3)."""
 
     # what differs between recipes
-    pg_reward: str = "entropy_verify"
-    """Reward and choice of tasks: "entropy_verify" (ASL), or "absolute_zero", "r_zero", "drzero", "agent0"
-    (`baselines.py`)."""
-    policy_reward: str = "verdict"
-    """"verdict": the GRM's; a match with the PG's own answer ("reference", "absolute_zero"), the majority's ("r_zero",
-    "agent0"), the gold one ("gold")."""
     policy_tasks: int = 0
     """The policy phase trains on at most this many tasks, drawn at random; 0: all."""
     labelled_questions: str | None = "asl_min/world/data/target/train_questions.jsonl"
-    """Gold questions that replace the generated tasks; read with `policy_reward: gold` alone."""
+    """Gold questions that replace the generated tasks; read by the recipe `search_r1` alone."""
     labelled_judgments: str | None = "asl_min/world/data/target/train_judgments.jsonl"
     """Real verification data (question, answer, label); read in round `inject_round` alone."""
     inject_round: int = 0
@@ -66,7 +62,8 @@ class Config:
     """Right and wrong triples injected, each as a share of the tasks that the PG writes in the whole run (paper: 1% of
     a training set)."""
     oracle_from_round: int = 0
-    """From this round on the oracle gives the verdicts that reward PG and policy; 0: never."""
+    """From this round on the oracle gives the verdicts that reward PG and policy; read by the recipe `oracle_judge`
+    alone."""
 
     # episodes
     max_turns: int = 6
@@ -178,6 +175,11 @@ class Config:
     eval_tasks: int = 384
     """Tasks on topics that the PG writes for its evaluation, and as many variants of these."""
 
+    @property
+    def name(self) -> str:
+        """The arm's."""
+        return self.arm or self.recipe
+
     def path(self, value: str) -> Path:
         """A configured path: as given, or inside the package when only that exists."""
         given, shipped = Path(value), PACKAGE.parent / value
@@ -185,8 +187,6 @@ class Config:
 
 
 CHOICES = {
-    "pg_reward": ("entropy_verify", "absolute_zero", "r_zero", "drzero", "agent0"),
-    "policy_reward": ("verdict", "reference", "absolute_zero", "r_zero", "agent0", "gold"),
     "eval_split": ("test", "validation"),
     "adapters": ("shared", "per_role"),
     "grm_labels": ("self", "reference"),
@@ -214,7 +214,7 @@ MAY_BE_ZERO = {
     "inject_round",
     "oracle_from_round",
 }
-AT_LEAST_TWO = {"pg_samples", "grm_samples", "policy_samples"}
+AT_LEAST_TWO = {"grm_samples", "policy_samples"}
 
 
 def load_config(path: str | Path, **overrides: object) -> Config:
@@ -268,25 +268,15 @@ def check(values: dict, where: str) -> Config:
             raise InputError(
                 f"{where}: key '{key}' is {value!r}, must be {'at least 0' if key in MAY_BE_ZERO else 'above 0'}"
             )
-        if key in AT_LEAST_TWO and value < 2 and not (key == "pg_samples" and config.pg_reward == "drzero"):
+        if key in AT_LEAST_TWO and value < 2:
             raise InputError(f"{where}: key '{key}' is {value!r}, a group needs at least 2 samples")
     if config.verify_threshold > 1:
         raise InputError(f"{where}: key 'verify_threshold' is {config.verify_threshold!r}, a share is at most 1")
-    for key, used in gold_keys(config).items():
-        if used and getattr(config, key) is None:
-            raise InputError(f"{where}: key '{key}' is None, but the recipe uses it")
+    if config.inject_round and not config.labelled_judgments:
+        raise InputError(f"{where}: key 'labelled_judgments' is None, but 'inject_round' is {config.inject_round}")
     if config.labelled_questions and config.labelled_questions == config.questions:
         raise InputError(f"{where}: key 'labelled_questions' is {config.questions!r}, the questions of the evaluation")
     return config
-
-
-def gold_keys(config: Config) -> dict[str, bool]:
-    """Which sources of gold labels a recipe's training uses; none in a zero-label recipe."""
-    return {
-        "labelled_questions": config.policy_reward == "gold",
-        "labelled_judgments": config.inject_round > 0,
-        "oracle": config.oracle_from_round > 0,
-    }
 
 
 def _convert(value: object, wanted: type, where: str) -> object:

@@ -2,7 +2,7 @@
 from text."""
 
 import hashlib
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
@@ -67,6 +67,11 @@ class Episode:
         return self.turns[-1].text if self.turns and self.finish_reason is FinishReason.ANSWER else ""
 
     @property
+    def responses(self) -> list[str]:
+        """What the tool answered, call by call."""
+        return [turn.response for turn in self.turns if turn.response is not None]
+
+    @property
     def n_tool_calls(self) -> int:
         return sum(turn.response is not None for turn in self.turns)
 
@@ -103,6 +108,73 @@ class Episode:
             | outcome
             | {"meta": self.meta, "ids": list(self.ids), "mask": [int(m) for m in self.mask]}
         )
+
+
+@dataclass(frozen=True)
+class Task:
+    """A task that the Prompt Generator wrote, and what a step finds out about it, in this order."""
+
+    question: str | None
+    answer: str | None
+    """The writer's own; None, as the question, where the task is malformed."""
+    parent: dict[str, str] | None = None
+    """What the writer was asked for: a topic, or an earlier question with a direction."""
+    well_formed: bool = False
+    verified: bool = False
+    """Whether it passed the votes, or there were none."""
+    votes: tuple[bool, ...] = ()
+    """Judgments of its own answer."""
+    answers: tuple[str | None, ...] = ()
+    """Of the policy's attempts; None: no answer."""
+    verdicts: tuple[bool, ...] = ()
+    """Whether each attempt counts as right."""
+    tool_calls: float = 0.0
+    """Mean number in the attempts."""
+    reward: float = 0.0
+    """Without the bonus for the format."""
+    golden_answers: tuple[str, ...] = ()
+    """Only of a labelled question that stands in the place of a task."""
+
+    def record(self) -> dict[str, Any]:
+        """A JSON row for drafts.jsonl and tasks.jsonl."""
+        return {key: value for key, value in asdict(self).items() if key != "golden_answers"}
+
+    @classmethod
+    def of_record(cls, row: dict[str, Any]) -> "Task":
+        """The task of a row that `record` made, or of a labelled question."""
+        return _of_row(cls, row)
+
+
+@dataclass(frozen=True)
+class Triple:
+    """An attempt of the policy at a task, as data for the judge."""
+
+    question: str
+    answer: str
+    """The attempt's."""
+    reference: str | None = None
+    """The task's own answer."""
+    verified: bool = False
+    verdict: bool | None = None
+    """What was said of the attempt when it was made."""
+    label: bool | None = None
+    """What should be said of it."""
+    injected: bool = False
+    """Real verification data, not the loop's own."""
+
+    def record(self) -> dict[str, Any]:
+        """A JSON row for verification.jsonl and labelled.jsonl."""
+        return asdict(self)
+
+    @classmethod
+    def of_record(cls, row: dict[str, Any]) -> "Triple":
+        return _of_row(cls, row)
+
+
+def _of_row(cls: type, row: dict[str, Any]) -> Any:
+    """An object of the row's keys that are fields of the class; lists become tuples."""
+    known = {field.name for field in fields(cls)}
+    return cls(**{key: tuple(v) if isinstance(v, list) else v for key, v in row.items() if key in known})
 
 
 def seed_of(*key: object) -> int:

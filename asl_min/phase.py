@@ -15,11 +15,11 @@ import torch
 from accelerate import Accelerator
 from accelerate.tracking import filter_trackers, get_available_trackers
 
-from asl_min import roles
+from asl_min import recipes, rewards
 from asl_min.chat import Chat
-from asl_min.config import Config, gold_keys
+from asl_min.config import Config
 from asl_min.corpus import load_corpus, read_jsonl, write_jsonl
-from asl_min.episode import Episode, Request
+from asl_min.episode import Episode, Request, Task
 from asl_min.grpo import Learner
 from asl_min.model import ROLES, adapter_name, load_backbone, load_tokenizer, merged, save_adapter, use
 from asl_min.rollout import Limits, Rollout
@@ -30,8 +30,6 @@ from asl_min.run.terminal import clear_errors
 from asl_min.sampling.generate import Generator
 from asl_min.search.bm25 import SearchTool
 from asl_min.tools.share import model_card
-from asl_min.world.oracle import Oracle
-from asl_min.world.world import GEOGRAPHY
 
 if TYPE_CHECKING:
     from asl_min.sampling.server import Server
@@ -109,7 +107,7 @@ class Phase:
         self.accelerator = self.agent.accelerator
         self.learner = Learner(self.accelerator, self.agent.model, adapter_name(self.config, role), self.config)
         self.folder = run_dir.phase_dir(run, round_number, role)
-        self.oracle = Oracle.of(self.config.oracle) if _oracle_judges(self.config, round_number, role) else None
+        self.recipe = recipes.load(self.config)
         self.gold_labels = 0
         self._steps_before = start_trackers(self.accelerator, run, self.config)
         self.rewards: list[float] = []
@@ -126,7 +124,7 @@ class Phase:
         interrupted goes on after its last finished step. On success the adapter is saved and the phase is done."""
         config = run_dir.read_config(run)
         declare_gold(run, config)
-        with gold.training(f"round {round_number}, {role}", open_gold(config, round_number, role)):
+        with gold.training(f"round {round_number}, {role}", recipes.load(config).gold_files(round_number, role)):
             phase = cls(run, round_number, role)
             phase._resume()
             with stopping.on_sigterm():
@@ -157,14 +155,6 @@ class Phase:
                 yield step
                 self._checkpoint(step)
                 advance(self.rewards[-1])
-
-    def judge(self, pairs: Sequence[tuple[str, str | None]], *seed_key: object) -> list[bool | None]:
-        """One verdict for each (question, answer), None where there is no answer: the GRM's, or the oracle's where the
-        recipe swaps it in."""
-        if self.oracle is None:
-            return roles.judge(self.agent.as_role("reward_model"), pairs, *seed_key)
-        self.gold_labels += len({pair for pair in pairs if pair[1]})
-        return [self.oracle.right(question, answer) if answer else None for question, answer in pairs]
 
     def update(self, groups: list[list[Episode]], weights: Sequence[float] | None = None) -> dict[str, float]:
         """One GRPO step; keeps the episodes of the first and the last step for the episode file."""
@@ -289,7 +279,6 @@ def declare_gold(run: Path, config: Config) -> None:
     names = (config.questions, config.judgments, config.labelled_questions, config.labelled_judgments)
     files = [config.path(name) for name in names if name]
     gold.declare(
-        GEOGRAPHY,
         *files,
         *(run_dir.phase_dir(run, r, "evaluation") for r in range(config.rounds + 1)),
         run / "summary.json",
@@ -297,18 +286,21 @@ def declare_gold(run: Path, config: Config) -> None:
     )
 
 
-def open_gold(config: Config, round_number: int, role: str) -> list[Path]:
-    """The gold files that the recipe openly gives to this phase of this round; for a zero-label recipe, none."""
-    used = gold_keys(config)
-    if role == "policy" and used["labelled_questions"]:
-        return [config.path(config.labelled_questions)]
-    if role == "reward_model" and round_number == config.inject_round:
-        return [config.path(config.labelled_judgments)]
-    return [GEOGRAPHY] if _oracle_judges(config, round_number, role) else []
-
-
-def _oracle_judges(config: Config, round_number: int, role: str) -> bool:
-    return role != "reward_model" and 0 < config.oracle_from_round <= round_number
+def verdicts(
+    phase: Phase,
+    tasks: Sequence[Task],
+    answers: Sequence[Sequence[str | None]],
+    key: Callable[[Task], list[str] | None],
+    step: int,
+) -> list[list[bool | None]]:
+    """For each task a verdict on each of its `answers`: whether it matches one of `key(task)`; where the recipe has no
+    such key, the judge's."""
+    keys = [key(task) for task in tasks]
+    if None not in keys:
+        return [rewards.matched(own, right) for own, right in zip(answers, keys, strict=True)]
+    pairs = [(task.question, answer) for task, own in zip(tasks, answers, strict=True) for answer in own]
+    said = iter(phase.recipe.judge(phase, pairs, *phase.seed_key, step, "judge"))
+    return [[next(said) for _ in own] for own in answers]
 
 
 def phase_main(role: str, run_phase: Callable[[Path, int], None], description: str) -> None:

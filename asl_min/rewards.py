@@ -1,31 +1,14 @@
-"""Every reward and selection rule of the loop, as plain functions of verdicts and texts. No model, no gold answer."""
+"""Rewards and selection rules that the systems share, as plain functions of verdicts and texts. No model, no gold
+answer. What one system does differently stands in its file in `recipes/`.
+"""
 
-import math
 import random
 import re
 import string
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
-from asl_min.episode import Episode, FinishReason
+from asl_min.episode import Episode, FinishReason, Task, Triple
 from asl_min.protocol import opens_with_think
-
-
-def entropy(verdicts: Sequence[bool]) -> float:
-    """H(p) = -p ln p - (1-p) ln(1-p) in nats, p = share of attempts judged correct; 0 without attempts. Largest, ln 2,
-    at p = 1/2."""
-    p = sum(verdicts) / len(verdicts) if verdicts else 0.0
-    return 0.0 if p in (0.0, 1.0) else -p * math.log(p) - (1 - p) * math.log(1 - p)
-
-
-def verified(votes: Sequence[bool], threshold: float) -> bool:
-    """The verify gate: the share of votes that find the task's own answer correct is at least `threshold`."""
-    return bool(votes) and sum(votes) / len(votes) >= threshold
-
-
-def task_reward(verdicts: Sequence[bool], votes: Sequence[bool], threshold: float) -> float:
-    """PG reward "entropy+verify": H(mean verdict) if the gate passes, else 0. A malformed task is never judged and
-    earns 0."""
-    return entropy(verdicts) if verified(votes, threshold) else 0.0
 
 
 def label_reward(verdict: bool | None, label: bool) -> float:
@@ -45,33 +28,35 @@ def format_bonus(episode: Episode) -> float:
     return (thinks / max(len(episode.turns), 1) + used_tool) / 4
 
 
-def balanced(triples: Sequence[dict], rng: random.Random) -> list[dict]:
-    """Class-balanced verification data: per question all triples of the rarer label and as many drawn from the other.
+def by_prompt(episodes: Sequence[Episode], samples: int) -> list[list[Episode]]:
+    """Groups of `samples` neighbours: the episodes of one prompt (GRPO)."""
+    return [list(episodes[i : i + samples]) for i in range(0, len(episodes), samples)]
 
-    Each triple has `question` and `label`; questions with one label only are dropped.
-    """
-    by_question: dict[str, list[dict]] = {}
+
+def matched(answers: Sequence[str | None], key: Sequence[str]) -> list[bool | None]:
+    """Does each answer equal one of the key's, normalised; None where there is no answer."""
+    return [exact_match(answer, key) if answer else None for answer in answers]
+
+
+def balanced(triples: Sequence[Triple], rng: random.Random) -> list[Triple]:
+    """Class-balanced verification data: per question all triples of the rarer label and as many drawn from the other.
+    Questions with one label only are dropped."""
+    by_question: dict[str, list[Triple]] = {}
     for triple in triples:
-        by_question.setdefault(triple["question"], []).append(triple)
+        by_question.setdefault(triple.question, []).append(triple)
     kept = []
     for group in by_question.values():
-        sides = [[t for t in group if t["label"] == label] for label in (True, False)]
+        sides = [[t for t in group if t.label == label] for label in (True, False)]
         size = min(map(len, sides))
         kept += [triple for side in sides for triple in rng.sample(side, size)]
     return kept
 
 
-def label(triple: dict, source: str) -> bool:
-    """The label of a verification triple: the GRM's own verdict ("self") or its match with the PG's answer
-    ("reference")."""
-    return triple["verdict"] if source == "self" else exact_match(triple["answer"], [triple["reference"]])
-
-
-def distinct_tasks(tasks: Sequence[dict]) -> list[dict]:
+def distinct(tasks: Iterable[Task]) -> list[Task]:
     """Tasks whose question, normalised, has not occurred before."""
-    first: dict[str, dict] = {}
+    first: dict[str, Task] = {}
     for task in tasks:
-        first.setdefault(normalize(task["question"]), task)
+        first.setdefault(normalize(task.question), task)
     return list(first.values())
 
 

@@ -8,7 +8,7 @@ Generative Reward Model: sees a question and a candidate answer, no reference; s
 from collections.abc import Callable, Sequence
 
 from asl_min import protocol
-from asl_min.episode import Episode, Request, seed_of
+from asl_min.episode import Episode, Request, Task, seed_of
 
 # --- Prompt Generator
 
@@ -26,13 +26,13 @@ def task_requests(meta_prompts: list[dict], samples: int, *seed_key: object) -> 
     ]
 
 
-def task_of(episode: Episode) -> dict | None:
-    """The task an episode wrote, `{"question", "answer", "parent"}`; None if it is malformed."""
+def task_of(episode: Episode) -> Task:
+    """The task an episode wrote; without question and answer if it is malformed."""
     text = episode.final_text
     question, answer = protocol.question(text), protocol.answer(text)
     if not protocol.well_formed_task(question, answer):
-        return None
-    return {"question": question, "answer": answer, "parent": episode.request.fields}
+        return Task(None, None)
+    return Task(question, answer, episode.request.fields, well_formed=True)
 
 
 # --- Policy Model

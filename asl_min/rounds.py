@@ -16,7 +16,7 @@ from pathlib import Path
 
 from rich.table import Table
 
-from asl_min import train_policy, train_prompt_generator, train_reward_model
+from asl_min import recipes, train_policy, train_prompt_generator, train_reward_model
 from asl_min.chat import Chat
 from asl_min.config import Config, load_config, read_yaml
 from asl_min.corpus import load_corpus, load_judgments, load_questions
@@ -86,8 +86,9 @@ def check_inputs(config: Config) -> None:
         load_questions(config.path(config.questions))
     if config.judgments:
         load_judgments(config.path(config.judgments))
-    if config.policy_reward == "gold":
-        load_questions(config.path(config.labelled_questions))
+    recipe = recipes.load(config)
+    if labelled := recipe.labelled_questions():
+        load_questions(labelled)
     if config.inject_round:
         load_judgments(config.path(config.labelled_judgments))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from asl_min.run.old_names import upgrade_summary
 from asl_min.tools.report import dig
 
 RESULTS = Path(__file__).parent / "results"
@@ -27,8 +28,8 @@ Runs = dict[str, dict[int, dict]]
 def load_runs(folder: Path) -> Runs:
     runs: Runs = {}
     for file in sorted(folder.glob("*.json")):
-        summary = json.loads(file.read_text())
-        runs.setdefault(summary["recipe"], {})[summary["seed"]] = summary
+        summary = upgrade_summary(json.loads(file.read_text()))
+        runs.setdefault(summary["arm"], {})[summary["seed"]] = summary
     return runs
 
 

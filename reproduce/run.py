@@ -25,7 +25,7 @@ def main() -> None:
     args = terminal.parse(parser)
     with clear_errors():
         config = load_config(args.config, **{"seed": args.seed} | parse_overrides(args.overrides))
-        run = args.run or Path("runs") / f"{config.recipe}_seed{config.seed}"
+        run = args.run or Path("runs") / f"{config.name}_seed{config.seed}"
         if args.dry_run:
             check_inputs(config)
             print(plan(config, run))

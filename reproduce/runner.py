@@ -26,7 +26,7 @@ from rich.table import Table
 from asl_min.config import Config, load_config
 from asl_min.run.durable import write_text
 from asl_min.run.errors import InputError
-from asl_min.run.old_names import upgrade_config
+from asl_min.run.old_names import upgrade_summary
 from asl_min.run.terminal import clear_errors
 
 ROOT = Path(__file__).parents[1]
@@ -45,7 +45,7 @@ class Job:
 
     @property
     def recipe(self) -> Path:
-        return ROOT / "configs" / "recipes" / f"{self.arm}.yaml"
+        return ROOT / "configs" / "arms" / f"{self.arm}.yaml"
 
     @property
     def overrides(self) -> dict[str, object]:
@@ -63,7 +63,7 @@ class Job:
         if not self.result.is_file():
             return False
         old, new = (
-            asdict(Config()) | upgrade_config(json.loads(self.result.read_text())["config"]),
+            asdict(Config()) | upgrade_summary(json.loads(self.result.read_text()))["config"],
             asdict(self.config()),
         )
         for key in new:

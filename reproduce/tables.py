@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
+from asl_min.run.old_names import upgrade_summary
 from asl_min.tools.report import BUDGET, LEGEND, markdown, table
 from reproduce.measures import (
     DRAFTS,
@@ -235,10 +236,8 @@ def rates_table(folder: Path) -> str:
     """Final accuracy on the validation split by arm and learning rate."""
     found: dict[str, dict[float, list[float]]] = {}
     for file in sorted(folder.glob("*.json")):
-        summary = json.loads(file.read_text())
-        found.setdefault(summary["recipe"], {}).setdefault(summary["config"]["learning_rate"], []).append(
-            final(summary)
-        )
+        summary = upgrade_summary(json.loads(file.read_text()))
+        found.setdefault(summary["arm"], {}).setdefault(summary["config"]["learning_rate"], []).append(final(summary))
     rates = sorted({rate for of_arm in found.values() for rate in of_arm})
     return markdown(
         [

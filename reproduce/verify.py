@@ -22,6 +22,7 @@ from asl_min.config import check
 from asl_min.rounds import prepare, run_rounds
 from asl_min.run import run_dir
 from asl_min.run.errors import InputError
+from asl_min.run.old_names import upgrade_summary
 from asl_min.run.terminal import clear_errors
 from asl_min.tools.report import values
 from reproduce import measures as m
@@ -61,12 +62,12 @@ def timeless(value: object) -> object:
     return value
 
 
-def tolerances(runs: m.Runs, recipe: str) -> dict[str, np.ndarray]:
-    """Points by figure and round. Raises `InputError` where neither the recipe nor asl has three seeds."""
-    seeds = next((list(runs[arm].values()) for arm in (recipe, "asl") if len(runs.get(arm, {})) >= 3), None)
+def tolerances(runs: m.Runs, arm: str) -> dict[str, np.ndarray]:
+    """Points by figure and round. Raises `InputError` where neither the arm nor asl has three seeds."""
+    seeds = next((list(runs[name].values()) for name in (arm, "asl") if len(runs.get(name, {})) >= 3), None)
     if seeds is None:
         raise InputError(
-            f"{m.RESULTS / 'runs'}: the tolerances come from three seeds of {recipe} or asl, which are not there"
+            f"{m.RESULTS / 'runs'}: the tolerances come from three seeds of {arm} or asl, which are not there"
         )
     return {name: np.maximum(LEAST, 4 * values(seeds, name).std(axis=0, ddof=1)) for name in FIGURES}
 
@@ -84,8 +85,8 @@ def compare(recorded: dict, found: dict, tolerance: dict[str, np.ndarray]) -> tu
 
 def verify(record: Path, runs: Path) -> str:
     """Runs, shows the comparison and says how it ended."""
-    recorded = json.loads(record.read_text())
-    tolerance = tolerances(m.load_runs(m.RESULTS / "runs"), recorded["recipe"])
+    recorded = upgrade_summary(json.loads(record.read_text()))
+    tolerance = tolerances(m.load_runs(m.RESULTS / "runs"), recorded["arm"])
     run = runs / f"verify_{record.stem}"
     prepare(run, check(recorded["config"], str(record)))
     with run_dir.lock(run):

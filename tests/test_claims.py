@@ -45,8 +45,10 @@ def entry(number: int, accuracy: float, **values) -> dict:
 
 def summary(arm: str, seed: int, *accuracies: float, config: dict | None = None, **values) -> dict:
     settings = {"policy_tasks": 0, "policy_prompts": 16, "policy_max_steps": 6, "learning_rate": 3e-4} | (config or {})
+    settings |= {"recipe": "asl", "arm": arm}
     return {
-        "recipe": arm,
+        "arm": arm,
+        "recipe": "asl",
         "seed": seed,
         "config": settings,
         "rounds": [entry(i, a, **(values if i else {})) for i, a in enumerate(accuracies)],
@@ -56,7 +58,7 @@ def summary(arm: str, seed: int, *accuracies: float, config: dict | None = None,
 def runs_of(*summaries: dict) -> m.Runs:
     runs: m.Runs = {}
     for found in summaries:
-        runs.setdefault(found["recipe"], {})[found["seed"]] = found
+        runs.setdefault(found["arm"], {})[found["seed"]] = found
     return runs
 
 

@@ -15,13 +15,16 @@ from safetensors.torch import load_file
 
 from asl_min import protocol, rewards, roles, train_policy, train_prompt_generator, train_reward_model
 from asl_min.corpus import load_questions, read_jsonl
-from asl_min.evaluate import evaluate_round, phase_quality
+from asl_min.episode import Task
+from asl_min.evaluate import evaluate_round
 from asl_min.model import ROLES, load_backbone
 from asl_min.phase import phase_main
+from asl_min.recipes import asl
 from asl_min.rollout import SEED_STRIDE
 from asl_min.run import gold, run_dir
 from asl_min.run.errors import InputError
 from asl_min.tools.report import table, write_report
+from asl_min.world.task_quality import round_quality
 
 PHASES = {"prompt_generator": train_prompt_generator, "reward_model": train_reward_model, "policy": train_policy}
 WRITES = {
@@ -386,7 +389,7 @@ def test_votes_are_on_the_tasks_own_answer(drafts):
 def test_reward_of_a_verified_draft_is_the_entropy_of_its_verdicts(drafts):
     verified = [d for d in drafts if d["answer"] == "A"]
     assert all(len(d["verdicts"]) == 6 for d in verified)
-    assert [d["reward"] for d in verified] == [rewards.entropy(d["verdicts"]) for d in verified]
+    assert [d["reward"] for d in verified] == [asl.entropy(d["verdicts"]) for d in verified]
     assert any(d["reward"] > 0 for d in verified)
 
 
@@ -412,7 +415,8 @@ def test_topics_asked_are_the_corpus_titles(played, drafts):
 
 def test_kept_tasks_are_the_distinct_rewarded_drafts(played, drafts):
     found = rows(run_dir.phase_dir(played, 1, "prompt_generator"), "tasks.jsonl")
-    assert found == rewards.distinct_tasks([d for d in drafts if d["reward"] > 0])
+    kept = rewards.distinct(Task.of_record(d) for d in drafts if d["reward"] > 0)
+    assert [Task.of_record(row) for row in found] == kept
     assert len(found) > 1
 
 
@@ -599,7 +603,7 @@ def test_each_role_acts_with_its_own_adapter(played, tmp_path, monkeypatch):
 def test_judge_reward_is_reported_without_an_oracle(played):
     folders = {role: run_dir.require(played, 1, role) for role in ROLES}
     with_oracle, without = (
-        phase_quality(folders, replace(run_dir.read_config(played), oracle=o)) for o in ("target", None)
+        round_quality(folders, replace(run_dir.read_config(played), oracle=o)) for o in ("target", None)
     )
     assert without == {"judge_reward": with_oracle["judge_reward"]} and 0 <= without["judge_reward"] <= 1
     assert len(with_oracle) > 1

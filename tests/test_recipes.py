@@ -11,18 +11,19 @@ from conftest import TARGET
 from helpers import ROOT, rewrite
 from test_phases import PHASES, ROOMY, ScriptedSampler, copy_of, new_run, rows
 
-from asl_min import baselines, roles, train_policy, train_prompt_generator
-from asl_min.config import Config, check, gold_keys, load_config
+from asl_min import recipes, rewards, roles, train_policy, train_prompt_generator
+from asl_min.config import Config, check, load_config
 from asl_min.corpus import load_judgments, load_questions, write_jsonl
+from asl_min.episode import Episode, Task
 from asl_min.evaluate import chosen_per_hop, evaluate_round
 from asl_min.model import ROLES
-from asl_min.phase import Agent, open_gold
+from asl_min.phase import Agent
 from asl_min.run import gold, run_dir
 from asl_min.run.errors import InputError
 from asl_min.tools.report import BUDGET, round_summary
 from asl_min.world.oracle import Oracle
 
-RECIPES = {path.stem: load_config(path) for path in (ROOT / "configs" / "recipes").glob("*.yaml")}
+ARMS = {path.stem: load_config(path) for path in (ROOT / "configs" / "arms").glob("*.yaml")}
 GOLD = {
     "search_r1",
     "search_r1_16",
@@ -40,48 +41,46 @@ GOLD = {
 # --- the files
 
 
-@pytest.mark.parametrize("name", RECIPES)
-def test_recipe_is_named_as_its_file(name):
-    assert RECIPES[name].recipe == name
+@pytest.mark.parametrize("name", ARMS)
+def test_arm_is_named_as_its_file(name):
+    assert ARMS[name].name == name and recipes.load(ARMS[name])
 
 
 def test_asl_is_the_miniature():
-    assert RECIPES["asl"] == load_config(ROOT / "configs" / "tiny.yaml") == Config(adapters="per_role")
+    assert ARMS["asl"] == load_config(ROOT / "configs" / "tiny.yaml") == Config(adapters="per_role")
 
 
-def test_recipes_with_gold_are_those_that_say_so():
-    assert {name for name, config in RECIPES.items() if any(gold_keys(config).values())} == GOLD
-    comments = {path.stem: "Gold, openly" in path.read_text() for path in (ROOT / "configs" / "recipes").glob("*.yaml")}
+def gold_of(config: Config) -> list[Path]:
+    """Every gold file that any phase of a run may read."""
+    phases = [(number, role) for number in range(1, config.rounds + 1) for role in ROLES]
+    return [file for phase in phases for file in recipes.load(config).gold_files(*phase)]
+
+
+def test_arms_with_gold_are_those_that_say_so():
+    assert {name for name, config in ARMS.items() if gold_of(config)} == GOLD
+    comments = {path.stem: "Gold, openly" in path.read_text() for path in (ROOT / "configs" / "arms").glob("*.yaml")}
     assert {name for name, says in comments.items() if says} == GOLD
 
 
-@pytest.mark.parametrize("name", sorted(set(RECIPES) - GOLD))
-def test_zero_label_recipe_is_given_no_gold_in_any_phase(name):
-    config = RECIPES[name]
-    assert [open_gold(config, number, role) for number in range(1, config.rounds + 1) for role in ROLES] == [
-        []
-    ] * 3 * config.rounds
-
-
 def test_every_arm_learns_at_the_same_rate():
-    assert {config.learning_rate for config in RECIPES.values()} == {Config().learning_rate}
+    assert {config.learning_rate for config in ARMS.values()} == {Config().learning_rate}
 
 
 @pytest.mark.parametrize(
     ("values", "said"),
     [
-        ({"policy_reward": "gold", "labelled_questions": None}, "labelled_questions"),
+        ({"recipe": "search_r1", "labelled_questions": None}, "labelled_questions"),
         ({"inject_round": 1, "labelled_judgments": None}, "labelled_judgments"),
-        ({"oracle_from_round": 1, "oracle": None}, "oracle"),
+        ({"recipe": "oracle_judge", "oracle": None}, "oracle"),
         ({"labelled_questions": Config().questions}, "the questions of the evaluation"),
-        ({"pg_reward": "fame"}, "pg_reward"),
+        ({"recipe": "fame"}, "recipe"),
         ({"policy_tasks": -1}, "policy_tasks"),
         ({"pg_samples": 1}, "pg_samples"),
     ],
 )
 def test_impossible_recipe_is_refused(values, said):
     with pytest.raises(InputError, match=said):
-        check(values, "recipe.yaml")
+        recipes.load(check(values, "recipe.yaml"))
 
 
 # --- the labelled data
@@ -173,34 +172,37 @@ def spent(folders: dict[str, Path]) -> dict[str, dict]:
     return {role: json.loads((folder / "done.json").read_text()) for role, folder in folders.items()}
 
 
-@pytest.mark.parametrize("method", ["absolute_zero", "r_zero", "drzero", "agent0"])
-def test_baseline_needs_no_judge(scripted_run, method):
-    solver = "reference" if method == "drzero" else method
-    folders = round_of(scripted_run(pg_reward=method, policy_reward=solver, grm_max_steps=0, grm_labels="reference"))
+@pytest.mark.parametrize("name", ["absolute_zero", "absolute_zero_grounded", "r_zero", "dr_zero", "agent0"])
+def test_system_without_a_judge_asks_none(scripted_run, name):
+    run = scripted_run(recipe=name, grm_max_steps=0)
+    folders, recipe = round_of(run), recipes.load(run_dir.read_config(run))
     assert sum(facts["judge_calls"] + facts["gold_labels"] for facts in spent(folders).values()) == 0
-    drafts, tasks, outcomes = (
-        rows(folders[r], f)
-        for r, f in (
-            ("prompt_generator", "drafts.jsonl"),
-            ("prompt_generator", "tasks.jsonl"),
-            ("policy", "outcomes.jsonl"),
-        )
+    drafts, tasks = (
+        [Task.of_record(row) for row in rows(folders["prompt_generator"], f"{file}.jsonl")]
+        for file in ("drafts", "tasks")
     )
-    formed = [d for d in drafts if d["well_formed"]]
-    assert formed and all(len(d["verdicts"]) == 6 and d["votes"] == [] for d in formed)
-    assert all(
-        d["verdicts"] == [v is True for v in baselines.verdicts(d["answers"], baselines.target(d, method))]
-        for d in formed
-    )
-    assert tasks and all(baselines.keeps(method, task) for task in tasks)
-    targets = {task["question"]: baselines.target(task, solver) for task in tasks}
-    assert outcomes and all(
-        o["verdict"] == baselines.verdicts([o["answer"]], targets[o["question"]])[0] for o in outcomes
-    )
+    formed = [task for task in drafts if task.well_formed]
+    assert formed and all(len(task.verdicts) == 6 and task.votes == () for task in formed)
+    for task in formed:
+        assert list(task.verdicts) == [v is True for v in rewards.matched(task.answers, recipe.answer_key(task))]
+    assert tasks and all(recipe.keeps(task) for task in tasks)
+    keys = {task.question: recipe.policy_key(task) for task in tasks}
+    outcomes = rows(folders["policy"], "outcomes.jsonl")
+    assert outcomes and all(o["verdict"] == rewards.matched([o["answer"]], keys[o["question"]])[0] for o in outcomes)
+
+
+def test_grounded_tasks_are_those_whose_answer_their_writer_read(scripted_run):
+    """The script's tool responses hold "a" and "A" somewhere, but no task answers "B" from what it read."""
+    folders = {name: round_of(scripted_run(recipe=name, grm_max_steps=0)) for name in ("absolute_zero_grounded",)}
+    folder = folders["absolute_zero_grounded"]["prompt_generator"]
+    for episode in map(Episode.of_record, rows(folder, "episodes.jsonl")):
+        task = Task.of_record(episode.meta["task"])
+        read = task.answer is not None and any(task.answer in response for response in episode.responses)
+        assert task.well_formed == read and (read or task.reward == -1.0) and (read or task.answers == ())
 
 
 def test_rule_reward_is_the_match_with_the_tasks_own_answer_and_the_format_bonus(scripted_run):
-    folders = round_of(scripted_run(policy_reward="reference"))
+    folders = round_of(scripted_run(recipe="rule_reward"))
     episodes = rows(folders["policy"], "episodes.jsonl")
     assert {e["reward"] for e in episodes} == {0.0, 1.0}  # no think block, no tool: no bonus
     assert all(
@@ -215,7 +217,7 @@ def test_search_r1_trains_on_the_labelled_questions_alone(scripted_run, tmp_path
     ]
     write_jsonl(tmp_path / "labelled.jsonl", labelled)
     values = {
-        "policy_reward": "gold",
+        "recipe": "search_r1",
         "policy_tasks": 4,
         "labelled_questions": str(tmp_path / "labelled.jsonl"),
         "pg_max_steps": 0,
@@ -230,7 +232,7 @@ def test_search_r1_trains_on_the_labelled_questions_alone(scripted_run, tmp_path
 
 
 def test_search_r1_has_the_same_questions_in_every_round(scripted_run):
-    run = scripted_run(policy_reward="gold", policy_tasks=16, pg_max_steps=0, grm_max_steps=0, policy_prompts=16)
+    run = scripted_run(recipe="search_r1", policy_tasks=16, pg_max_steps=0, grm_max_steps=0, policy_prompts=16)
     round_of(run)
     for role in ROLES:
         PHASES[role].run_phase(run, 2)
@@ -248,7 +250,7 @@ def test_policy_tasks_limits_the_tasks_and_not_the_steps(scripted_run):
 
 
 def test_oracle_gives_the_verdicts_from_its_round_on(scripted_run, world):
-    folders = round_of(scripted_run(oracle_from_round=1, verify_threshold=0.0))
+    folders = round_of(scripted_run(recipe="oracle_judge", oracle_from_round=1, verify_threshold=0.0))
     oracle = Oracle(world)
     formed = [d for d in rows(folders["prompt_generator"], "drafts.jsonl") if d["well_formed"]]
     assert formed and all(d["votes"] == [oracle.right(d["question"], d["answer"])] * 5 for d in formed)
@@ -258,7 +260,7 @@ def test_oracle_gives_the_verdicts_from_its_round_on(scripted_run, world):
 
 
 def test_oracle_is_not_asked_before_its_round(scripted_run):
-    folders = round_of(scripted_run(oracle_from_round=2))
+    folders = round_of(scripted_run(recipe="oracle_judge", oracle_from_round=2))
     assert (
         all(facts["gold_labels"] == 0 for facts in spent(folders).values())
         and spent(folders)["policy"]["judge_calls"] > 0
@@ -352,5 +354,5 @@ def test_agent0_scales_the_advantages(scripted_run, monkeypatch):
         "update",
         lambda phase, groups, weights=None: given.append(weights) or honest(phase, groups, weights),
     )
-    round_of(scripted_run(pg_reward="agent0", policy_reward="agent0", grm_max_steps=0))
+    round_of(scripted_run(recipe="agent0", grm_max_steps=0))
     assert given[0] is None and all(0.6 <= w <= 1.0 for w in given[-1])  # the PG's update, then the policy's

@@ -8,7 +8,9 @@ import pytest
 from helpers import make_episode
 
 from asl_min import rewards
-from asl_min.episode import FinishReason, Turn
+from asl_min.config import Config
+from asl_min.episode import FinishReason, Task, Triple, Turn
+from asl_min.recipes import asl
 
 
 @pytest.mark.parametrize(
@@ -23,7 +25,7 @@ from asl_min.episode import FinishReason, Turn
     ],
 )
 def test_entropy(verdicts, value):
-    assert rewards.entropy(verdicts) == pytest.approx(value, abs=1e-6)
+    assert asl.entropy(verdicts) == pytest.approx(value, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -31,15 +33,14 @@ def test_entropy(verdicts, value):
     [([1, 1, 1, 1, 0], True), ([1, 1, 1, 0, 0], False), ([1] * 5, True), ([1] * 12 + [0] * 3, True), ([], False)],
 )
 def test_verify_gate_at_four_fifths(votes, passes):
-    assert rewards.verified([bool(v) for v in votes], 0.8) is passes
+    assert asl.Recipe(Config(verify_threshold=0.8)).verified([bool(v) for v in votes]) is passes
 
 
-def test_task_reward_is_the_entropy_when_verified():
-    assert rewards.task_reward([True, False], [True] * 4 + [False], 0.8) == pytest.approx(math.log(2))
-
-
-def test_task_reward_is_zero_when_not_verified():
-    assert rewards.task_reward([True, False], [True] * 3 + [False] * 2, 0.8) == 0.0
+@pytest.mark.parametrize(("right_votes", "reward"), [(4, math.log(2)), (3, 0.0)])
+def test_task_reward_is_the_entropy_where_the_gate_passes(right_votes, reward):
+    votes = (True,) * right_votes + (False,) * (5 - right_votes)
+    task = Task("q", "a", votes=votes, verdicts=(True, False))
+    assert asl.Recipe(Config(verify_threshold=0.8)).task_rewards([task], []) == pytest.approx([reward])
 
 
 @pytest.mark.parametrize(
@@ -81,25 +82,25 @@ def test_format_bonus(turns, bonus):
 
 
 def triples(question: str, labels: str) -> list[dict]:
-    return [{"question": question, "answer": str(i), "label": label == "+"} for i, label in enumerate(labels)]
+    return [Triple(question, str(i), label=label == "+") for i, label in enumerate(labels)]
 
 
 def test_balanced_keeps_the_rarer_label_whole_and_as_many_of_the_other():
     kept = rewards.balanced(triples("q", "-+--+-"), random.Random(0))
-    assert sorted(t["answer"] for t in kept if t["label"]) == ["1", "4"]
-    assert sum(not t["label"] for t in kept) == 2
+    assert sorted(t.answer for t in kept if t.label) == ["1", "4"]
+    assert sum(not t.label for t in kept) == 2
 
 
 def test_balanced_drops_questions_with_one_label():
     kept = rewards.balanced(
         triples("all right", "+++") + triples("both", "+-") + triples("all wrong", "--"), random.Random(0)
     )
-    assert [t["question"] for t in kept] == ["both", "both"]
+    assert [t.question for t in kept] == ["both", "both"]
 
 
 def test_balanced_counts_each_question_by_itself():
     kept = rewards.balanced(triples("a", "+---") + triples("b", "+++-"), random.Random(0))
-    assert sorted((t["question"], t["label"]) for t in kept) == [("a", False), ("a", True), ("b", False), ("b", True)]
+    assert sorted((t.question, t.label) for t in kept) == [("a", False), ("a", True), ("b", False), ("b", True)]
 
 
 def test_balanced_draws_by_seed():
@@ -108,18 +109,31 @@ def test_balanced_draws_by_seed():
     assert draws[0] == draws[1] and any(draw != draws[0] for draw in draws[2:])
 
 
+def label(source: str, **triple) -> bool | None:
+    return asl.Recipe(Config(grm_labels=source)).label(Triple("q", reference="Paris", **triple))
+
+
 def test_label_self_is_the_verdict():
-    assert rewards.label({"verdict": False, "answer": "Paris", "reference": "Paris"}, "self") is False
+    assert label("self", answer="Paris", verdict=False) is False
 
 
-@pytest.mark.parametrize(("answer", "label"), [("the paris.", True), ("Rome", False)])
-def test_label_reference_is_the_match_with_the_tasks_own_answer(answer, label):
-    assert rewards.label({"verdict": not label, "answer": answer, "reference": "Paris"}, "reference") is label
+@pytest.mark.parametrize(("answer", "right"), [("the paris.", True), ("Rome", False)])
+def test_label_reference_is_the_match_with_the_tasks_own_answer(answer, right):
+    assert label("reference", answer=answer, verdict=not right, verified=True) is right
+    assert label("reference", answer=answer, verdict=not right, verified=False) is None  # left out
 
 
-def test_distinct_tasks_keeps_the_first_of_each_normalised_question():
-    tasks = [{"question": q, "n": n} for n, q in enumerate(["Where is the UK?", "where is UK", "Where is Peru?"])]
-    assert [t["n"] for t in rewards.distinct_tasks(tasks)] == [0, 2]
+def test_distinct_keeps_the_first_of_each_normalised_question():
+    tasks = [Task(question, str(n)) for n, question in enumerate(["Where is the UK?", "where is UK", "Where is Peru?"])]
+    assert [task.answer for task in rewards.distinct(tasks)] == ["0", "2"]
+
+
+def test_groups_are_neighbours():
+    assert rewards.by_prompt("abcdef", 2) == [["a", "b"], ["c", "d"], ["e", "f"]] and rewards.by_prompt([], 2) == []
+
+
+def test_matched_is_unknown_without_an_answer():
+    assert rewards.matched(["the Paris", "Rome", None], ["paris"]) == [True, False, None]
 
 
 # The window is 8, so the latest four are compared with the four before, and the latest two with the two before.

@@ -44,7 +44,7 @@ def plan(config: Config, run: Path | None = None, phases: list[tuple[int, str]] 
     total = sum(counts[phase] * rollouts(config, phase) for phase in counts)
     rate, source = measured_rate(run, config)
     lines = [
-        f"{run or 'no run folder'}: recipe {config.recipe}, seed {config.seed}, {config.rounds} rounds; nothing is done now",
+        f"{run or 'no run folder'}: arm {config.name}, seed {config.seed}, {config.rounds} rounds; nothing is done now",
         f"base {config.base_model}: {empty_base(config).num_parameters():,} parameters, LoRA rank {config.lora_rank}",
         f"corpus {config.corpus}: {len(load_corpus(config.path(config.corpus))):,} passages",
         *(

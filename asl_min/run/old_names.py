@@ -12,7 +12,31 @@ RENAMED = {"generation_rows": "generation_batch_size"}
 
 def upgrade_config(values: dict) -> dict:
     """A config's keys and values as today's `Config` has them. `values`: of a config.yaml or of a summary's `config`."""
-    return {RENAMED.get(key, key): _moved(value) for key, value in values.items()}
+    values = {RENAMED.get(key, key): _moved(value) for key, value in values.items()}
+    rewards = values.pop("pg_reward", None), values.pop("policy_reward", None)
+    if None in rewards:
+        return values
+    arm, recipe = values["recipe"], _recipe(*rewards, values.get("oracle_from_round", 0))
+    return values | {"arm": "" if arm == recipe else arm, "recipe": recipe}
+
+
+def _recipe(task_reward: str, policy_reward: str, oracle_from_round: int) -> str:
+    """The file in `asl_min/recipes/` that does what these settings did before there were such files."""
+    if oracle_from_round:
+        return "oracle_judge"
+    if policy_reward == "gold":
+        return "search_r1"
+    if task_reward == "entropy_verify":
+        return "rule_reward" if policy_reward == "reference" else "asl"
+    return {"drzero": "dr_zero"}.get(task_reward, task_reward)
+
+
+def upgrade_summary(summary: dict) -> dict:
+    """A summary.json with today's config and the arm's name."""
+    config = upgrade_config(summary["config"])
+    arm = config["arm"] or config["recipe"]
+    rest = {key: value for key, value in summary.items() if key not in ("recipe", "arm", "config")}
+    return {"arm": arm, "recipe": config["recipe"], "config": config} | rest
 
 
 def _moved(value: object) -> object:

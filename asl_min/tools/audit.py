@@ -7,10 +7,11 @@ Everything here is a share (0 to 1) of rows checked one by one, None where there
 from collections.abc import Iterable
 from pathlib import Path
 
-from asl_min import rewards, roles, train_policy
+from asl_min import recipes, rewards, roles
 from asl_min.config import Config
 from asl_min.corpus import read_jsonl
-from asl_min.episode import Episode
+from asl_min.episode import Episode, Task
+from asl_min.recipes import Recipe
 from asl_min.run import run_dir
 from asl_min.search.bm25 import SearchTool
 
@@ -20,6 +21,7 @@ def trace(run: Path, round_number: int, folders: dict[str, Path], config: Config
     this one tool gives again; `rewards_explained`: share of logged rewards that follow from verdicts, labels and the
     format bonus alone; `lineage`: share of the rows of each file that come from the file before it in the loop.
     `folders`: the round's phases, which are finished."""
+    recipe = recipes.load(config)
     episodes = {
         role: [Episode.of_record(row) for _, row in read_jsonl(folder / "episodes.jsonl")]
         for role, folder in folders.items()
@@ -34,28 +36,23 @@ def trace(run: Path, round_number: int, folders: dict[str, Path], config: Config
             for role, turns in searches.items()
         },
         "rewards_explained": {
-            role: _share(explains(terms(role, e, config), e.reward) for e in found) for role, found in episodes.items()
+            role: _share(explains(terms(role, e, recipe), e.reward) for e in found) for role, found in episodes.items()
         },
         "lineage": lineage(run, round_number, folders),
     }
 
 
-def terms(role: str, episode: Episode, config: Config) -> list[tuple[str, float]] | None:
-    """What the recipe's formula makes of an episode's verdicts or label, and the format bonus. None for tasks of the
-    systems in `baselines.py`, some of which are rewarded by the whole batch."""
-    meta, bonus = episode.meta, ("format", rewards.format_bonus(episode))
+def terms(role: str, episode: Episode, recipe: Recipe) -> list[tuple[str, float]] | None:
+    """What the recipe's formula makes of an episode's verdicts or label, and its bonus. None for tasks whose reward
+    does not follow from the task alone."""
+    meta, bonus = episode.meta, ("format", recipe.bonus(episode))
     if role == "reward_model":
         return [("label match", rewards.label_reward(roles.verdict_of(episode), meta["label"])), bonus]
     if role == "policy":
-        whole = train_policy.rewarded(episode, meta["verdict"], config.policy_reward)
-        own = config.policy_reward in ("verdict", "reference")
-        return [("verdict", whole - bonus[1]), bonus] if own else [("the recipe's", whole)]
-    if config.pg_reward == "entropy_verify":
-        return [
-            ("task", rewards.task_reward(meta["task"]["verdicts"], meta["task"]["votes"], config.verify_threshold)),
-            bonus,
-        ]
-    return None
+        return [("verdict", recipe.answer_reward(meta["verdict"])), bonus]
+    if not recipe.explains_tasks:
+        return None
+    return [("task", recipe.task_rewards([Task.of_record(meta["task"])], [episode])[0]), bonus]
 
 
 def explains(found: list[tuple[str, float]] | None, reward: float) -> bool | None:

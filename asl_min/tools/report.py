@@ -76,7 +76,13 @@ def write_summary(run: Path) -> dict:
         if not run_dir.is_done(run, number, "evaluation"):
             break
         rounds.append(round_summary(run, number))
-    summary = {"recipe": config.recipe, "seed": config.seed, "config": asdict(config), "rounds": rounds}
+    summary = {
+        "arm": config.name,
+        "recipe": config.recipe,
+        "seed": config.seed,
+        "config": asdict(config),
+        "rounds": rounds,
+    }
     durable.write_text(run / "summary.json", json.dumps(summary, indent=1))
     return summary
 
@@ -210,7 +216,7 @@ def write_report(run: Path, claims: Path | None = None) -> Path:
     figure.savefig(folder / "rounds.png", dpi=120)
     pyplot.close(figure)
     draw_steps(run, folder / "steps.png")
-    title = f"# {summary['recipe']}, seed {summary['seed']}"
+    title = f"# {summary['arm']}, seed {summary['seed']}"
     text = "\n\n".join([title, LEGEND, markdown(table([summary])), "![rounds](rounds.png)", "![steps](steps.png)"])
     durable.write_text(folder / "REPORT.md", text + "\n")
     series = {LONG_NAMES.get(column, column): values([summary], column)[0].tolist() for column in COLUMNS}

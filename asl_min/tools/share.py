@@ -64,7 +64,7 @@ def model_card(config: Config, round_number: int, role: str, folder: Path) -> st
     who = "The three roles share it." if config.adapters == "shared" else "The other two roles have their own."
     facts = {
         "base": str(config.path(config.base_model)),
-        "recipe": config.recipe,
+        "recipe": config.name,
         "seed": config.seed,
         "corpus": config.corpus,
     }
@@ -93,7 +93,7 @@ def export(run: Path, folder: Path) -> dict[str, int]:
         write_jsonl(folder / f"{name}.jsonl", rows)
     counts = {name: len(rows) for name, rows in tables.items()}
     facts = {
-        "recipe": config.recipe,
+        "recipe": config.name,
         "seed": config.seed,
         "base": config.base_model,
         "corpus": config.corpus,

@@ -14,12 +14,10 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from pathlib import Path
 from zlib import crc32
 
 from asl_min.run import gold
-
-GEOGRAPHY = Path(__file__).parent / "data" / "geography.json"
+from asl_min.run.gold import GEOGRAPHY
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import jinja2
 
-from asl_min import protocol, roles
+from asl_min import protocol, recipes, roles
 from asl_min.chat import Chat
 from asl_min.config import Config
 from asl_min.corpus import read_jsonl
@@ -167,14 +167,14 @@ def describe(episode: Episode, role: str, config: Config, oracle: Oracle | None,
     fields, draft = episode.request.fields, episode.meta.get("task") or {}
     question, answer, judge = fields.get("question"), fields.get("answer"), episode.meta.get("verdict")
     if role == "prompt_generator":
-        task = roles.task_of(episode) or {}
-        question, answer, judge = task.get("question"), task.get("answer"), draft.get("verified")
+        task = roles.task_of(episode)
+        question, answer, judge = task.question, task.answer, draft.get("verified")
     elif role == "reward_model":
         judge = roles.verdict_of(episode)
     else:
         answer = roles.answer_of(episode)
     truth = oracle.right(question, answer) if oracle and question and answer else None
-    found = terms(role, episode, config)
+    found = terms(role, episode, recipes.load(config))
     return {
         "question": clip(question or ""),
         "from": clip(" · ".join(fields.values())) if role == "prompt_generator" else "",

@@ -1,0 +1,10 @@
+"""Absolute Zero in which a task whose answer does not stand verbatim in a tool response of its writer counts as
+malformed: it is not attempted, earns -1 and is not kept. A control of this repository, not a published system."""
+
+from asl_min.episode import Episode, Task
+from asl_min.recipes import absolute_zero
+
+
+class Recipe(absolute_zero.Recipe):
+    def accepts(self, task: Task, episode: Episode) -> bool:
+        return any(task.answer in response for response in episode.responses)

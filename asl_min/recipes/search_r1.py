@@ -1,0 +1,28 @@
+"""Gold, openly: Search-R1 (public code: PeterGriffinJin/Search-R1). The policy alone learns, on labelled questions.
+
+    policy    [exact match with a gold answer]
+
+The config gives Prompt Generator and judge no steps, and the policy theirs. `policy_tasks` questions are drawn by the
+seed, the same in every round; 0 takes all.
+"""
+
+from pathlib import Path
+
+from asl_min import recipes
+from asl_min.episode import Task
+from asl_min.run.errors import InputError
+
+
+class Recipe(recipes.Recipe):
+    def check(self) -> None:
+        if not self.config.labelled_questions:
+            raise InputError("key 'labelled_questions' is None, but the recipe 'search_r1' uses it")
+
+    def gold_files(self, round_number: int, role: str) -> list[Path]:
+        return [self.labelled_questions()] if role == "policy" else []
+
+    def labelled_questions(self) -> Path:
+        return self.config.path(self.config.labelled_questions)
+
+    def policy_key(self, task: Task) -> list[str]:
+        return list(task.golden_answers)
