@@ -1,16 +1,10 @@
 """GRPO on token-level episodes: groups as an explicit axis, clipped objective, LoRA weights, under Accelerate.
 
-For a group of G episodes of one prompt with rewards r: advantage A = (r - mean r) / (std r + 1e-6). Per sampled token,
-with ratio w = exp(logp - old logp), the loss is
-
-    -min(w A, clip(w, 1 - c, 1 + c) A)  +  kl_coef * k3,    k3 = exp(ref - logp) - (ref - logp) - 1
-
-summed over the sampled tokens of all episodes of a minibatch and divided by their number (token-level normalisation).
-With `ratio_cap` c each token is weighted by min(exp(old logp - sampler's logp), c) besides, for samples of a server.
-Departures from the paper's PPO: no critic, no GAE, no entropy bonus. Groups without spread are skipped. Old
-log-probabilities are the trainer's, never the sampler's; their difference is logged. With `minibatches` > 1 they are
-recomputed before the first optimizer step; with 1 they are those of the update's own forward pass, so that the ratio is
-1 and the clip idle.
+`advantages` and `grpo_loss` are the formulas; `Learner.step` is one step of training with them. The loss is summed over
+the sampled tokens of all episodes of a minibatch and divided by their number (token-level normalisation). Departures
+from the paper's PPO: no critic, no GAE, no entropy bonus. Groups without spread are skipped. Old log-probabilities are
+the trainer's, never the sampler's; their difference is logged. With `minibatches` > 1 they are recomputed before the
+first optimizer step; with 1 they are those of the update's own forward pass, so that the ratio is 1 and the clip idle.
 """
 
 from collections.abc import Sequence
@@ -31,10 +25,12 @@ from asl_min.model import hidden_states, logits_of, use
 from asl_min.packing import MicroBatch, micro_batches
 from asl_min.run.shard import hide_shards
 
+LOGITS_AT_ONCE = 2**27  # half a GiB of float32; more are computed in chunks and again in the backward pass
+
 
 def advantages(rewards_PG: np.ndarray) -> np.ndarray:
-    """Advantages [prompts, samples] of rewards [prompts, samples]; exactly 0 in groups whose rewards are all equal or
-    not finite."""
+    """A = (r - mean r) / (std r + 1e-6) within each group: advantages [prompts, samples] of rewards [prompts, samples].
+    Exactly 0 in groups whose rewards are all equal or not finite."""
     rewards_PG = np.asarray(rewards_PG, dtype=np.float64)
     usable = np.isfinite(rewards_PG).all(1, keepdims=True)
     rewards_PG = np.where(usable, rewards_PG, 0.0)
@@ -43,7 +39,32 @@ def advantages(rewards_PG: np.ndarray) -> np.ndarray:
     return np.where(spread, centred / (rewards_PG.std(1, keepdims=True) + 1e-6), 0.0)
 
 
-LOGITS_AT_ONCE = 2**27  # half a GiB of float32; more are computed in chunks and again in the backward pass
+def grpo_loss(
+    logprobs: torch.Tensor,
+    old_logprobs: torch.Tensor,
+    advantages: torch.Tensor,
+    clip: float,
+    weights: torch.Tensor | float = 1.0,
+) -> torch.Tensor:
+    """Loss summed over sampled tokens; all tensors are [tokens]. With w = exp(logp - old logp), a token's loss is
+
+        -weight min(w A, clip(w, 1 - c, 1 + c) A)
+
+    `weights` correct for samples that a server drew from slightly other probabilities, see `sampler_weights`."""
+    ratio = torch.exp(logprobs - old_logprobs)
+    clipped = ratio.clamp(1 - clip, 1 + clip)
+    return -(weights * torch.minimum(ratio * advantages, clipped * advantages)).sum()
+
+
+def sampler_weights(old_logprobs: torch.Tensor, sampler_logprobs: torch.Tensor, cap: float) -> torch.Tensor:
+    """Truncated importance weights [tokens]: min(trainer's over sampler's probability, cap)."""
+    return torch.exp(old_logprobs - sampler_logprobs).clamp(max=cap)
+
+
+def k3(logprobs: torch.Tensor, reference_logprobs: torch.Tensor) -> torch.Tensor:
+    """Estimate of KL(policy || reference) a token [tokens]: exp(d) - d - 1, d = reference logp - logp."""
+    gap = reference_logprobs - logprobs
+    return torch.exp(gap) - gap - 1
 
 
 class Scorer(nn.Module):
@@ -66,9 +87,7 @@ class Scorer(nn.Module):
         if ends is not None:  # a node sees those above it and itself: the ones whose subtree it lies in
             place = torch.arange(ids.shape[1], device=ids.device)
             mask = ((place <= place[:, None]) & (place[:, None] < ends[:, None, :]))[:, None]
-        if (
-            self.recompute
-        ):  # which transformers does in training mode only; there is no dropout that this would switch on
+        if self.recompute:  # transformers does it in training mode only; there is no dropout that this would switch on
             self.model.train(torch.is_grad_enabled())
         hidden = hidden_states(self.model, ids, attention_mask=mask, position_ids=depths, use_cache=False).flatten(0, 1)
         self.model.eval()
@@ -197,34 +216,31 @@ class Learner:
         sums.add_step(norm, tokens)
 
     def _loss(self, batch: MicroBatch, sums: "_Sums", measure_kl: bool) -> torch.Tensor:
-        """Loss of one micro-batch, summed over its sampled tokens."""
+        """Loss of one micro-batch, summed over its sampled tokens; `sums` gets what the metrics need of it."""
+        config = self.config
         logprobs, entropies = self._score(self.scorer, batch)
-        advantage = batch.advantages.to(logprobs.device)
         old = logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs.to(logprobs.device)
-        ratio = torch.exp(logprobs - old)
-        clipped = ratio.clamp(1 - self.config.clip, 1 + self.config.clip)
-        loss = -(self._weight(batch, old) * torch.minimum(ratio * advantage, clipped * advantage)).sum()
-        if self.config.kl_coef or measure_kl:
-            k3 = self._k3(batch, logprobs)
-            loss = loss + self.config.kl_coef * k3.sum()
-            sums.add_kl(k3)
-        sums.add_tokens(loss, entropies, (ratio != clipped), (old.cpu() - batch.sampler_logprobs).abs())
+        sampler = batch.sampler_logprobs.to(logprobs.device)
+        weights = sampler_weights(old, sampler, config.ratio_cap) if config.ratio_cap else 1.0
+        loss = grpo_loss(logprobs, old, batch.advantages.to(logprobs.device), config.clip, weights)
+        if config.kl_coef or measure_kl:
+            kl = k3(logprobs, self._reference(batch))
+            loss = loss + config.kl_coef * kl.sum()
+            sums.add_kl(kl)
+        sums.add_tokens(loss, entropies, is_clipped(logprobs, old, config.clip), (old - sampler).abs())
         return loss
 
-    def _weight(self, batch: MicroBatch, old: torch.Tensor) -> torch.Tensor | float:
-        """Truncated importance weights [sampled tokens] for tokens that a server drew from slightly other probabilities
-        than the trainer's."""
-        if not self.config.ratio_cap:
-            return 1.0
-        return torch.exp(old - batch.sampler_logprobs.to(old.device)).clamp(max=self.config.ratio_cap)
+    @torch.no_grad()
+    def _reference(self, batch: MicroBatch) -> torch.Tensor:
+        """Log-probabilities [sampled tokens] of the base model: the backbone with its adapter switched off."""
+        with self.model.disable_adapter():
+            return self._score(self.accelerator.unwrap_model(self.scorer), batch)[0]
 
-    def _k3(self, batch: MicroBatch, logprobs: torch.Tensor) -> torch.Tensor:
-        """k3 estimate of KL(now || base model) per sampled token; the base is the backbone with its adapter switched
-        off."""
-        with torch.no_grad(), self.model.disable_adapter():
-            reference, _ = self._score(self.accelerator.unwrap_model(self.scorer), batch)
-        gap = reference - logprobs
-        return torch.exp(gap) - gap - 1
+
+def is_clipped(logprobs: torch.Tensor, old_logprobs: torch.Tensor, clip: float) -> torch.Tensor:
+    """Whether each token's ratio lies outside 1 - clip to 1 + clip [tokens]."""
+    ratio = torch.exp(logprobs.detach() - old_logprobs)
+    return (ratio < 1 - clip) | (ratio > 1 + clip)
 
 
 class _Sums:

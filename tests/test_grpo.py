@@ -16,7 +16,7 @@ from safetensors.torch import load_file
 
 from asl_min.config import dump_config
 from asl_min.episode import Episode
-from asl_min.grpo import Learner, Scorer, advantages
+from asl_min.grpo import Learner, Scorer, advantages, grpo_loss, is_clipped, k3, sampler_weights
 from asl_min.model import load_backbone
 from asl_min.packing import MicroBatch, Tree, micro_batches, trees
 
@@ -278,15 +278,52 @@ def test_samplers_logprobs_have_no_influence(config):
     assert gaps[0] != pytest.approx(gaps[1], abs=0.1)
 
 
-def test_ratio_cap_weights_tokens_by_the_truncated_ratio_to_the_sampler(changed):
+def test_weights_are_the_truncated_ratio_to_the_sampler():
     """Where the sampler's log-probability is the trainer's: 1. Lower by 5: the cap. Higher by 1: exp(-1)."""
-    learner = learner_of(changed(ratio_cap=2.0, minibatches=1))
-    (batch,) = micro_batches([replace(make_episode(3, 20, range(5, 15)), advantage=1.0)], 1)
-    old = learner._score(learner.scorer, batch)[0].detach()
-    for shift, weight in ((0.0, 1.0), (-5.0, 2.0), (1.0, float(np.exp(-1)))):
-        shifted = replace(batch, sampler_logprobs=old.cpu() + shift)
-        assert torch.allclose(learner._weight(shifted, old), torch.full_like(old, weight), atol=1e-4)
-    assert learner_of(changed(ratio_cap=0.0))._weight(batch, old) == 1.0
+    old = torch.tensor([-1.0, -1.0, -1.0])
+    found = sampler_weights(old, old + torch.tensor([0.0, -5.0, 1.0]), cap=2.0)
+    assert found.tolist() == pytest.approx([1.0, 2.0, float(np.exp(-1))])
+
+
+def test_ratio_cap_changes_the_update_where_the_sampler_differs(changed):
+    groups = make_groups()  # whose sampler's log-probabilities are far from the trainer's
+    plain, capped = (updated(changed(ratio_cap=cap, minibatches=1), groups) for cap in (0.0, 2.0))
+    assert distance(plain, capped) > 1e-6
+
+
+# --- the loss by hand: c = 0.2
+
+
+@pytest.mark.parametrize(
+    ("ratio", "advantage", "loss", "gradient"),
+    [
+        (1.0, 2.0, -2.0, -2.0),  # d loss / d logp = -w A
+        (1.1, 2.0, -2.2, -2.2),
+        (1.5, 2.0, -2.4, 0.0),  # clipped at 1.2
+        (0.5, 2.0, -1.0, -1.0),  # the smaller of both is the one without the clip
+        (0.5, -2.0, 1.6, 0.0),  # clipped at 0.8
+        (1.5, -2.0, 3.0, 3.0),
+    ],
+)
+def test_grpo_loss_by_hand(ratio, advantage, loss, gradient):
+    logprobs = torch.tensor([-1.0 + np.log(ratio)], dtype=torch.float64, requires_grad=True)
+    old, advantages_T = torch.tensor([-1.0], dtype=torch.float64), torch.tensor([advantage], dtype=torch.float64)
+    found = grpo_loss(logprobs, old, advantages_T, clip=0.2)
+    found.backward()
+    assert (found.item(), logprobs.grad.item()) == (pytest.approx(loss), pytest.approx(gradient))
+    assert grpo_loss(logprobs, old, advantages_T, 0.2, weights=0.5).item() == pytest.approx(loss / 2)
+    assert is_clipped(logprobs, old, 0.2).item() is (ratio in (1.5, 0.5))
+
+
+def test_grpo_loss_is_a_sum_over_tokens():
+    logprobs, advantages_T = torch.tensor([-1.0, -2.0, -3.0]), torch.tensor([1.0, -1.0, 0.5])
+    assert grpo_loss(logprobs, logprobs, advantages_T, 0.2).item() == pytest.approx(-0.5)
+
+
+def test_k3_by_hand():
+    # d = ln 2: 2 - ln 2 - 1; d = 0: 0
+    found = k3(torch.tensor([-1.0, -1.0]), torch.tensor([-1.0 + np.log(2), -1.0]))
+    assert found.tolist() == pytest.approx([1 - np.log(2), 0.0], abs=1e-6)
 
 
 def test_tokens_after_the_last_sampled_one_have_no_influence(changed):
