@@ -21,7 +21,8 @@ from huggingface_hub import hf_hub_download
 from asl_min.corpus import load_questions, write_jsonl
 from asl_min.run import terminal
 from asl_min.run.terminal import clear_errors
-from asl_min.search.disk import PassageFile, complete
+from asl_min.search.disk import complete
+from asl_min.search.passages import PassageFile
 
 SETS = {
     "nq": "test",
