@@ -1,6 +1,8 @@
-"""The key-value cache of a batch being sampled. Samples of one prompt are often the same for many tokens; what they have
-in common is computed once. Each distinct sequence so far has one place (a row of the cache); rows of the batch that are
-still equal share a place, and the place forks when they differ.
+"""The key-value cache of a batch being sampled.
+
+Samples of one prompt are often the same for many tokens; what they have in common is computed once. Each distinct
+sequence so far has one place (a row of the cache). Rows of the batch that are still equal share a place, and the place
+forks when they differ.
 
 Two samples of the prompt 5 6 7, at most 3 new tokens (a prompt is padded to 16 columns, then each step has its own):
 

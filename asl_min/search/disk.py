@@ -3,8 +3,8 @@
     python -m asl_min.search.disk --corpus data/wiki18/corpus.jsonl --index data/wiki18/bm25
     python -m asl_min.search.disk --corpus data/wiki18/corpus.jsonl --index data/wiki18/e5 --encoder intfloat/e5-base-v2
 
-An index is a folder with offsets.npy (where each passage starts in the corpus file), the memory-mapped files of bm25s or
-the vectors of `dense.py`, and index.json (kind, corpus, encoder), which is written last: a folder that has it is
+An index is a folder with offsets.npy (where each passage starts in the corpus file), the memory-mapped files of bm25s
+or the vectors of `dense.py`, and index.json (kind, corpus, encoder), which is written last: a folder that has it is
 complete.
 """
 
@@ -123,9 +123,8 @@ def main() -> None:
     args = terminal.parse(parser)
     with clear_errors():
         if args.dry_run:
-            print(
-                f"{args.index}: would get a {'dense' if args.encoder else 'BM25'} index of {len(PassageFile.scan(args.corpus)):,} passages of {args.corpus}"
-            )
+            kind, passages = "dense" if args.encoder else "BM25", len(PassageFile.scan(args.corpus))
+            print(f"{args.index}: would get a {kind} index of {passages:,} passages of {args.corpus}")
             return
         build(args.corpus, args.index, args.encoder)
 

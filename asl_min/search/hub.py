@@ -5,8 +5,8 @@ E5 index (64 GB), and seven QA sets.
     python -m asl_min.search.hub e5 --out data/wiki18/e5
     python -m asl_min.search.hub questions --out data/flashrag
 
-corpus: corpus.jsonl, and topics.jsonl: titles for the Prompt Generator to start from. e5: the dense index of that corpus,
-ready for asl_min.search.server. questions: questions.jsonl, `--per-set` questions of each set in turn.
+corpus: corpus.jsonl, and topics.jsonl: titles for the Prompt Generator to start from. e5: the dense index of that
+corpus, ready for asl_min.search.server. questions: questions.jsonl, `--per-set` questions of each set in turn.
 """
 
 import argparse

@@ -1,6 +1,6 @@
-"""The search tool that all three roles share, as the rollout sees it. It is `bm25.Bm25Search` in memory,
-`disk.DiskSearch` over an index on disk, or `remote.RemoteSearch`, the client of a retrieval server. None of them inherits
-from `SearchTool`; they only have to have its method.
+"""The search tool that all three roles share, as the rollout sees it: `bm25.Bm25Search` in memory, `disk.DiskSearch`
+over an index on disk, or `remote.RemoteSearch`, the client of a retrieval server. None of them inherits from
+`SearchTool`; they only have to have its method.
 """
 
 from typing import Protocol, runtime_checkable
