@@ -6,10 +6,9 @@ import secrets
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import torch
 from accelerate import Accelerator
@@ -21,18 +20,16 @@ from asl_min.config import Config
 from asl_min.corpus import load_corpus, read_jsonl, write_jsonl
 from asl_min.episode import Episode, Request, Task
 from asl_min.grpo import Learner
-from asl_min.model import ROLES, adapter_name, load_backbone, load_tokenizer, merged, save_adapter, use
+from asl_min.model import ROLES, adapter_name, load_backbone, load_tokenizer, save_adapter, use
 from asl_min.rollout import Limits, Rollout
 from asl_min.run import checkpoint, durable, gold, run_dir, shard, stopping, terminal
 from asl_min.run.dry_run import plan
 from asl_min.run.errors import InputError
 from asl_min.run.terminal import clear_errors
-from asl_min.sampling.generate import Generator
-from asl_min.search.bm25 import SearchTool
+from asl_min.sampling.sampler import open_sampler
+from asl_min.search.bm25 import Bm25Search
+from asl_min.search.tool import SearchTool
 from asl_min.tools.share import model_card
-
-if TYPE_CHECKING:
-    from asl_min.sampling.server import Server
 
 
 def accelerator_of(config: Config) -> Accelerator:
@@ -52,27 +49,19 @@ class Agent:
         self.chat = Chat(load_tokenizer(config), config.prompts)
         self.model = load_backbone(config, adapters).to(self.accelerator.device)
         shard.shard_base(self.model, self.accelerator, config)
-        self.generator = self._generator()
+        self.sampler = open_sampler(config, self.accelerator, self.model, self.chat)
         limits = Limits(config.max_turns, config.max_turn_tokens, config.max_episode_tokens)
         self.tool = self._search_tool()
-        self._rollout = Rollout(self.generator, self.chat, self.tool, limits, config.generation_batch_size)
+        self._rollout = Rollout(self.sampler, self.chat, self.tool, limits, config.generation_batch_size)
         self.budget = dict.fromkeys(("episodes", "tokens", "judge_calls", "tool_calls"), 0)
-
-    def _generator(self) -> "Generator | Server":
-        if self.config.backend == "local":
-            return Generator(self.model, self.chat)
-        from asl_min.sampling.server import connect  # the miniature needs none of its packages
-
-        return connect(self.config, self.accelerator, self.model, self.chat)
 
     def _search_tool(self) -> SearchTool:
         if not self.config.search_url:
-            return SearchTool(self.passages, self.config.top_k)
-        from asl_min.search.disk import RemoteSearch
+            return Bm25Search(self.passages, self.config.top_k)
+        from asl_min.search.remote import RemoteSearch  # the miniature does without its packages
 
-        return RemoteSearch(
-            self.config.search_url, self.config.top_k, Path(self.config.server_folder) / "searches.sqlite"
-        )
+        cache = Path(self.config.server_folder) / "searches.sqlite"
+        return RemoteSearch(self.config.search_url, self.config.top_k, cache)
 
     def rollout(
         self, role: str, requests: Sequence[Request], temperature: float | None = None, base: bool = False
@@ -81,17 +70,12 @@ class Agent:
         unless told otherwise."""
         name = adapter_name(self.config, role)
         use(self.model, name)
-        with self._sampled_weights(name, base):
+        with self.sampler.serving(name, base):
             episodes = self._rollout(requests, self.config.temperature if temperature is None else temperature)
         self.budget["judge_calls" if role == "reward_model" else "episodes"] += len(episodes)
         self.budget["tokens"] += sum(e.n_sampled for e in episodes)
         self.budget["tool_calls"] += sum(e.n_tool_calls for e in episodes)
         return episodes
-
-    def _sampled_weights(self, name: str, base: bool) -> AbstractContextManager:
-        if self.config.backend != "local":
-            return self.generator.published(name, base)
-        return self.model.disable_adapter() if base else merged(self.model, name)
 
     def as_role(self, role: str, temperature: float | None = None) -> Callable[[Sequence[Request]], list[Episode]]:
         return lambda requests: self.rollout(role, requests, temperature)

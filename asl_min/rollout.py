@@ -14,8 +14,8 @@ from accelerate.utils import gather_object
 from asl_min import protocol
 from asl_min.chat import Chat
 from asl_min.episode import Episode, FinishReason, Request, Turn
-from asl_min.sampling.generate import Completion, Ended, Generator
-from asl_min.search.bm25 import SearchTool
+from asl_min.sampling.sampler import Completion, Finish, Sampler
+from asl_min.search.tool import SearchTool, respond
 
 SEED_STRIDE = 64  # turns of an episode draw from seeds seed * SEED_STRIDE + turn
 
@@ -55,18 +55,16 @@ class _Draft:
 
 
 class Rollout:
-    """Rolls out requests with one generator, one tool and one set of budgets."""
+    """Rolls out requests with one sampler, one tool and one set of budgets."""
 
-    def __init__(self, generator: Generator, chat: Chat, tool: SearchTool, limits: Limits, batch_rows: int = 1024):
-        self.generator, self.chat, self.tool, self.limits, self.batch_rows = generator, chat, tool, limits, batch_rows
+    def __init__(self, sampler: Sampler, chat: Chat, tool: SearchTool, limits: Limits, batch_rows: int = 1024):
+        self.sampler, self.chat, self.tool, self.limits, self.batch_rows = sampler, chat, tool, limits, batch_rows
         self._response = lru_cache(maxsize=4096)(self._respond)  # samples of one prompt mostly ask the same
 
     def __call__(self, requests: Sequence[Request], temperature: float) -> list[Episode]:
         """One episode a request, in their order, on every process."""
         state = PartialState()
-        share = -(
-            -len(requests) // state.num_processes
-        )  # neighbours stay together: samples of one prompt have much in common
+        share = -(-len(requests) // state.num_processes)  # neighbours stay together: they are samples of one prompt
         mine = self._local(requests[state.process_index * share :][:share], temperature)
         return gather_object(mine) if state.num_processes > 1 else mine
 
@@ -79,20 +77,16 @@ class Rollout:
 
     def _play(self, drafts: list[_Draft], temperature: float) -> None:
         """One batch through all its turns."""
-        try:
-            for turn in range(self.limits.turns):
-                active = [d for d in drafts if d.finish_reason is None]
-                if not active:
-                    break
-                room = [min(self.limits.turn_tokens, self.limits.episode_tokens - len(d.ids)) for d in active]
-                seeds = [d.request.seed * SEED_STRIDE + turn for d in active]
-                completions = self.generator.generate(
-                    [d.ids for d in active], seeds, room, temperature, [d.known for d in active]
-                )
-                for draft, completion in zip(active, completions, strict=True):
-                    self._advance(draft, completion, last=turn == self.limits.turns - 1)
-        finally:
-            self.generator.forget()
+        for turn in range(self.limits.turns):
+            active = [d for d in drafts if d.finish_reason is None]
+            if not active:
+                break
+            room = [min(self.limits.turn_tokens, self.limits.episode_tokens - len(d.ids)) for d in active]
+            seeds = [d.request.seed * SEED_STRIDE + turn for d in active]
+            contexts, known = [d.ids for d in active], [d.known for d in active]
+            completions = self.sampler.generate(contexts, seeds, room, temperature, known)
+            for draft, completion in zip(active, completions, strict=True):
+                self._advance(draft, completion, last=turn == self.limits.turns - 1)
 
     def _open(self, request: Request) -> _Draft:
         prompt = self.chat.prompt(request.prompt, **request.fields)
@@ -106,9 +100,9 @@ class Rollout:
         """Append one sampled turn; then stop, or append the tool's response."""
         draft.append(completion.ids, completion.logprobs)
         draft.known = len(draft.ids)
-        ended = completion.ended is Ended.EOS
+        ended = completion.finish_reason is Finish.EOS
         text = self.chat.decode(list(completion.ids[:-1] if ended else completion.ids))
-        call = protocol.tool_call(text) if completion.ended is not Ended.LENGTH else None
+        call = protocol.tool_call(text) if completion.finish_reason is not Finish.LENGTH else None
         if call is None:
             draft.turns.append(Turn(text))
             draft.finish_reason = self._finish_reason(draft, completion, text)
@@ -124,10 +118,10 @@ class Rollout:
 
     def _respond(self, call: protocol.ToolCall, turn_ended: bool) -> tuple[str, list[int]]:
         """The tool's response, or the error shown instead, with the ids that it adds to the context."""
-        response = call.error or self.tool.respond(list(call.queries))
+        response = call.error or respond(self.tool, list(call.queries))
         return response, self.chat.tool_response(response, turn_ended)
 
     def _finish_reason(self, draft: _Draft, completion: Completion, text: str) -> FinishReason:
-        if completion.ended is Ended.LENGTH:
+        if completion.finish_reason is Finish.LENGTH:
             return FinishReason.MAX_TOKENS if len(draft.ids) >= self.limits.episode_tokens else FinishReason.TURN_LENGTH
         return FinishReason.ANSWER if text.rstrip().endswith(protocol.ANSWER_CLOSE) else FinishReason.END

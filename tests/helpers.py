@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from itertools import pairwise
 from pathlib import Path
 
@@ -18,8 +19,8 @@ from asl_min.corpus import Passage, write_jsonl
 from asl_min.episode import Episode, FinishReason, Request, Turn
 from asl_min.protocol import STOP_STRINGS
 from asl_min.run import run_dir
-from asl_min.sampling.generate import Completion, Ended
-from asl_min.search.bm25 import SearchTool
+from asl_min.sampling.sampler import Completion, Finish
+from asl_min.search.bm25 import Bm25Search
 from asl_min.world.tiny.tokenizer import train_tokenizer
 
 ROOT = Path(__file__).parents[1]
@@ -75,7 +76,7 @@ def bigram_model(vocab_size: int, chain: Sequence[int]) -> Qwen2ForCausalLM:
 
 
 class Scripted:
-    """In the place of `generate.Generator`: writes given turns. Remembers the contexts it was shown, decoded, in
+    """A `Sampler` that writes given turns. Remembers the contexts it was shown, decoded, in
     `seen`.
 
     A script is either the turns that every episode writes in order, or a function of a context's text and its seed. A
@@ -85,8 +86,8 @@ class Scripted:
     def __init__(self, chat: Chat, *turns: str, write: Callable[[str, int], str] | None = None):
         self.chat, self.turns, self.write, self.seen = chat, list(turns), write, []
 
-    def forget(self) -> None:
-        pass
+    def serving(self, adapter, base=False):
+        return nullcontext()
 
     def generate(self, contexts, seeds, max_new, temperature, known=None) -> list[Completion]:
         texts = [self.chat.decode(list(context)) for context in contexts]
@@ -99,24 +100,20 @@ class Scripted:
 
     def _complete(self, turn: str, room: int) -> Completion:
         ids = self.chat.tokenizer(turn, add_special_tokens=False)["input_ids"]
-        ended = (
-            Ended.EOS if ids[-1] in self.chat.eos_ids else Ended.STOP if turn.endswith(STOP_STRINGS) else Ended.LENGTH
-        )
-        if len(ids) > room:
-            ids, ended = ids[:room], Ended.LENGTH
-        assert ended is not Ended.LENGTH or len(ids) == room, (
-            f"the script neither ends nor fills its {room} tokens: {turn!r}"
-        )
-        return Completion(tuple(ids), tuple(-0.5 - 0.001 * i for i in range(len(ids))), ended)
+        reason = Finish.EOS if ids[-1] in self.chat.eos_ids else Finish.STOP
+        if len(ids) > room or not (reason is Finish.EOS or turn.endswith(STOP_STRINGS)):
+            ids, reason = ids[:room], Finish.LENGTH
+            assert len(ids) == room, f"the script neither ends nor fills its {room} tokens: {turn!r}"
+        return Completion(tuple(ids), tuple(-0.5 - 0.001 * i for i in range(len(ids))), reason)
 
 
-def small_tool(top_k: int = 2) -> SearchTool:
+def small_tool(top_k: int = 2) -> Bm25Search:
     texts = {
         "Paris": "Paris is a city in France.",
         "France": "France lies in Europe. The capital is Paris.",
         "Rome": "Rome is a city in Italy.",
     }
-    return SearchTool([Passage(str(i), title, text) for i, (title, text) in enumerate(texts.items())], top_k)
+    return Bm25Search([Passage(str(i), title, text) for i, (title, text) in enumerate(texts.items())], top_k)
 
 
 def make_episode(seed: int, length: int, sampled: Sequence[int], reward: float = 0.0, vocab_size: int = 300) -> Episode:

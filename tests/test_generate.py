@@ -8,10 +8,12 @@ import pytest
 import torch
 from helpers import bigram_model, random_model
 
-from asl_min.model import hidden_states
+from asl_min.model import hidden_states, load_backbone, use
 from asl_min.protocol import STOP_STRINGS
-from asl_min.sampling import prefix_cache as histories
-from asl_min.sampling.generate import Completion, Ended, Generator, sample
+from asl_min.sampling import prefix_cache
+from asl_min.sampling.generate import Generator, sample
+from asl_min.sampling.prefix_cache import CacheLayer, PrefixCache
+from asl_min.sampling.sampler import Completion, Finish
 
 
 @pytest.fixture(scope="module")
@@ -39,9 +41,31 @@ def by_alone(generator, contexts, max_new, temperature) -> list[Completion]:
 
 def assert_same(found: list[Completion], expected: list[Completion]) -> None:
     assert [c.ids for c in found] == [c.ids for c in expected]
-    assert [c.ended for c in found] == [c.ended for c in expected]
+    assert [c.finish_reason for c in found] == [c.finish_reason for c in expected]
     for a, b in zip(found, expected, strict=True):
         assert a.logprobs == pytest.approx(b.logprobs, abs=1e-4)
+
+
+def use_shared(model):
+    """The shared adapter, made active and given an effect."""
+    torch.manual_seed(1)
+    for key, parameter in model.named_parameters():
+        if ".shared." in key:
+            parameter.data += 0.2 * torch.randn(parameter.shape)
+    use(model, "shared")
+    return model
+
+
+def count_tokens(monkeypatch) -> list[int]:
+    """Grows by the number of tokens a row of every forward pass to come."""
+    counts = []
+
+    def counted(model, ids, **rest):
+        counts.append(ids.shape[1])
+        return hidden_states(model, ids, **rest)
+
+    monkeypatch.setattr(prefix_cache, "hidden_states", counted)
+    return counts
 
 
 # --- independence of the batch
@@ -81,12 +105,7 @@ def short_turns(model, chat) -> Generator:
 
 def test_next_turn_is_the_same_from_kept_work_as_from_nothing(short_turns, contexts, tokenizer, monkeypatch):
     """Turns with given tokens between them; two episodes are one and the same, and one drops out on the way."""
-    chunks = []
-    monkeypatch.setattr(
-        histories,
-        "hidden_states",
-        lambda model, ids, **rest: chunks.append(ids.shape[1]) or hidden_states(model, ids, **rest),
-    )
+    chunks = count_tokens(monkeypatch)
     rng, active = random.Random(3), [contexts[i] for i in (9, 0, 4, 4, 7)]
     seeds, known = [0, 1, 2, 2, 4], [0] * 5
     for turn in range(4):
@@ -97,9 +116,8 @@ def test_next_turn_is_the_same_from_kept_work_as_from_nothing(short_turns, conte
         chunks.clear()
         found = short_turns.generate(active, seeds, [40] * len(active), 1.0, known)
         assert_same(found, fresh)
-        assert chunks[0] == (
-            48 if turn == 0 else 16
-        )  # the last sampled token and those given, padded to 16; not the whole context
+        # later turns compute the last sampled token and those given, padded to 16, and not the whole context
+        assert chunks[0] == (48 if turn == 0 else 16)
         known = [len(c) + len(f.ids) for c, f in zip(active, found, strict=True)]
         glue = [rng.randrange(15, len(tokenizer)) for _ in range(6)]
         active = [[*c, *f.ids, *glue[: 2 + len(c) % 4]] for c, f in zip(active, found, strict=True)]
@@ -107,19 +125,52 @@ def test_next_turn_is_the_same_from_kept_work_as_from_nothing(short_turns, conte
             active, seeds, known = active[1:], seeds[1:], known[1:]
 
 
-def test_what_is_kept_is_forgotten_on_request(short_turns, contexts, monkeypatch):
-    """As is due when the weights change."""
-    (first,) = short_turns.generate(contexts[9:10], [0], [40], 1.0)
+@pytest.mark.parametrize("dropped_by", ["the end of serving", "a new batch"])
+def test_what_is_kept_is_dropped(dropped_by, chat, config, contexts, monkeypatch):
+    """At the end of serving, because the weights may then change; by a new batch, because memory must not grow."""
+    eager = copy.copy(chat)
+    eager.eos_ids = frozenset(range(0, len(chat.tokenizer), 5))
+    adapted = use_shared(load_backbone(config, {}))
+    sampler, passes = Generator(adapted, eager), count_tokens(monkeypatch)
+    with sampler.serving("shared"):
+        (first,) = sampler.generate(contexts[9:10], [0], [40], 1.0)
+        assert sampler._kept
+        if dropped_by == "a new batch":
+            sampler.generate(contexts[:1], [0], [1], 1.0)
     context = [*contexts[9], *first.ids, 20, 21]
-    chunks = []
-    monkeypatch.setattr(
-        histories,
-        "hidden_states",
-        lambda model, ids, **rest: chunks.append(ids.shape[1]) or hidden_states(model, ids, **rest),
-    )
-    short_turns.forget()
-    short_turns.generate([context], [0], [2], 1.0, [len(context) - 2])
-    assert chunks[0] >= len(context)
+    passes.clear()
+    sampler.generate([context], [0], [2], 1.0, [len(context) - 2])
+    assert passes[0] >= len(context)
+
+
+def test_serving_samples_with_the_adapter_or_without(chat, config, contexts):
+    adapted, plain = use_shared(load_backbone(config, {})), None
+    sampler = Generator(adapted, chat)
+    for base in (True, False):
+        with sampler.serving("shared", base):
+            plain = plain or sampler.generate(contexts, range(12), [20] * 12, 1.0)
+            found = sampler.generate(contexts, range(12), [20] * 12, 1.0)
+        assert ([c.ids for c in found] == [c.ids for c in plain]) == base
+    with adapted.disable_adapter():
+        assert sampler.generate(contexts, range(12), [20] * 12, 1.0) == plain
+
+
+def test_places_are_shared_forked_and_packed_as_the_example_says(model):
+    """The one of prefix_cache.py: which sequence is at which place, and in which columns."""
+    layers = [CacheLayer() for _ in range(model.config.num_hidden_layers)]
+    with torch.inference_mode():
+        cache = PrefixCache(model, layers, [(5, 6, 7)] * 2, [0, 0], {}, 3)
+        places, logits = cache.prefill()
+        assert places.tolist() == [0, 0] and len(logits) == 1
+        assert cache.seen[0, :17].nonzero()[:, 0].tolist() == [0, 1, 2]
+        places, logits = cache.grow(places, torch.tensor([8, 8]))
+        assert places.tolist() == [0, 0] and len(logits) == 1 and cache.seen[0, 16]
+        places, logits = cache.grow(places, torch.tensor([4, 9]))
+        assert places.tolist() == [0, 1] and len(logits) == 2
+        nine = cache.keys_values(1)
+        assert nine[0][0].shape[1] == 5 and layers[0].length == 18
+        places, _ = cache.grow(places[1:], torch.tensor([3]))
+        assert places.tolist() == [0] and torch.equal(cache.keys_values(0)[0][0][:, :5], nine[0][0])
 
 
 def test_memory_of_earlier_batches_changes_nothing(model, chat, contexts):
@@ -210,24 +261,24 @@ def many(generator, contexts) -> list[Completion]:
 
 
 def test_every_end_occurs(many):
-    assert {c.ended for c in many} == set(Ended)
+    assert {c.finish_reason for c in many} == set(Finish)
 
 
 def test_end_of_turn_stops_at_its_first_occurrence(many, chat):
     for completion in many:
         places = [i for i, token in enumerate(completion.ids) if token in chat.eos_ids]
-        assert places == ([len(completion.ids) - 1] if completion.ended is Ended.EOS else [])
+        assert places == ([len(completion.ids) - 1] if completion.finish_reason is Finish.EOS else [])
 
 
 def test_stop_string_stops_at_its_first_occurrence(many, chat):
     for completion in many:
         text = chat.decode(list(completion.ids))
-        assert text.endswith(STOP_STRINGS) == (completion.ended is Ended.STOP)
-        assert sum(text.count(stop) for stop in STOP_STRINGS) == (completion.ended is Ended.STOP)
+        assert text.endswith(STOP_STRINGS) == (completion.finish_reason is Finish.STOP)
+        assert sum(text.count(stop) for stop in STOP_STRINGS) == (completion.finish_reason is Finish.STOP)
 
 
 def test_length_stops_the_rest(many):
-    assert all(len(c.ids) == 80 for c in many if c.ended is Ended.LENGTH)
+    assert all(len(c.ids) == 80 for c in many if c.finish_reason is Finish.LENGTH)
 
 
 def test_ids_and_logprobs_are_equally_many(many):
@@ -236,7 +287,7 @@ def test_ids_and_logprobs_are_equally_many(many):
 
 def test_max_new_holds_for_each_row(generator, contexts):
     found = generator.generate(contexts, range(len(contexts)), range(1, len(contexts) + 1), 1.0)
-    lengths = [(len(c.ids), n) for n, c in enumerate(found, start=1) if c.ended is Ended.LENGTH]
+    lengths = [(len(c.ids), n) for n, c in enumerate(found, start=1) if c.finish_reason is Finish.LENGTH]
     assert len(lengths) > 6 and all(length == n for length, n in lengths)
     assert all(len(c.ids) <= n for n, c in enumerate(found, start=1))
 
@@ -244,19 +295,19 @@ def test_max_new_holds_for_each_row(generator, contexts):
 def test_stop_string_spelt_in_several_tokens_stops(chat, tokenizer):
     chain = [tokenizer.convert_tokens_to_ids(ch) for ch in "z</answer>y"]
     (completion,) = Generator(bigram_model(len(tokenizer), chain), chat).generate([chain[:1]], [0], [30], 0.0)
-    assert (chat.decode(list(completion.ids)), completion.ended) == ("</answer>", Ended.STOP)
+    assert (chat.decode(list(completion.ids)), completion.finish_reason) == ("</answer>", Finish.STOP)
 
 
 def test_stop_on_the_last_token_allowed_is_a_stop(chat, tokenizer):
     chain = [tokenizer.convert_tokens_to_ids(ch) for ch in "z</answer>y"]
     (completion,) = Generator(bigram_model(len(tokenizer), chain), chat).generate([chain[:1]], [0], [9], 0.0)
-    assert (len(completion.ids), completion.ended) == (9, Ended.STOP)
+    assert (len(completion.ids), completion.finish_reason) == (9, Finish.STOP)
 
 
 def test_stop_string_begun_in_the_context_does_not_stop(chat, tokenizer):
     chain = [tokenizer.convert_tokens_to_ids(ch) for ch in "</answer>y"]
     (completion,) = Generator(bigram_model(len(tokenizer), chain), chat).generate([chain[:5]], [0], [6], 0.0)
-    assert completion.ended is Ended.LENGTH and chat.decode(list(completion.ids)).startswith("wer>y")
+    assert completion.finish_reason is Finish.LENGTH and chat.decode(list(completion.ids)).startswith("wer>y")
 
 
 def test_model_with_more_ids_than_the_tokenizer_can_write_them(chat, tokenizer):
@@ -265,7 +316,7 @@ def test_model_with_more_ids_than_the_tokenizer_can_write_them(chat, tokenizer):
     start = tokenizer.convert_tokens_to_ids("z")
     generator = Generator(bigram_model(len(tokenizer) + 8, [start, spare, start]), chat)
     (completion,) = generator.generate([[start]], [0], [4], 0.0)
-    assert completion.ids == (spare, start, spare, start) and completion.ended is Ended.LENGTH
+    assert completion.ids == (spare, start, spare, start) and completion.finish_reason is Finish.LENGTH
 
 
 def test_logits_that_are_not_numbers_do_not_end_the_run(chat, tokenizer):

@@ -21,11 +21,15 @@ from asl_min.corpus import load_corpus, load_questions
 from asl_min.phase import Agent
 from asl_min.run import http_client
 from asl_min.run.errors import InputError
-from asl_min.search import disk as retrieval
-from asl_min.search import hub
-from asl_min.search.bm25 import SearchTool, tokenize
-from asl_min.search.disk import DiskSearch, Encoder, PassageFile, RemoteSearch, build, read_result
+from asl_min.run.http_client import HttpClient
+from asl_min.search import dense, disk, hub
+from asl_min.search.bm25 import Bm25Search, tokenize
+from asl_min.search.dense import Encoder
+from asl_min.search.disk import DiskSearch, build
+from asl_min.search.passages import PassageFile
+from asl_min.search.remote import RemoteSearch, read_result
 from asl_min.search.server import app_of, main
+from asl_min.search.tool import respond
 
 
 @pytest.fixture(scope="module")
@@ -80,14 +84,14 @@ def served(index):
 
 def test_bm25_on_disk_finds_what_the_built_in_tool_finds(data, tmp_path):
     build(data / "corpus.jsonl", tmp_path, None)
-    disk, memory = DiskSearch(tmp_path), SearchTool(load_corpus(data / "corpus.jsonl"))
+    on_disk, memory = DiskSearch(tmp_path), Bm25Search(load_corpus(data / "corpus.jsonl"))
     for passage in memory.passages[::7]:
         every = memory._index.get_scores(*tokenize([passage.title]))
-        found = disk.scored([passage.title], 3)[0]
+        found = on_disk.scored([passage.title], 3)[0]
         assert [score for _, score in found] == pytest.approx(sorted(every, reverse=True)[: len(found)])
         assert all(every[memory.passages.index(p)] == pytest.approx(score) for p, score in found)
         assert len(found) == min(3, np.count_nonzero(every)) == len({p.text for p, _ in found})
-    assert disk.respond(["zzzz"]) == "nothing found" and disk.respond([]) == "nothing found"
+    assert respond(on_disk, ["zzzz"]) == "nothing found" and respond(on_disk, []) == "nothing found"
 
 
 def test_dense_search_ranks_by_the_encoders_own_similarity(data, encoder, tmp_path):
@@ -168,16 +172,16 @@ def test_remote_tool_responds_as_the_index(served, tmp_path):
     url, index = served
     remote = RemoteSearch(url, 3, tmp_path / "cache.sqlite")
     for queries in (["Where is the capital?"], ["time zone", "population", "time zone"], []):
-        assert remote.respond(queries) == index.respond(queries)
+        assert respond(remote, queries) == respond(index, queries)
 
 
 def test_answers_are_kept_on_disk(served, tmp_path, monkeypatch):
     url, _ = served
     first = RemoteSearch(url, 3, tmp_path / "cache.sqlite")
-    expected = first.respond(["capital"])
+    expected = respond(first, ["capital"])
     again = RemoteSearch(url, 3, tmp_path / "cache.sqlite")
     monkeypatch.setattr(again.http, "call", lambda *a, **k: pytest.fail("asked again"))
-    assert again.respond(["capital"]) == expected
+    assert respond(again, ["capital"]) == expected
     assert RemoteSearch(url, 2, tmp_path / "cache.sqlite")._known("capital") is None
 
 
@@ -186,16 +190,31 @@ def test_answers_are_kept_on_disk(served, tmp_path, monkeypatch):
 )
 def test_malformed_answer_is_a_clear_error(tmp_path, answer, monkeypatch):
     monkeypatch.setattr(http_client, "BACKOFF", 0.001)
+    monkeypatch.setattr(HttpClient, "_request", lambda self, method, path, body: httpx2.Response(200, json=answer))
     remote = RemoteSearch("http://127.0.0.1:9", 3, tmp_path / "cache.sqlite")
-    monkeypatch.setattr(remote.http, "_request", lambda method, path, body: httpx2.Response(200, json=answer))
     with pytest.raises(InputError, match=r"search_url http://127.0.0.1:9/retrieve: malformed answer.*after 8 attempts"):
-        remote.respond(["x"])
+        respond(remote, ["x"])
+
+
+def test_server_that_is_not_there_is_reported_at_once(tmp_path, monkeypatch):
+    """Not after the many attempts that a request in the middle of a run has."""
+    monkeypatch.setattr(http_client, "BACKOFF", 0.001)
+    with pytest.raises(InputError, match=r"search_url http://127.0.0.1:9/health: ConnectError.*\(after 2 attempts\)"):
+        RemoteSearch("http://127.0.0.1:9", 3, tmp_path / "cache.sqlite")
+
+
+def test_server_without_a_health_page_is_searched(tmp_path, monkeypatch):
+    def request(self, method, path, body):
+        return httpx2.Response(200, json={"result": [[]]}) if path == "/retrieve" else httpx2.Response(404)
+
+    monkeypatch.setattr(HttpClient, "_request", request)
+    assert RemoteSearch("http://127.0.0.1:9", 3, tmp_path / "cache.sqlite").retrieve(["x"]) == [[]]
 
 
 def test_agent_searches_by_the_server_when_told_to(served, changed, tmp_path):
     url, index = served
     agent = Agent(changed(search_url=url, server_folder=str(tmp_path)), {})
-    assert agent._rollout.tool.respond(["capital"]) == index.respond(["capital"])
+    assert respond(agent._rollout.tool, ["capital"]) == respond(index, ["capital"])
     assert agent.passages
 
 
@@ -234,7 +253,7 @@ def mirror(tmp_path, monkeypatch):
     ("main", "words", "said"),
     [
         (hub.main, ["e5", "--out", "OUT"], "would get e5 from PeterJinGo/wiki-18-e5-index, 64 GB"),
-        (retrieval.main, ["--corpus", "CORPUS", "--index", "OUT"], "would get a BM25 index of"),
+        (disk.main, ["--corpus", "CORPUS", "--index", "OUT"], "would get a BM25 index of"),
     ],
 )
 def test_dry_run_fetches_and_writes_nothing(main, words, said, mirror, tmp_path, data, monkeypatch, capsys):
@@ -273,7 +292,6 @@ def test_wikipedia_is_unpacked_and_its_index_joined(mirror, tmp_path, data, enco
     for part, content in (("part_aa", whole[:1000]), ("part_ab", whole[1000:])):
         mirror("PeterJinGo/wiki-18-e5-index", part, content)
     hub.e5(tmp_path / "wiki" / "e5")
-    monkeypatch.setattr(retrieval, "Encoder", lambda name: Encoder(encoder))
-    assert DiskSearch(tmp_path / "wiki" / "e5").respond(["capital"]) == DiskSearch(tmp_path / "own").respond(
-        ["capital"]
-    )
+    monkeypatch.setattr(dense, "Encoder", lambda name: Encoder(encoder))
+    joined, own = DiskSearch(tmp_path / "wiki" / "e5"), DiskSearch(tmp_path / "own")
+    assert respond(joined, ["capital"]) == respond(own, ["capital"])

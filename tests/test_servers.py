@@ -25,9 +25,10 @@ from asl_min.rounds import prepare, run_rounds
 from asl_min.run import http_client, run_dir
 from asl_min.run.errors import InputError
 from asl_min.run.http_client import HttpClient
-from asl_min.sampling import server as servers
-from asl_min.sampling.generate import Ended, Generator
-from asl_min.sampling.server import connect, cut
+from asl_min.sampling import tgi
+from asl_min.sampling.generate import Generator
+from asl_min.sampling.sampler import Finish, open_sampler
+from asl_min.sampling.server import cut
 from asl_min.sampling.tgi_sidecar import CURRENT
 
 KINDS = ("vllm", "tgi")
@@ -38,7 +39,7 @@ def hurried(monkeypatch):
     """The waits of a test, not of a run."""
     monkeypatch.setattr(http_client, "BACKOFF", 0.001)
     monkeypatch.setattr(http_client, "ANSWER_SECONDS", 20.0)
-    monkeypatch.setattr(servers, "RESTART_SECONDS", 10.0)
+    monkeypatch.setattr(tgi, "RESTART_SECONDS", 10.0)
 
 
 def start(kind: str, base: Path, folder: Path):
@@ -53,7 +54,7 @@ def pair(request, changed, base, tmp_path, chat):
             backend=request.param, server_url=server.url, server_folder=str(tmp_path / "serving"), server_tolerance=1e-3
         )
         model = move(load_backbone(config, {}), 1)
-        yield server, connect(config, accelerator_of(config), model, chat)
+        yield server, open_sampler(config, accelerator_of(config), model, chat)
 
 
 def move(model, seed: int):
@@ -71,7 +72,7 @@ def contexts(chat) -> list[list[int]]:
 
 
 def sample(client, chat, temperature: float = 1.0):
-    with client.published("shared"):
+    with client.serving("shared"):
         return client.generate(contexts(chat), [5, 6, 7], [12, 12, 9], temperature)
 
 
@@ -88,8 +89,8 @@ def test_server_samples_with_the_adapter_what_the_trainer_would(pair, chat, temp
     _, client = pair
     found = sample(client, chat, temperature)
     expected = Generator(client.model, chat).generate(contexts(chat), [5, 6, 7], [12, 12, 9], temperature)
-    assert [c.ids for c in found] == [c.ids for c in expected] and [c.ended for c in found] == [
-        c.ended for c in expected
+    assert [c.ids for c in found] == [c.ids for c in expected] and [c.finish_reason for c in found] == [
+        c.finish_reason for c in expected
     ]
     for a, b in zip(found, expected, strict=True):
         assert a.logprobs == pytest.approx(b.logprobs, abs=1e-4)
@@ -117,7 +118,7 @@ def test_weights_that_did_not_change_are_not_sent_again(pair, chat):
 def test_restarted_trainer_goes_on_with_the_running_server(pair, chat):
     _, client = pair
     before = sample(client, chat)
-    again = connect(client.config, client.accelerator, client.model, chat)
+    again = open_sampler(client.config, client.accelerator, client.model, chat)
     assert ids_in(sample(again, chat)) == ids_in(before)
 
 
@@ -135,7 +136,7 @@ def test_every_sampling_parameter_is_sent_to_vllm(changed, base, tmp_path, chat)
     request leaves out."""
     with start("vllm", base, tmp_path) as server:
         config = changed(backend="vllm", server_url=server.url, server_folder=str(tmp_path))
-        sample(connect(config, accelerator_of(config), move(load_backbone(config, {}), 1), chat), chat)
+        sample(open_sampler(config, accelerator_of(config), move(load_backbone(config, {}), 1), chat), chat)
         body = server.seen[-1][1]
     assert (body["top_p"], body["top_k"], body["min_p"], body["repetition_penalty"]) == (1.0, -1, 0.0, 1.0)
 
@@ -143,8 +144,8 @@ def test_every_sampling_parameter_is_sent_to_vllm(changed, base, tmp_path, chat)
 def test_context_that_tgi_reads_as_other_tokens_is_counted(changed, base, tmp_path, chat, capsys):
     with start("tgi", base, tmp_path) as server:
         config = changed(backend="tgi", server_url=server.url, server_folder=str(tmp_path))
-        client = connect(config, accelerator_of(config), move(load_backbone(config, {}), 1), chat)
-        with client.published("shared"):
+        client = open_sampler(config, accelerator_of(config), move(load_backbone(config, {}), 1), chat)
+        with client.serving("shared"):
             client.generate([chat.prompt("policy", question="a passage says </answer>")], [1], [4], 1.0)
     assert client.retokenized == 1 and "TGI reads some contexts as other tokens" in capsys.readouterr().err
 
@@ -152,7 +153,7 @@ def test_context_that_tgi_reads_as_other_tokens_is_counted(changed, base, tmp_pa
 def test_base_without_adapter_is_sampled_from_where_asked_for(pair, chat):
     _, client = pair
     sample(client, chat)
-    with client.published("shared", base=True):
+    with client.serving("shared", base=True):
         found = client.generate(contexts(chat), [5, 6, 7], [12, 12, 9], 1.0)
     with client.model.disable_adapter():
         expected = Generator(client.model, chat).generate(contexts(chat), [5, 6, 7], [12, 12, 9], 1.0)
@@ -186,7 +187,7 @@ def test_another_base_model_is_refused_as_unknown(changed, base, tmp_path, chat,
     with start("vllm", other, tmp_path) as server:
         config = changed(backend="vllm", server_url=server.url, server_folder=str(tmp_path / "serving"))
         with pytest.raises(InputError, match="seems to serve unknown weights"):
-            sample(connect(config, accelerator_of(config), move(load_backbone(config, {}), 1), chat), chat)
+            sample(open_sampler(config, accelerator_of(config), move(load_backbone(config, {}), 1), chat), chat)
 
 
 def test_base_much_nearer_than_the_adapter_is_refused_within_the_tolerance(pair, chat):
@@ -200,11 +201,11 @@ def test_base_much_nearer_than_the_adapter_is_refused_within_the_tolerance(pair,
 
 
 def test_tgi_that_is_not_restarted_is_reported(changed, base, tmp_path, chat, monkeypatch):
-    monkeypatch.setattr(servers, "RESTART_SECONDS", 0.5)
+    monkeypatch.setattr(tgi, "RESTART_SECONDS", 0.5)
     with start("tgi", base, tmp_path / "elsewhere") as server:
         config = changed(backend="tgi", server_url=server.url, server_folder=str(tmp_path / "serving"))
         with pytest.raises(InputError, match=r"no restart on .*tgi_sidecar"):
-            sample(connect(config, accelerator_of(config), load_backbone(config, {}), chat), chat)
+            sample(open_sampler(config, accelerator_of(config), load_backbone(config, {}), chat), chat)
 
 
 # --- faults
@@ -256,6 +257,13 @@ def test_no_server_is_a_clear_error():
         HttpClient("http://127.0.0.1:9", "server_url", 2).call("GET", "/info", attempts=2)
 
 
+def test_server_that_is_not_there_at_the_start_is_reported_at_once(changed, chat):
+    """Not after the many attempts that a request in the middle of a run has."""
+    config = changed(backend="vllm", server_url="http://127.0.0.1:9")
+    with pytest.raises(InputError, match=r"server_url http://127.0.0.1:9.*ConnectError.*\(after 2 attempts\)"):
+        open_sampler(config, accelerator_of(config), None, chat)
+
+
 @pytest.mark.parametrize("url", ["localhost:8000", "ftp://x", "http://", ""])
 def test_address_that_is_none_is_refused(url):
     with pytest.raises(InputError, match="server_url"):
@@ -270,7 +278,7 @@ def test_server_backend_without_address_is_refused(tmp_path):
 
 def test_tgi_with_an_adapter_for_each_role_is_refused(changed, chat):
     with pytest.raises(InputError, match="adapters: 'per_role'"):
-        connect(changed(backend="tgi", server_url="http://x", adapters="per_role"), None, None, chat)
+        open_sampler(changed(backend="tgi", server_url="http://x", adapters="per_role"), None, None, chat)
 
 
 # --- the end of a turn
@@ -291,13 +299,13 @@ def ids_of(chat: Chat, *pieces: str) -> list[int]:
 def test_white_space_glued_to_a_stop_string_stays(glued):
     ids = ids_of(glued, "</answe", "r>\n\n")
     found = cut(glued, [*ids, 30, 31], [-1.0, -2.0, -3.0, -4.0], False, 4)
-    assert found.ids == tuple(ids) and found.logprobs == (-1.0, -2.0) and found.ended is Ended.STOP
+    assert found.ids == tuple(ids) and found.logprobs == (-1.0, -2.0) and found.finish_reason is Finish.STOP
 
 
 def test_text_glued_to_a_stop_string_is_cut_and_ids_fit_the_text(glued):
     ids = ids_of(glued, "</answe", "r>x")
     found = cut(glued, [*ids, 30], [-1.0, -2.0, -3.0], False, 3)
-    assert glued.decode(list(found.ids)) == "</answer>" and found.ended is Ended.STOP
+    assert glued.decode(list(found.ids)) == "</answer>" and found.finish_reason is Finish.STOP
     assert found.ids[0] == ids[0] and found.logprobs[:2] == (-1.0, -2.0) and not any(found.logprobs[2:])
 
 
@@ -314,11 +322,11 @@ def test_glued_stop_string_from_a_server_that_misses_it(glued, changed, tmp_path
         )
         model = load_backbone(config, {})
         use(model, "shared")
-        client = connect(config, accelerator_of(config), model, glued)
-        with client.published("shared"):
+        client = open_sampler(config, accelerator_of(config), model, glued)
+        with client.serving("shared"):
             found = client.generate([prompt], [1], [6], 0.0)[0]
     assert Generator(model, glued).generate([prompt], [1], [6], 0.0)[0].ids == found.ids
-    assert glued.decode(list(found.ids)) == "</answer>" and found.ended is Ended.STOP
+    assert glued.decode(list(found.ids)) == "</answer>" and found.finish_reason is Finish.STOP
 
 
 def test_local_turn_ends_where_white_space_is_glued_to_a_stop_string(glued):
@@ -326,20 +334,20 @@ def test_local_turn_ends_where_white_space_is_glued_to_a_stop_string(glued):
     found = Generator(bigram_model(len(glued.tokenizer), [prompt[-1], *chain]), glued).generate(
         [prompt], [1], [4], 0.0
     )[0]
-    assert found.ids == tuple(chain[:2]) and found.ended is Ended.STOP
+    assert found.ids == tuple(chain[:2]) and found.finish_reason is Finish.STOP
 
 
 def test_turn_ends_at_the_first_end_of_turn_token(chat):
     eos = next(iter(chat.eos_ids))
     found = cut(chat, [30, eos, 31], [-1.0, -2.0, -3.0], False, 3)
-    assert found.ids == (30, eos) and found.ended is Ended.EOS
+    assert found.ids == (30, eos) and found.finish_reason is Finish.EOS
 
 
 def test_early_end_at_another_special_token_ends_the_turn(chat):
     """Qwen2.5 has two end tokens, of which the chat template knows one."""
     other = chat.tokenizer.convert_tokens_to_ids("<|user|>")
     assert other not in chat.eos_ids
-    assert cut(chat, [30, other], [-1.0, -2.0], True, 5).ended is Ended.EOS
+    assert cut(chat, [30, other], [-1.0, -2.0], True, 5).finish_reason is Finish.EOS
 
 
 def test_early_end_without_a_reason_is_malformed(chat):
@@ -506,10 +514,8 @@ def test_merged_checkpoint_computes_the_same_and_old_readers_find_what_they_look
 
 def test_sidecar_starts_restarts_and_ends_its_server(tmp_path):
     """The server is a process that writes its checkpoint's name and waits."""
-    said, child = (
-        tmp_path / "said",
-        "import sys, time; open(sys.argv[1], 'a').write(sys.argv[2] + '\\n'); time.sleep(60 if sys.argv[2] != 'dies' else 0)",
-    )
+    said = tmp_path / "said"
+    child = "import sys, time; open(sys.argv[1], 'a').write(sys.argv[2] + '\\n'); time.sleep(60)"
     script = [
         sys.executable,
         ROOT / "asl_min" / "sampling" / "tgi_sidecar.py",

@@ -9,7 +9,8 @@ from conftest import TARGET
 
 from asl_min import protocol
 from asl_min.corpus import load_corpus, load_questions, read_jsonl
-from asl_min.search.bm25 import SearchTool
+from asl_min.search.bm25 import Bm25Search
+from asl_min.search.tool import respond
 from asl_min.world.oracle import Oracle
 from asl_min.world.tiny.alternate import alternate_world
 from asl_min.world.tiny.build_world import PER_HOP, judgments
@@ -241,7 +242,7 @@ def test_spell_population(people, spelt):
 
 @pytest.mark.parametrize("top_k", [3, 1])
 def test_bare_name_finds_its_own_page(world, top_k):
-    tool = SearchTool(load_corpus(TARGET / "corpus.jsonl"), top_k)
+    tool = Bm25Search(load_corpus(TARGET / "corpus.jsonl"), top_k)
     found = tool.retrieve(list(world.entities))
     hits = [
         entity.title in {p.title for p in pages} for entity, pages in zip(world.entities.values(), found, strict=True)
@@ -325,7 +326,7 @@ def test_teacher_searches_with_real_calls_and_real_responses(invented):
     teacher = Teacher(invented, random.Random(4), Noise())
     for demonstration in (demonstrate(teacher) for _ in range(50)):
         for text, response in demonstration.turns[:-1]:
-            assert response == teacher.tool.respond(list(protocol.tool_call(text).queries))
+            assert response == respond(teacher.tool, list(protocol.tool_call(text).queries))
 
 
 def test_attribution_is_kept():

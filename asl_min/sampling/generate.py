@@ -1,60 +1,62 @@
-"""Generation: token ids in; token ids, log-probabilities and a stop reason out.
+"""Generation by the trainer's own model: token ids in; token ids, log-probabilities and a finish reason out.
 
-`generate` takes contexts and returns one `Completion` each, for any Hugging Face causal LM. Each context's samples are
-drawn from its own seed by inverting the cumulative distribution, so a completion depends neither on its batch nor on
-the process. What samples have in common from the start is computed once (`histories.py`), and the work on a finished
-turn is kept until the next call, so that an episode's next turn begins with the tool's response, not with the whole
-context.
+`Generator.generate` works for any Hugging Face causal LM. Each completion is drawn from its own seed, by inverting the
+cumulative distribution, so it depends neither on the other rows of its batch nor on the process. Rows with the same
+tokens so far share one forward pass (`prefix_cache.py`). The keys and values of a finished turn are kept for the
+episode's next turn, which then starts at the tool's response instead of reading the whole context again.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-from enum import StrEnum
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel
 
 from asl_min.chat import Chat
+from asl_min.model import merged
 from asl_min.protocol import STOP_STRINGS
-from asl_min.sampling.prefix_cache import Histories, KeysValues, PlaceLayer
+from asl_min.sampling.prefix_cache import CacheLayer, KeysValues, PrefixCache
+from asl_min.sampling.sampler import Completion, Finish
 
 TAIL = 24  # tokens decoded to look for a stop string
 
 
-class Ended(StrEnum):
-    STOP = "stop"
-    EOS = "eos"
-    LENGTH = "length"
+@dataclass
+class _Row:
+    """A completion being written."""
 
-
-@dataclass(frozen=True)
-class Completion:
-    """Sampled ids (the stop string or end-of-turn token included) with their log-probabilities, both [length]."""
-
-    ids: tuple[int, ...]
-    logprobs: tuple[float, ...]
-    ended: Ended
+    context: tuple[int, ...]
+    max_new: int
+    ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finish_reason: Finish = Finish.LENGTH
 
 
 class Generator:
-    """Samples from a model with a key-value cache."""
+    """The local `Sampler`: samples from a model with a key-value cache."""
 
     def __init__(self, model: PreTrainedModel, chat: Chat):
         self.model, self.chat = model, chat
         pieces = chat.tokenizer.batch_decode([[i] for i in range(len(chat.tokenizer))], skip_special_tokens=False)
-        self._may_end = torch.zeros(max(len(pieces), model.config.vocab_size), dtype=torch.bool)
+        self._may_end = torch.zeros(max(len(pieces), model.config.vocab_size), dtype=torch.bool)  # [vocabulary]
         self._may_end[: len(pieces)] = torch.tensor([">" in piece for piece in pieces])
         self._may_end[list(chat.eos_ids)] = True
         self._kept: dict[tuple[int, ...], KeysValues] = {}
-        self._layers: list[PlaceLayer] = []
+        self._layers: list[CacheLayer] = []
 
-    def forget(self) -> None:
-        """Drop what is kept for the next turn; due when the episodes are over, and before the weights change. A GPU's
-        memory is given back too."""
-        self._kept = {}
-        if self.model.device.type != "cpu":
-            self._layers = []
+    @contextmanager
+    def serving(self, adapter: str, base: bool = False) -> Iterator[None]:
+        """As `Sampler.serving`. The adapter is merged into the base for the time being. What was kept for later turns
+        belongs to these weights, so it is dropped at the end; a GPU gets its memory back too."""
+        with self.model.disable_adapter() if base else merged(self.model, adapter):
+            try:
+                yield
+            finally:
+                self._kept = {}
+                if self.model.device.type != "cpu":
+                    self._layers = []
 
     @torch.inference_mode()
     def generate(
@@ -65,66 +67,76 @@ class Generator:
         temperature: float,
         known: Sequence[int] | None = None,
     ) -> list[Completion]:
-        """One completion a context, in the order given, all in one batch. `temperature` 0 is greedy; `max_new` tokens
-        at most, each at least 1.
-
-        `known`: how many of a context's first tokens are a context and completion of the call before, whose work is
-        then not done again.
-        """
+        """As `Sampler.generate`, all contexts in one batch. A new batch drops what was kept of the one before."""
         if not contexts:
             return []
-        kept, self._kept = self._kept, {}
-        self._layers = self._layers or [PlaceLayer() for _ in range(self.model.config.num_hidden_layers)]
-        histories = Histories(
-            self.model, self._layers, list(map(tuple, contexts)), known or [0] * len(contexts), kept, max(max_new)
-        )
-        uniforms = np.stack([np.random.Generator(np.random.Philox(key=seed)).random(max(max_new)) for seed in seeds])
-        uniforms = torch.from_numpy(uniforms).to(self.model.device)
-        ids: list[list[int]] = [[] for _ in contexts]
-        logprobs: list[list[float]] = [[] for _ in contexts]
-        ended: list[Ended] = [Ended.LENGTH] * len(contexts)
-        running = list(range(len(contexts)))
-        places, logits = histories.prefill()
+        rows = [_Row(tuple(context), room) for context, room in zip(contexts, max_new, strict=True)]
+        cache = self._open_cache(rows, known or [0] * len(rows))
+        uniforms = torch.from_numpy(uniform_numbers(seeds, max(max_new))).to(self.model.device)
+        running = list(range(len(rows)))
+        places, logits = cache.prefill()
         for step in range(max(max_new)):
-            tokens, token_logprobs = sample(logits[places], uniforms[running, step], temperature)
-            may_end = self._may_end[tokens.cpu()].tolist()
-            going = []
-            for i, (row, token, logprob, check) in enumerate(
-                zip(running, tokens.tolist(), token_logprobs.tolist(), may_end, strict=True)
-            ):
-                ids[row].append(token)
-                logprobs[row].append(logprob)
-                end = turn_end(self.chat, ids[row]) if check else None
-                if end:
-                    if (history := (*contexts[row], *ids[row][:-1])) not in self._kept:
-                        self._kept[history] = histories.keys_values(int(places[i]))
-                    ended[row], ids[row][-1:] = end
-                    logprobs[row] += [0.0] * (len(ids[row]) - len(logprobs[row]))
-                elif len(ids[row]) < max_new[row]:
-                    going.append(i)
+            tokens, logprobs = sample(logits[places], uniforms[running, step], temperature)
+            going = self._append([rows[i] for i in running], tokens, logprobs, places, cache)
             if not going:
                 break
             running = [running[i] for i in going]
-            places, logits = histories.grow(places[going], tokens[going])
-        return [Completion(tuple(i), tuple(lp), e) for i, lp, e in zip(ids, logprobs, ended, strict=True)]
+            places, logits = cache.grow(places[going], tokens[going])
+        return [Completion(tuple(row.ids), tuple(row.logprobs), row.finish_reason) for row in rows]
+
+    def _open_cache(self, rows: list[_Row], known: Sequence[int]) -> PrefixCache:
+        kept, self._kept = self._kept if any(known) else {}, {}
+        self._layers = self._layers or [CacheLayer() for _ in range(self.model.config.num_hidden_layers)]
+        contexts, longest = [row.context for row in rows], max(row.max_new for row in rows)
+        return PrefixCache(self.model, self._layers, contexts, known, kept, longest)
+
+    def _append(
+        self,
+        rows: list[_Row],
+        tokens: torch.Tensor,
+        logprobs: torch.Tensor,
+        places: torch.Tensor,
+        cache: PrefixCache,
+    ) -> list[int]:
+        """Give every running row its next token. `tokens`, `logprobs` and `places` are [rows]. Returns which of the
+        rows go on; of those that end a turn, keys and values are kept."""
+        may_end, going = self._may_end[tokens.cpu()].tolist(), []
+        sampled = zip(rows, tokens.tolist(), logprobs.tolist(), may_end, strict=True)
+        for i, (row, token, logprob, check) in enumerate(sampled):
+            row.ids.append(token)
+            row.logprobs.append(logprob)
+            end = turn_end(self.chat, row.ids) if check else None
+            if end:
+                if (known := (*row.context, *row.ids[:-1])) not in self._kept:
+                    self._kept[known] = cache.keys_values(int(places[i]))
+                row.finish_reason, row.ids[-1:] = end
+                row.logprobs += [0.0] * (len(row.ids) - len(row.logprobs))
+            elif len(row.ids) < row.max_new:
+                going.append(i)
+        return going
 
 
-def turn_end(chat: Chat, ids: Sequence[int]) -> tuple[Ended, list[int]] | None:
-    """How the last of a turn's sampled ids ends it, if it does, and the ids that then stand in its place.
+def turn_end(chat: Chat, ids: Sequence[int]) -> tuple[Finish, list[int]] | None:
+    """Does the last of a turn's sampled ids end the turn? If so: how, and the ids to record in place of that last id.
 
-    These are mostly itself. A token may carry text past the stop string, such as ">" and an empty line: white space is
-    left there; of other text it is replaced by the ids of its part up to the stop string, the first of which keeps its
-    log-probability (the others have 0).
+    Mostly this is the id itself. But one token may hold text beyond the stop string, such as ">" and an empty line.
+    White space there is kept. Any other text is cut off: the id is replaced by the ids of its part up to the stop
+    string; the first of them keeps the log-probability, the others have 0.
     """
     if ids[-1] in chat.eos_ids:
-        return Ended.EOS, [ids[-1]]
+        return Finish.EOS, [ids[-1]]
     text = chat.decode(ids[-TAIL:])
     ends = [text.index(stop) + len(stop) for stop in STOP_STRINGS if stop in text]
     if not ends:
         return None
-    rest, piece = text[min(ends) :], chat.decode(ids[-1:])
-    glued = rest.strip() and piece.endswith(rest)
-    return Ended.STOP, chat.plain(piece.removesuffix(rest)) if glued else [ids[-1]]
+    beyond, piece = text[min(ends) :], chat.decode(ids[-1:])
+    cut = beyond.strip() and piece.endswith(beyond)
+    return Finish.STOP, chat.plain(piece.removesuffix(beyond)) if cut else [ids[-1]]
+
+
+def uniform_numbers(seeds: Sequence[int], steps: int) -> np.ndarray:
+    """Numbers from [0, 1), [rows, steps] in float64: each row from its own seed alone."""
+    return np.stack([np.random.Generator(np.random.Philox(key=seed)).random(steps) for seed in seeds])
 
 
 def sample(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:

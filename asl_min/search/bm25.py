@@ -1,4 +1,4 @@
-"""The search tool that all three roles share: BM25 over the corpus, top-k passages a query (paper: k = 3).
+"""BM25 over a corpus in memory, top-k passages a query (paper: k = 3).
 
 Deviation from the paper: BM25 instead of E5 + FAISS, and a passage's title is indexed twice beside its text, because a
 page is otherwise buried under the pages that mention it.
@@ -7,12 +7,11 @@ page is otherwise buried under the pages that mention it.
 import bm25s
 
 from asl_min.corpus import Passage
+from asl_min.search.tool import MAX_QUERY_CHARS
 
-MAX_QUERY_CHARS = 300
 
-
-class SearchTool:
-    """An index over passages that answers the queries of a tool call with the text of a tool response."""
+class Bm25Search:
+    """A `SearchTool` over passages in memory."""
 
     def __init__(self, passages: list[Passage], top_k: int = 3):
         self.passages, self.top_k = passages, min(top_k, len(passages))
@@ -25,18 +24,10 @@ class SearchTool:
             return []
         tokens = tokenize([query[:MAX_QUERY_CHARS] for query in queries])
         rows, scores = self._index.retrieve(tokens, k=self.top_k, show_progress=False, n_threads=0)
-        found = [
+        return [
             [self.passages[i] for i, score in zip(r, s, strict=True) if score > 0]
             for r, s in zip(rows, scores, strict=True)
         ]
-        return found
-
-    def respond(self, queries: list[str]) -> str:
-        """The text between `<tool_response>` tags for one call; passages of one title stand together, each once."""
-        pages: dict[str, dict[str, None]] = {}
-        for passage in (p for found in self.retrieve(queries) for p in found):
-            pages.setdefault(passage.title, {})[passage.text] = None
-        return "\n".join("\n".join([f'"{title}"', *texts]) for title, texts in pages.items()) or "nothing found"
 
 
 def indexed(passage: Passage) -> str:

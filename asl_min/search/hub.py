@@ -5,8 +5,8 @@ E5 index (64 GB), and seven QA sets.
     python -m asl_min.search.hub e5 --out data/wiki18/e5
     python -m asl_min.search.hub questions --out data/flashrag
 
-corpus: corpus.jsonl, and topics.jsonl: titles for the Prompt Generator to start from. e5: the dense index of that corpus,
-ready for asl_min.search.server. questions: questions.jsonl, `--per-set` questions of each set in turn.
+corpus: corpus.jsonl, and topics.jsonl: titles for the Prompt Generator to start from. e5: the dense index of that
+corpus, ready for asl_min.search.server. questions: questions.jsonl, `--per-set` questions of each set in turn.
 """
 
 import argparse
@@ -21,7 +21,8 @@ from huggingface_hub import hf_hub_download
 from asl_min.corpus import load_questions, write_jsonl
 from asl_min.run import terminal
 from asl_min.run.terminal import clear_errors
-from asl_min.search.disk import PassageFile, complete
+from asl_min.search.disk import complete
+from asl_min.search.passages import PassageFile
 
 SETS = {
     "nq": "test",

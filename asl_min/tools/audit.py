@@ -13,7 +13,7 @@ from asl_min.corpus import read_jsonl
 from asl_min.episode import Episode, Task
 from asl_min.recipes import Recipe
 from asl_min.run import run_dir
-from asl_min.search.bm25 import SearchTool
+from asl_min.search.tool import SearchTool, respond
 
 
 def trace(run: Path, round_number: int, folders: dict[str, Path], config: Config, tool: SearchTool) -> dict[str, dict]:
@@ -32,7 +32,7 @@ def trace(run: Path, round_number: int, folders: dict[str, Path], config: Config
     return {
         "tool_use": {role: _share(episode.n_tool_calls > 0 for episode in found) for role, found in episodes.items()},
         "tool_same": {
-            role: _share(tool.respond(list(turn.queries)) == turn.response for turn in turns)
+            role: _share(respond(tool, list(turn.queries)) == turn.response for turn in turns)
             for role, turns in searches.items()
         },
         "rewards_explained": {

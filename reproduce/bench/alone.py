@@ -18,7 +18,8 @@ from asl_min.config import Config
 from asl_min.corpus import load_corpus
 from asl_min.model import ROLES
 from asl_min.phase import Agent
-from asl_min.search.bm25 import SearchTool
+from asl_min.search.bm25 import Bm25Search
+from asl_min.search.tool import respond
 from reproduce.bench.sides import Ours, memory, splits, summarize, timed
 
 HERE = Path(__file__).parents[2]
@@ -34,7 +35,7 @@ KINDS = {
 
 def bench_retrieval(config: Config, pairs: int) -> dict:
     passages = load_corpus(config.path(config.corpus))
-    tool, titles = SearchTool(passages, config.top_k), [p.title for p in passages][:1000]
+    tool, titles = Bm25Search(passages, config.top_k), [p.title for p in passages][:1000]
     index = bm25s.BM25()
     index.index(bm25s.tokenize([f"{p.title} {p.text}" for p in passages], show_progress=False), show_progress=False)
 
@@ -44,7 +45,7 @@ def bench_retrieval(config: Config, pairs: int) -> dict:
 
     def ours() -> None:
         for title in titles:
-            tool.respond([title])
+            respond(tool, [title])
 
     seconds = [(timed(ours), timed(plain)) for _ in range(pairs)]
     return {

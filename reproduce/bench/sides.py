@@ -16,7 +16,7 @@ from asl_min.grpo import Learner
 from asl_min.model import adapter_name, load_backbone, load_tokenizer
 from asl_min.phase import Agent
 from asl_min.rewards import exact_match
-from asl_min.search.bm25 import SearchTool
+from asl_min.search.bm25 import Bm25Search
 
 SIDES = ("asl_min", "trl")
 HELD_OUT = 50  # questions a hop that accuracy is measured on
@@ -51,7 +51,7 @@ class Trl:
         self.side, self.config = trl_side, config
         self.chat, self.tool = (
             Chat(load_tokenizer(config), config.prompts),
-            SearchTool(load_corpus(config.path(config.corpus)), config.top_k),
+            Bm25Search(load_corpus(config.path(config.corpus)), config.top_k),
         )
         self.model = load_backbone(config, {})
 

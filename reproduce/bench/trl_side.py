@@ -16,7 +16,7 @@ from trl import GRPOConfig, GRPOTrainer
 from asl_min import protocol
 from asl_min.chat import Chat
 from asl_min.config import Config
-from asl_min.search.bm25 import SearchTool
+from asl_min.search.tool import SearchTool, respond
 
 ROWS = (
     64  # of one call of generate: on two cores faster than 128, 256, 512 or 1024 (48, 44, 32, 27, 21 episodes a second)
@@ -73,7 +73,7 @@ def _search_rollout(
             if call is None:
                 answers[i] = protocol.answer(text)
                 continue
-            glue = chat.tool_response(call.error or tool.respond(list(call.queries)), turn_ended=False)
+            glue = chat.tool_response(call.error or respond(tool, list(call.queries)), turn_ended=False)
             if turn < config.max_turns - 1 and len(rows[i]) + len(glue) < config.max_episode_tokens:
                 rows[i] += glue
                 masks[i] += [0] * len(glue)

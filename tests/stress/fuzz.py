@@ -25,20 +25,21 @@ with atheris.instrument_imports(include=["asl_min"]):
     from asl_min.model import load_tokenizer
     from asl_min.rounds import parse_overrides
     from asl_min.run.errors import InputError
-    from asl_min.search.bm25 import SearchTool
+    from asl_min.search.bm25 import Bm25Search
+    from asl_min.search.tool import respond
     from asl_min.world.oracle import Oracle
 
 FILE = Path(tempfile.mkdtemp()) / "input"
 CHAT = Chat(load_tokenizer(Config()), "tiny")
 SPECIAL = set(CHAT.tokenizer.all_special_ids)
-TOOL = SearchTool(load_corpus(Config().path(Config().corpus))[:50])
+TOOL = Bm25Search(load_corpus(Config().path(Config().corpus))[:50])
 ORACLE = Oracle.of("target")
 
 
 def model_output(said: str) -> None:
     call = protocol.tool_call(said)
     if call and call.queries:
-        json.dumps(TOOL.respond(list(call.queries))).encode()
+        json.dumps(respond(TOOL, list(call.queries))).encode()
     assert protocol.verdict(said) in (True, False, None)
     question, answer = protocol.question(said), protocol.answer(said)
     protocol.opens_with_think(said)

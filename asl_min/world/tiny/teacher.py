@@ -12,7 +12,8 @@ from dataclasses import dataclass, replace
 
 from asl_min.corpus import Passage
 from asl_min.protocol import render_tool_call
-from asl_min.search.bm25 import SearchTool
+from asl_min.search.bm25 import Bm25Search
+from asl_min.search.tool import respond
 from asl_min.world.world import (
     Entity,
     Query,
@@ -94,7 +95,7 @@ class Teacher:
 
     def __post_init__(self):
         rows = [p["contents"].split("\n", 1) for p in passages(self.world)]
-        self.tool = SearchTool([Passage(str(i), title.strip('"'), text) for i, (title, text) in enumerate(rows)])
+        self.tool = Bm25Search([Passage(str(i), title.strip('"'), text) for i, (title, text) in enumerate(rows)])
 
     # -- what pages show ---------------------------------------------------------------------------------------------
 
@@ -124,7 +125,7 @@ class Teacher:
         return shorter if dial and shorter != value and self.rng.random() < dial else value
 
     def search(self, thought: str, query: str) -> tuple[str, str]:
-        return f"<think>{thought}</think>{render_tool_call(query)}", self.tool.respond([query])
+        return f"<think>{thought}</think>{render_tool_call(query)}", respond(self.tool, [query])
 
     def look_up(
         self, query: Query, hops: int, thought: str = "search", seen: frozenset[str] = frozenset()
