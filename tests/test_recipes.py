@@ -16,9 +16,10 @@ from asl_min.config import Config, check, gold_keys, load_config
 from asl_min.corpus import load_judgments, load_questions, write_jsonl
 from asl_min.evaluate import chosen_per_hop, evaluate_round
 from asl_min.model import ROLES
-from asl_min.phase import Agent, open_gold
+from asl_min.phase import Agent
 from asl_min.run import gold, run_dir
 from asl_min.run.errors import InputError
+from asl_min.run.gold_files import open_gold
 from asl_min.tools.report import BUDGET, round_summary
 from asl_min.world.oracle import Oracle
 
