@@ -93,7 +93,9 @@ def tracked(config, tmp_path_factory) -> Path:
 
 
 def test_code_of_a_model_card_loads_the_adapter(tracked, config):
-    card = tracked / "round_01" / "prompt_generator" / "adapter" / "README.md"
+    adapter = run_dir.phase_dir(tracked, 1, "prompt_generator") / "adapter"
+    card = adapter / "README.md"
+    card.write_text(share.model_card(config, 1, "prompt_generator", adapter))
     code = re.search(r"```python\n(.*?)```", card.read_text(), re.DOTALL)[1]
     names: dict = {}
     exec(code, names)
