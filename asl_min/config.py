@@ -113,6 +113,9 @@ class Config:
     """Gradient clipping."""
     mixed_precision: str | None = None
     """Accelerate's "no", "bf16" or "fp16"; null: what the launcher's config file says."""
+    save_every: int = 1
+    """The phase's state goes to the disk after every this many steps, and after the last; a killed phase goes on from
+    the last state."""
     threads: int = 0
     """CPU threads; 0 leaves torch's choice."""
     trackers: str | None = None

@@ -1,45 +1,42 @@
-"""What the three training phases share: the loaded backbone, the tool, rollouts as any role, the log, and the gold
-guard."""
+"""What the three training phases share: an agent that acts as any role, and a phase with its update, log and files."""
 
 import argparse
-import secrets
 import time
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict
 from pathlib import Path
 
 import torch
 from accelerate import Accelerator
-from accelerate.tracking import filter_trackers, get_available_trackers
 
 from asl_min import recipes, rewards
 from asl_min.chat import Chat
 from asl_min.config import Config
-from asl_min.corpus import load_corpus, read_jsonl, write_jsonl
+from asl_min.corpus import load_corpus, write_jsonl
 from asl_min.episode import Episode, Request, Task
 from asl_min.grpo import Learner
 from asl_min.model import ROLES, adapter_name, load_backbone, load_tokenizer, save_adapter, use
 from asl_min.rollout import Limits, Rollout
-from asl_min.run import checkpoint, durable, gold, run_dir, shard, stopping, terminal
+from asl_min.run import checkpoint, gold, run_dir, shard, stopping, terminal
+from asl_min.run.checkpoint import Journal, State
 from asl_min.run.dry_run import plan
-from asl_min.run.errors import InputError
+from asl_min.run.gold_files import declare_gold
 from asl_min.run.terminal import clear_errors
+from asl_min.run.trackers import start_trackers
 from asl_min.sampling.sampler import open_sampler
 from asl_min.search.bm25 import Bm25Search
 from asl_min.search.tool import SearchTool
-from asl_min.tools.share import model_card
 
 
 def accelerator_of(config: Config) -> Accelerator:
-    """This process among those of the launcher. Accelerate must be told that there is no GPU: else the CPU processes of
-    `torchrun` take no notice of each other, and each runs the whole loop."""
+    """This process among those of the launcher. Without a GPU, Accelerate must be told so: otherwise the processes of
+    `torchrun` do not join one group, and each of them runs the whole loop."""
     return shard.without_fsdp(cpu=not torch.accelerator.is_available(), mixed_precision=config.mixed_precision)
 
 
 class Agent:
-    """The backbone with its adapters, its tool and its rollouts: acts as any of the three roles."""
+    """The backbone with its adapters and its search tool: acts as any of the three roles."""
 
     def __init__(self, config: Config, adapters: dict[str, Path]):
         if config.threads:
@@ -66,8 +63,8 @@ class Agent:
     def rollout(
         self, role: str, requests: Sequence[Request], temperature: float | None = None, base: bool = False
     ) -> list[Episode]:
-        """One episode a request, played with the role's adapter (`base`: without any) at the training temperature
-        unless told otherwise."""
+        """One episode for each request, sampled with the role's adapter (`base`: with none). `temperature`: None for
+        that of training."""
         name = adapter_name(self.config, role)
         use(self.model, name)
         with self.sampler.serving(name, base):
@@ -78,11 +75,12 @@ class Agent:
         return episodes
 
     def as_role(self, role: str, temperature: float | None = None) -> Callable[[Sequence[Request]], list[Episode]]:
+        """`rollout` with these arguments fixed."""
         return lambda requests: self.rollout(role, requests, temperature)
 
 
 class Phase:
-    """One training phase of one round, from its files to its files. Use `Phase.open`."""
+    """One training phase of one round. Use `Phase.open`."""
 
     def __init__(self, run: Path, round_number: int, role: str):
         self.run, self.round, self.role, self.start = run, round_number, role, time.time()
@@ -93,19 +91,17 @@ class Phase:
         self.folder = run_dir.phase_dir(run, round_number, role)
         self.recipe = recipes.load(self.config)
         self.gold_labels = 0
-        self._steps_before = start_trackers(self.accelerator, run, self.config)
-        self.rewards: list[float] = []
         self.rows: dict[str, list[dict]] = defaultdict(list)
-        """The growing files of the phase, by name without ".jsonl"."""
-        self._unsaved: dict[str, list[dict]] = defaultdict(list)
-        self._last: list[dict] = []
-        self._first_step, self._seconds_before, self._clock = 0, 0.0, {}
+        """What `add` has written, by the file's name without ".jsonl"."""
+        self._journal = Journal(self.folder)
+        self._steps_before = start_trackers(self.accelerator, run, self.config)
+        self._first_step, self._last_episodes, self._clock = 0, [], defaultdict(float)
 
     @classmethod
     @contextmanager
     def open(cls, run: Path, round_number: int, role: str) -> Iterator["Phase"]:
-        """Everything inside is training: gold answers are out of reach, but for what the recipe says. A phase that was
-        interrupted goes on after its last finished step. On success the adapter is saved and the phase is done."""
+        """Everything inside is training, which reaches no gold answers but those that the recipe names. An interrupted
+        phase goes on from its last saved step. At the end of the block the adapter is saved and the phase is done."""
         config = run_dir.read_config(run)
         declare_gold(run, config)
         with gold.training(f"round {round_number}, {role}", recipes.load(config).gold_files(round_number, role)):
@@ -122,152 +118,94 @@ class Phase:
     def seed_key(self) -> tuple:
         return (self.config.seed, self.round, self.role)
 
+    @property
+    def rewards(self) -> list[float]:
+        """The reward of each step, as `log` was given it."""
+        return [row["reward"] for row in self.rows["metrics"]]
+
     @contextmanager
     def timed(self, part: str) -> Iterator[None]:
         """Adds the seconds of a block to a part of the current step: rollout, judging or update."""
         start = time.perf_counter()
         yield
-        self._clock[part] = self._clock.get(part, 0.0) + time.perf_counter() - start
+        self._clock[part] += time.perf_counter() - start
 
     def steps(self, total: int) -> Iterator[int]:
-        """Step numbers from 0, under a progress bar."""
-        with terminal.progress(
-            self._first_step, total, self.accelerator.is_main_process, round=self.round, phase=self.role
-        ) as advance:
+        """The steps still to do, counted from 0, with a progress bar. Each is saved as `save_every` says."""
+        shown = self.accelerator.is_main_process
+        bar = terminal.progress(self._first_step, total, shown, round=self.round, phase=self.role)
+        with bar as advance:
             for step in range(self._first_step, total):
-                self._clock = {}
+                self._clock.clear()
                 yield step
-                self._checkpoint(step)
+                self._save(step, total)
                 advance(self.rewards[-1])
 
     def update(self, groups: list[list[Episode]], weights: Sequence[float] | None = None) -> dict[str, float]:
-        """One GRPO step; keeps the episodes of the first and the last step for the episode file."""
+        """One GRPO step; returns its metrics. episodes.jsonl gets the episodes of the first and of the last step."""
         with self.timed("update"):
             groups, metrics = self.learner.step(groups, weights)
-        self._last = [episode.record() for group in groups for episode in group]
+        self._last_episodes = [episode.record() for group in groups for episode in group]
         if not self.rewards:
-            self.add("episodes", self._last)
+            self.add("episodes", self._last_episodes)
         return metrics
 
     def log(self, step: int, reward: float, metrics: dict) -> None:
-        """One line of metrics.jsonl. `reward` is what the plateau rule looks at."""
-        self.rewards.append(reward)
+        """One line of metrics.jsonl. `reward` decides on the plateau."""
         seconds = {f"seconds_{part}": round(value, 3) for part, value in self._clock.items()}
         row = {"round": self.round, "phase": self.role, "step": step, "reward": reward} | metrics | seconds
         self.add("metrics", [row])
         tracked = {f"{self.role}/{key}": value for key, value in row.items() if isinstance(value, int | float)}
-        self.accelerator.log(tracked, step=self._steps_before + step)  # to no tracker unless one is configured
+        self.accelerator.log(tracked, step=self._steps_before + step)  # does nothing without a tracker
 
     def add(self, name: str, rows: list[dict]) -> None:
         """Rows at the end of NAME.jsonl and of `rows[name]`."""
         self.rows[name] += rows
-        self._unsaved[name] += rows
+        if self.accelerator.is_main_process:
+            self._journal.append(name, rows)
 
     def write(self, name: str, rows: list[dict]) -> None:
-        """NAME.jsonl, as a whole."""
+        """NAME.jsonl as a whole."""
         if self.accelerator.is_main_process:
             write_jsonl(self.folder / f"{name}.jsonl", rows)
 
-    def _facts(self) -> dict:
-        """What the phase has cost so far."""
+    def _cost(self) -> dict[str, float]:
+        """What the phase has taken so far, the attempts before an interruption included."""
         steps = {"steps": len(self.rewards), "optimizer_steps": self.learner.optimizer_steps}
-        return (
-            steps
-            | self.agent.budget
-            | {"gold_labels": self.gold_labels, "seconds": round(self._seconds_before + time.time() - self.start, 1)}
-        )
+        seconds = round(time.time() - self.start, 1)
+        return steps | self.agent.budget | {"gold_labels": self.gold_labels, "seconds": seconds}
 
-    def _checkpoint(self, step: int) -> None:
-        """The state after a step, to the disk; a process that was told to end does so here."""
-        if self.accelerator.is_main_process:
-            checkpoint.save(
-                self.folder,
-                step,
-                {"rewards": self.rewards, "cost": self._facts(), "last": self._last},
-                self.learner.state(),
-                self._grown(),
-            )
-        stopping.leave_if_told(
-            self.accelerator,
-            f"round {self.round}, {self.role}: stopped after step {step + 1}; the same command goes on from here",
-        )
-
-    def _grown(self) -> dict[str, list[dict]]:
-        grown, self._unsaved = self._unsaved, defaultdict(list)
-        return {f"{name}.jsonl": rows for name, rows in grown.items()}
+    def _save(self, step: int, total: int) -> None:
+        """The state after this step, if it is due; a process that was told to end does so here."""
+        told = stopping.told(self.accelerator)
+        due = told or (step + 1) % self.config.save_every == 0 or step + 1 == total
+        if due and self.accelerator.is_main_process:
+            self._journal.save(State(step, self._cost(), self._last_episodes, self.learner.state()))
+        if told:
+            place = f"round {self.round}, {self.role}: stopped after step {step + 1}"
+            stopping.leave(self.accelerator, f"{place}; the same command goes on from here")
 
     def _resume(self) -> None:
-        """Take up the state of an interrupted attempt, or begin with an empty folder."""
-        found = checkpoint.load(self.folder)
+        """Go on from the state of an interrupted attempt, or begin with an empty folder."""
+        state = self._journal.load()
         self.accelerator.wait_for_everyone()
         if self.accelerator.is_main_process:
-            checkpoint.rewind(self.folder) if found else run_dir.begin(self.run, self.round, self.role)
+            self._journal.rewind() if state else run_dir.begin(self.run, self.round, self.role)
         self.accelerator.wait_for_everyone()
-        if found:
-            step, facts, tensors = found
-            self.learner.load(tensors)
-            self.rewards, self._last, cost = facts["rewards"], facts["last"], facts["cost"]
-            self.agent.budget |= {key: cost[key] for key in self.agent.budget}
-            self.gold_labels, self._seconds_before, self._first_step = cost["gold_labels"], cost["seconds"], step + 1
-            self.rows |= {file.stem: [row for _, row in read_jsonl(file)] for file in self.folder.glob("*.jsonl")}
+        if state:
+            self.learner.load(state.tensors)
+            self.rows |= self._journal.rows()
+            self.agent.budget |= {key: state.cost[key] for key in self.agent.budget}
+            self.gold_labels, self.start = state.cost["gold_labels"], self.start - state.cost["seconds"]
+            self._first_step, self._last_episodes = state.step + 1, state.episodes
 
     def _finish(self) -> None:
-        if not self.accelerator.is_main_process:
-            return
-        self.add("episodes", self._last if len(self.rewards) > 1 else [])
-        checkpoint.append(self.folder, self._grown())
-        adapter = self.folder / "adapter"
-        save_adapter(self.agent.model, adapter_name(self.config, self.role), adapter)
-        durable.write_text(adapter / "README.md", model_card(self.config, self.round, self.role, adapter))
-        run_dir.finish(self.folder, self._facts())
-        checkpoint.clear(self.folder)
-
-
-def start_trackers(accelerator: Accelerator, run: Path, config: Config) -> int:
-    """Open the configured tracker, if any, on the run's own line of steps. Returns how many steps the run has done
-    before this phase.
-
-    Raises `InputError` where the tracker's package is not installed.
-    """
-    before = [
-        run_dir.facts(run, n, role)["steps"]
-        for n in range(1, config.rounds + 1)
-        for role in ROLES
-        if run_dir.is_done(run, n, role)
-    ]
-    if config.trackers:
-        if config.trackers not in map(str, get_available_trackers()):
-            raise InputError(f"trackers: {config.trackers!r} is not installed")
-        accelerator.project_configuration.set_directories(str(run / "trackers"))
-        accelerator.log_with = filter_trackers(config.trackers, run / "trackers")
-        settings = {key: "null" if value is None else value for key, value in asdict(config).items()}
-        name = tracked_name(run) if accelerator.is_main_process else run.name
-        resumed = {"name": name, "resume": "allow"}
-        own = {"wandb": resumed | {"id": name, "dir": str(run / "trackers")}, "trackio": resumed}
-        accelerator.init_trackers("asl_min", None if before else settings, own)
-    return sum(before)
-
-
-def tracked_name(run: Path) -> str:
-    """What trackers call the run, each phase anew: its folder's name and a few letters, so that no other folder of that
-    name joins it there."""
-    file = run / "trackers" / "name"
-    if not file.is_file():
-        file.parent.mkdir(exist_ok=True)
-        durable.write_text(file, f"{run.name}-{secrets.token_hex(3)}")
-    return file.read_text()
-
-
-def declare_gold(run: Path, config: Config) -> None:
-    """Tell the guard which files hold gold answers or were made with them."""
-    names = (config.questions, config.judgments, config.labelled_questions, config.labelled_judgments)
-    files = [config.path(name) for name in names if name]
-    gold.declare(
-        *files,
-        *(run_dir.phase_dir(run, r, "evaluation") for r in range(config.rounds + 1)),
-        run / "summary.json",
-        run / "report",
-    )
+        """Save the adapter and mark the phase as done."""
+        self.add("episodes", self._last_episodes if len(self.rewards) > 1 else [])
+        if self.accelerator.is_main_process:
+            save_adapter(self.agent.model, adapter_name(self.config, self.role), self.folder / "adapter")
+            run_dir.finish(self.folder, self._cost())
+            checkpoint.clear(self.folder)
 
 
 def verdicts(

@@ -16,9 +16,10 @@ from tensorboardX.proto.event_pb2 import Event
 
 from asl_min import train_prompt_generator, train_reward_model
 from asl_min.corpus import read_jsonl, write_jsonl
-from asl_min.phase import accelerator_of, start_trackers
+from asl_min.phase import accelerator_of
 from asl_min.run import run_dir
 from asl_min.run.errors import InputError
+from asl_min.run.trackers import start_trackers
 from asl_min.tools import share
 
 sys.path.insert(0, str(ROOT / "docs"))
@@ -92,7 +93,9 @@ def tracked(config, tmp_path_factory) -> Path:
 
 
 def test_code_of_a_model_card_loads_the_adapter(tracked, config):
-    card = tracked / "round_01" / "prompt_generator" / "adapter" / "README.md"
+    adapter = run_dir.phase_dir(tracked, 1, "prompt_generator") / "adapter"
+    card = adapter / "README.md"
+    card.write_text(share.model_card(config, 1, "prompt_generator", adapter))
     code = re.search(r"```python\n(.*?)```", card.read_text(), re.DOTALL)[1]
     names: dict = {}
     exec(code, names)
@@ -123,8 +126,8 @@ def test_trackers_know_a_run_by_one_name_of_its_own(config, tmp_path, monkeypatc
     """WandB goes on with a run by its id, Trackio by its name: the same in all phases, another for a folder of the same
     name elsewhere."""
     given = []
-    monkeypatch.setattr("asl_min.phase.get_available_trackers", lambda: ["wandb"])
-    monkeypatch.setattr("asl_min.phase.filter_trackers", lambda *_: [])
+    monkeypatch.setattr("asl_min.run.trackers.get_available_trackers", lambda: ["wandb"])
+    monkeypatch.setattr("asl_min.run.trackers.filter_trackers", lambda *_: [])
     monkeypatch.setattr("accelerate.Accelerator.init_trackers", lambda self, project, settings, own: given.append(own))
     for folder in (tmp_path / "a" / "run", tmp_path / "b" / "run"):
         chosen = replace(config, trackers="wandb")
@@ -138,7 +141,7 @@ def test_trackers_know_a_run_by_one_name_of_its_own(config, tmp_path, monkeypatc
 
 
 def test_tracker_that_is_not_installed_is_refused(config, tmp_path, monkeypatch):
-    monkeypatch.setattr("asl_min.phase.get_available_trackers", list)
+    monkeypatch.setattr("asl_min.run.trackers.get_available_trackers", list)
     run_dir.create(tmp_path / "run", replace(config, trackers="wandb"))
     with pytest.raises(InputError, match="trackers: 'wandb' is not installed"):
         train_prompt_generator.run_phase(tmp_path / "run", 1)

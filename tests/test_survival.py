@@ -2,6 +2,7 @@
 says what is wrong."""
 
 import errno
+import hashlib
 import itertools
 import json
 import os
@@ -10,7 +11,8 @@ import signal
 import subprocess
 import sys
 import time
-from dataclasses import asdict
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -21,7 +23,8 @@ from helpers import ROOT, rewrite
 from asl_min import train_policy, train_prompt_generator, train_reward_model
 from asl_min.model import ROLES
 from asl_min.rounds import run_rounds
-from asl_min.run import checkpoint, durable, run_dir, terminal
+from asl_min.run import durable, run_dir, stopping, terminal
+from asl_min.run.checkpoint import Journal, State
 from asl_min.run.errors import InputError
 from asl_min.run.terminal import clear_errors
 from reproduce.verify import compare, contents, tolerances
@@ -59,9 +62,7 @@ def fed(whole, tmp_path_factory) -> Path:
 
 
 def small(config):
-    return type(config)(
-        **asdict(config) | {"rounds": 1, "pg_max_steps": 3, "eval_per_hop": 1, "eval_judgments": 2, "eval_tasks": 1}
-    )
+    return replace(config, rounds=1, pg_max_steps=3, eval_per_hop=1, eval_judgments=2, eval_tasks=1)
 
 
 def before(whole: Path, folder: Path, role: str) -> Path:
@@ -79,21 +80,29 @@ class Killed(BaseException):
 def killing(monkeypatch, number: int) -> None:
     """The next process dies right after its write `number - 1`, or if that is 0, at its first, having written half of
     the file."""
-    count = itertools.count(1)
+    count, append, replacing = itertools.count(1), Journal.append, durable.replacing
 
-    def wrap(honest):
-        def write(path, data):
+    def killed_append(journal, name, rows):
+        if number == 0:
+            journal.folder.joinpath(f"{name}.jsonl").write_bytes(b'{"half of a ro')
+            raise Killed
+        append(journal, name, rows)
+        if next(count) == number:
+            raise Killed
+
+    @contextmanager
+    def killed_replacing(path):
+        with replacing(path) as file:
             if number == 0:
-                path.with_name(path.name + ".tmp").write_bytes(b"half of a fi")
+                file.write(b"half of a fi")
+                file.flush()
                 raise Killed
-            honest(path, data)
-            if next(count) == number:
-                raise Killed
+            yield file
+        if next(count) == number:
+            raise Killed
 
-        return write
-
-    for name in ("write_bytes", "append_rows"):
-        monkeypatch.setattr(durable, name, wrap(getattr(durable, name)))
+    monkeypatch.setattr(Journal, "append", killed_append)
+    monkeypatch.setattr(durable, "replacing", killed_replacing)
 
 
 @pytest.mark.parametrize("role", ROLES)
@@ -114,41 +123,104 @@ def test_phase_killed_at_any_write_goes_on_to_the_same_files(whole, fed, tmp_pat
     assert number > 8
 
 
-def test_interrupted_phase_does_not_repeat_its_finished_steps(whole, tmp_path, monkeypatch):
-    run = before(whole, tmp_path / "run", "prompt_generator")
-    honest, steps = checkpoint.save, []
+def killed_after(monkeypatch, step: int) -> list[int]:
+    """The next process dies right after it saved this step. Returns the list of the steps saved, which grows."""
+    honest, saved = Journal.save, []
 
-    def save(folder, step, *rest):
-        honest(folder, step, *rest)
-        steps.append(step)
-        if steps == [0, 1]:
+    def save(journal, state):
+        honest(journal, state)
+        saved.append(state.step)
+        if state.step == step and saved.count(step) == 1:
             raise Killed
 
-    monkeypatch.setattr(checkpoint, "save", save)
+    monkeypatch.setattr(Journal, "save", save)
+    return saved
+
+
+def test_interrupted_phase_does_not_repeat_its_finished_steps(whole, tmp_path, monkeypatch):
+    run, saved = before(whole, tmp_path / "run", "prompt_generator"), killed_after(monkeypatch, 1)
     with pytest.raises(Killed):
         train_prompt_generator.run_phase(run, 1)
     train_prompt_generator.run_phase(run, 1)
-    assert steps == [0, 1, 2]
+    assert saved == [0, 1, 2]
 
 
-@pytest.mark.parametrize("file", ["checkpoint.json", "checkpoint_0000.pt", "drafts.jsonl"])
-def test_damaged_state_is_not_used(whole, tmp_path, monkeypatch, file):
-    run = before(whole, tmp_path / "run", "prompt_generator")
-    honest = checkpoint.save
+def configured(run: Path, **values) -> Path:
+    """The run with these values in its config."""
+    file = run / "config.yaml"
+    file.write_text(yaml.safe_dump(yaml.safe_load(file.read_text()) | values))
+    return run
 
-    def save(*arguments):
-        honest(*arguments)
-        raise Killed
 
-    monkeypatch.setattr(checkpoint, "save", save)
+def test_phase_killed_between_saves_goes_on_from_the_last_one_to_the_same_files(whole, tmp_path, monkeypatch):
+    """Saved after steps 2 and 5 and after the last; killed in step 4, whose rows are on the disk already."""
+    steps = {"pg_max_steps": 7}
+    straight = configured(before(whole, tmp_path / "straight", "prompt_generator"), **steps)
+    train_prompt_generator.run_phase(straight, 1)
+    run = configured(before(whole, tmp_path / "run", "prompt_generator"), save_every=3, **steps)
+    honest, saved, folder = stopping.told, killed_after(monkeypatch, -1), run_dir.phase_dir(run, 1, "prompt_generator")
+
+    def told(accelerator):
+        if len((folder / "metrics.jsonl").read_text().splitlines()) == 5 and len(saved) == 1:
+            raise Killed
+        return honest(accelerator)
+
+    monkeypatch.setattr(stopping, "told", told)
     with pytest.raises(Killed):
         train_prompt_generator.run_phase(run, 1)
+    monkeypatch.setattr(stopping, "told", honest)
+    train_prompt_generator.run_phase(run, 1)
+    assert saved == [2, 5, 6]
+    assert contents(folder) == contents(run_dir.phase_dir(straight, 1, "prompt_generator"))
+
+
+def test_phase_told_to_end_saves_the_step_under_way_whatever_save_every_says(whole, tmp_path, monkeypatch):
+    run = configured(before(whole, tmp_path / "run", "prompt_generator"), save_every=100)
+    folder = run_dir.phase_dir(run, 1, "prompt_generator")
+    monkeypatch.setattr(stopping, "told", lambda accelerator: True)
+    with pytest.raises(SystemExit) as stopped:
+        train_prompt_generator.run_phase(run, 1)
+    assert stopped.value.code == 143 and Journal(folder).load().step == 0
     monkeypatch.undo()
-    path = run_dir.phase_dir(run, 1, "prompt_generator") / file
-    path.write_bytes(path.read_bytes()[:-5])
-    assert checkpoint.load(path.parent) is None
+    saved = killed_after(monkeypatch, -1)
     train_prompt_generator.run_phase(run, 1)
-    assert contents(path.parent) == contents(run_dir.phase_dir(whole, 1, "prompt_generator"))
+    assert saved == [2]
+    assert contents(folder) == contents(run_dir.phase_dir(whole, 1, "prompt_generator"))
+
+
+def flip(path: Path) -> None:
+    """Change one bit of the first byte."""
+    data = path.read_bytes()
+    path.write_bytes(bytes([data[0] ^ 1]) + data[1:])
+
+
+def shorten(path: Path) -> None:
+    path.write_bytes(path.read_bytes()[:-5])
+
+
+@pytest.mark.parametrize("damage", [flip, shorten])
+@pytest.mark.parametrize("file", ["checkpoint.json", "checkpoint_0000.pt", "drafts.jsonl"])
+def test_damaged_state_is_not_used(whole, tmp_path, monkeypatch, file, damage):
+    run = before(whole, tmp_path / "run", "prompt_generator")
+    killed_after(monkeypatch, 0)
+    with pytest.raises(Killed):
+        train_prompt_generator.run_phase(run, 1)
+    folder = run_dir.phase_dir(run, 1, "prompt_generator")
+    assert Journal(folder).load() is not None
+    damage(folder / file)
+    assert Journal(folder).load() is None
+    train_prompt_generator.run_phase(run, 1)
+    assert contents(folder) == contents(run_dir.phase_dir(whole, 1, "prompt_generator"))
+
+
+def test_state_of_an_earlier_version_counts_as_none(tmp_path):
+    torch.save({}, tmp_path / "checkpoint_0000.pt")
+    (tmp_path / "metrics.jsonl").write_text("{}\n")
+    files = {"metrics.jsonl": [3, durable.digest(tmp_path / "metrics.jsonl")]}
+    facts = {"rewards": [0.5], "cost": {}, "last": []}
+    state = {"step": 0, "facts": facts, "files": files, "weights": durable.digest(tmp_path / "checkpoint_0000.pt")}
+    (tmp_path / "checkpoint.json").write_text(json.dumps(state))
+    assert Journal(tmp_path).load() is None
 
 
 def test_state_is_read_without_pickled_code(tmp_path):
@@ -156,12 +228,78 @@ def test_state_is_read_without_pickled_code(tmp_path):
         def __reduce__(self):
             return (os.mkdir, (str(tmp_path / "sprung"),))
 
-    torch.save({"weights": Trap()}, tmp_path / "checkpoint_0000.pt")
-    state = {"step": 0, "facts": {}, "files": {}, "weights": durable.digest(tmp_path / "checkpoint_0000.pt")}
-    (tmp_path / "checkpoint.json").write_text(json.dumps(state))
+    Journal(tmp_path).save(State(0, {}, [], {"weights": Trap()}))
     with pytest.raises(Exception, match=r"[Ww]eights.only"):
-        checkpoint.load(tmp_path)
+        Journal(tmp_path).load()
     assert not (tmp_path / "sprung").exists()
+
+
+# --- the journal alone
+
+
+ROWS = [{"text": f"row {i}", "values": [0.1] * 20} for i in range(10)]
+
+
+def state_at(step: int) -> State:
+    return State(step, {"steps": step + 1}, ROWS, {"weights": [torch.arange(50.0)]})
+
+
+def test_journal_comes_back_as_it_was_saved(tmp_path):
+    journal = Journal(tmp_path)
+    for step in range(3):
+        journal.append("drafts", ROWS)
+        journal.save(state_at(step))
+    journal.append("drafts", ROWS)  # after the last save, and so cut off
+    journal.append("outcomes", ROWS)
+    found = Journal(tmp_path)
+    state = found.load()
+    found.rewind()
+    assert (state.step, state.cost, state.episodes) == (2, {"steps": 3}, ROWS)
+    assert torch.equal(state.tensors["weights"][0], torch.arange(50.0))
+    assert found.rows() == {"drafts": ROWS * 3} and not (tmp_path / "outcomes.jsonl").exists()
+    found.append("drafts", ROWS)
+    found.save(state_at(3))
+    assert Journal(tmp_path).load().step == 3  # the checksums went on where they were
+
+
+def test_save_does_not_read_growing_files_again(tmp_path):
+    """A file that was damaged after its rows were appended and before the save: had the save read it, its checksum
+    would be that of the damaged file."""
+    journal = Journal(tmp_path)
+    journal.append("drafts", ROWS)
+    flip(tmp_path / "drafts.jsonl")
+    journal.save(state_at(0))
+    assert Journal(tmp_path).load() is None
+
+
+def test_save_hashes_and_writes_no_more_after_many_steps(tmp_path, monkeypatch):
+    journal, hashed, honest = Journal(tmp_path), [], hashlib.sha256
+
+    def save(step: int) -> tuple[int, int]:
+        """Bytes hashed and bytes of the state."""
+        hashed.clear()
+        journal.save(state_at(step))
+        return sum(hashed), sum(path.stat().st_size for path in tmp_path.glob("checkpoint*"))
+
+    class Counting:
+        def __init__(self, data=b""):
+            self.honest = honest()
+            self.update(data)
+
+        def update(self, data):
+            hashed.append(len(data))
+            self.honest.update(data)
+
+        def hexdigest(self):
+            return self.honest.hexdigest()
+
+    monkeypatch.setattr(hashlib, "sha256", Counting)
+    journal.append("drafts", ROWS)
+    early = save(100)
+    for _ in range(500):
+        journal.append("drafts", ROWS)
+    late = save(600)
+    assert early[0] > 0 and late[0] == early[0] and late[1] - early[1] < 10
 
 
 # --- damage after the end of a phase
@@ -169,7 +307,7 @@ def test_state_is_read_without_pickled_code(tmp_path):
 
 DAMAGES = {
     "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
-    "one bit": lambda path: path.write_bytes(bytes([path.read_bytes()[0] ^ 1]) + path.read_bytes()[1:]),
+    "one bit": flip,
     "gone": lambda path: path.unlink(),
 }
 
@@ -250,8 +388,7 @@ def test_process_told_to_end_or_killed_goes_on_and_a_second_one_is_refused(whole
     """The real command: SIGTERM after the first step, then a second process beside it, then SIGKILL, then to its
     end."""
     run = before(whole, tmp_path / "run", "prompt_generator")
-    values = yaml.safe_load((run / "config.yaml").read_text()) | {"pg_max_steps": 12}
-    (run / "config.yaml").write_text(yaml.safe_dump(values))
+    configured(run, pg_max_steps=12)
     folder = run_dir.phase_dir(run, 1, "prompt_generator")
     state = folder / "checkpoint.json"
     first = start(run)

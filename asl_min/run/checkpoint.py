@@ -1,16 +1,20 @@
-"""The state of a phase after its last finished step: a phase that is killed goes on from there and ends with the same
-numbers.
+"""The state of a phase on the disk, so that a killed phase goes on from its last save and ends with the same numbers.
 
-    checkpoint.json      step, rewards, counters; size and checksum of the phase's growing files; checksum of the
-    weights checkpoint_0007.pt   weights and optimizer (read with `weights_only`)
+    NAME.jsonl           files that grow by rows; a save notes how much of each belongs to the state
+    checkpoint_0007.pt   weights and optimizer after step 7
+    checkpoint.json      the step, what the phase has cost, and the checksums of all these files
 
-The JSON file is replaced last, so that it always names a complete state. Samples need no state: each has its own seed.
+`checkpoint.json` is replaced last, so it always describes a complete state. A save costs the same however long the
+phase has run: each growing file has a running checksum, so that no save reads it again. Random numbers need no state,
+since every sample has its own seed.
 """
 
-import io
+import hashlib
 import json
 import os
+from dataclasses import dataclass
 from pathlib import Path
+from typing import BinaryIO
 
 import torch
 
@@ -19,55 +23,110 @@ from asl_min.run import durable
 PREFIX = "checkpoint"
 
 
-def save(folder: Path, step: int, facts: dict, tensors: dict, grown: dict[str, list[dict]]) -> None:
-    """Append `grown` rows to the phase's files, then note the state after `step`."""
-    append(folder, grown)
-    file = folder / f"{PREFIX}_{step:04d}.pt"
-    buffer = io.BytesIO()
-    torch.save(tensors, buffer)
-    durable.write_bytes(file, buffer.getvalue())
-    sizes = {path.name: path.stat().st_size for path in folder.glob("*.jsonl")}
-    files = {name: [size, durable.digest(folder / name, size)] for name, size in sizes.items()}
-    state = {"step": step, "facts": facts, "files": files, "weights": durable.digest(file)}
-    durable.write_text(folder / f"{PREFIX}.json", json.dumps(state))
-    for old in folder.glob(f"{PREFIX}_*.pt"):
-        if old != file:
-            old.unlink()
+@dataclass(frozen=True)
+class State:
+    """A phase after a finished step."""
+
+    step: int
+    cost: dict[str, float]
+    """Steps, episodes, tokens, seconds and so on, up to this step."""
+    episodes: list[dict]
+    """The records of the last step's episodes."""
+    tensors: dict
+    """Weights and optimizer, as `Learner.state` gives them."""
 
 
-def append(folder: Path, grown: dict[str, list[dict]]) -> None:
-    """Rows at the end of files by name, which are made where there are none. What was appended after the last state is
-    cut off by `rewind`."""
-    for name, rows in grown.items():
-        durable.append_rows(folder / name, rows)
+class Journal:
+    """The growing files of a phase and its last state."""
 
+    def __init__(self, folder: Path):
+        self.folder = folder
+        self._hashes: dict[str, hashlib._Hash] = {}
 
-def load(folder: Path) -> tuple[int, dict, dict] | None:
-    """Step, facts and tensors of the last state; None where there is none, or where a file does not fit its
-    checksum."""
-    try:
-        state = json.loads((folder / f"{PREFIX}.json").read_text())
-        file = folder / f"{PREFIX}_{state['step']:04d}.pt"
-        whole = durable.digest(file) == state["weights"]
-        if not whole or any(
-            durable.digest(folder / name, size) != known for name, (size, known) in state["files"].items()
-        ):
+    def append(self, name: str, rows: list[dict]) -> None:
+        """Write rows at the end of NAME.jsonl, which is made if need be. They count from the next save on."""
+        data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
+        with open(self._file(name), "ab") as file:
+            file.write(data)
+        self._hashes.setdefault(name, hashlib.sha256()).update(data)
+
+    def rows(self) -> dict[str, list[dict]]:
+        """All rows of each growing file, by name."""
+        return {
+            name: [json.loads(line) for line in self._file(name).read_bytes().splitlines()] for name in self._hashes
+        }
+
+    def save(self, state: State) -> None:
+        """Make this the state that `load` finds."""
+        weights = self._weights(state.step)
+        with durable.replacing(weights) as file:
+            stream = _Hashing(file)
+            torch.save(state.tensors, stream)
+        known = {"step": state.step, "cost": state.cost, "episodes": state.episodes}
+        known |= {"weights": stream.hash.hexdigest(), "files": self._files()}
+        durable.write_text(self._state, json.dumps(known))
+        for old in self.folder.glob(f"{PREFIX}_*.pt"):
+            if old != weights:
+                old.unlink()
+
+    def load(self) -> State | None:
+        """The last state. None where there is none, where an earlier version wrote it, or where a file does not match
+        its checksum."""
+        try:
+            known = json.loads(self._state.read_text())
+            weights = self._weights(known["step"])
+            hashes = {name: durable.hash_of_start(self._file(name), size) for name, (size, _) in known["files"].items()}
+            whole = all(hashes[name].hexdigest() == digest for name, (_, digest) in known["files"].items())
+            if not whole or durable.digest(weights) != known["weights"]:
+                return None
+            tensors = torch.load(weights, weights_only=True, map_location="cpu")
+            state = State(known["step"], known["cost"], known["episodes"], tensors)
+        except (OSError, ValueError, KeyError, TypeError):
             return None
-        return state["step"], state["facts"], torch.load(file, weights_only=True, map_location="cpu")
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
+        self._hashes = hashes
+        return state
+
+    def rewind(self) -> None:
+        """Cut the growing files back to the last state, and drop those that are younger."""
+        files = json.loads(self._state.read_text())["files"]
+        for path in self.folder.glob("*.jsonl"):
+            if path.stem in files:
+                os.truncate(path, files[path.stem][0])
+            else:
+                path.unlink()
+
+    def _files(self) -> dict[str, tuple[int, str]]:
+        """Size in bytes and checksum of each growing file, by name; flushes them to the disk."""
+        for name in self._hashes:
+            durable.sync(self._file(name))
+        return {name: (self._file(name).stat().st_size, found.hexdigest()) for name, found in self._hashes.items()}
+
+    def _file(self, name: str) -> Path:
+        return self.folder / f"{name}.jsonl"
+
+    def _weights(self, step: int) -> Path:
+        return self.folder / f"{PREFIX}_{step:04d}.pt"
+
+    @property
+    def _state(self) -> Path:
+        return self.folder / f"{PREFIX}.json"
 
 
-def rewind(folder: Path) -> None:
-    """Cut the phase's files back to the last state, and drop those that are younger."""
-    files = json.loads((folder / f"{PREFIX}.json").read_text())["files"]
-    for path in folder.glob("*.jsonl"):
-        if path.name not in files:
-            path.unlink()
-        else:
-            os.truncate(path, files[path.name][0])
+class _Hashing:
+    """The part of a file that `torch.save` needs; hashes what passes through, so that it is not held in memory."""
+
+    def __init__(self, file: BinaryIO):
+        self._file, self.hash = file, hashlib.sha256()
+
+    def write(self, data: bytes) -> int:
+        self.hash.update(data)
+        return self._file.write(data)
+
+    def flush(self) -> None:
+        self._file.flush()
 
 
 def clear(folder: Path) -> None:
+    """Drop the state of a phase that is done."""
     for path in folder.glob(f"{PREFIX}*"):
         path.unlink()

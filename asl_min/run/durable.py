@@ -1,38 +1,41 @@
-"""Files that outlive a crash: written whole or not at all, on the disk before anything counts on them, known by their
-checksum."""
+"""Files that survive a crash: replaced as a whole or not at all, flushed to the disk, and known by their SHA-256."""
 
 import hashlib
-import json
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO
+
+CHUNK = 2**20
 
 
-def write_bytes(path: Path, data: bytes) -> None:
-    """Whole or not at all: a temporary file beside it, then a rename."""
+@contextmanager
+def replacing(path: Path) -> Iterator[BinaryIO]:
+    """A file to write to. It takes the place of `path` at the end of the block; after a crash the old file is still
+    there."""
     temporary = path.with_name(path.name + ".tmp")
     with open(temporary, "wb") as file:
-        file.write(data)
+        yield file
         file.flush()
         os.fsync(file.fileno())
     temporary.replace(path)
     sync(path.parent)
 
 
+def write_bytes(path: Path, data: bytes) -> None:
+    """Replace a file as a whole."""
+    with replacing(path) as file:
+        file.write(data)
+
+
 def write_text(path: Path, text: str) -> None:
+    """Replace a file as a whole, in UTF-8."""
     write_bytes(path, text.encode())
 
 
-def append_rows(path: Path, rows: list[dict]) -> None:
-    """JSON lines at the end of a file. Killed on the way, it holds some of them: what counts is the size noted
-    afterwards."""
-    with open(path, "ab") as file:
-        file.write("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode())
-        file.flush()
-        os.fsync(file.fileno())
-
-
 def sync(path: Path) -> None:
-    """A file's content, or a folder's entries, to the disk."""
+    """Flush a file's content, or a folder's list of entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)
@@ -40,11 +43,20 @@ def sync(path: Path) -> None:
         os.close(descriptor)
 
 
-def digest(path: Path, size: int | None = None) -> str:
-    """SHA-256 of a file, or of its first `size` bytes; empty where there is no such file or it is shorter."""
-    if not path.is_file() or (size is not None and path.stat().st_size < size):
+def digest(path: Path) -> str:
+    """SHA-256 of a file, in hexadecimal; empty where there is no such file."""
+    if not path.is_file():
         return ""
-    if size is None:
-        with open(path, "rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    return hashlib.sha256(path.read_bytes()[:size]).hexdigest()
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def hash_of_start(path: Path, size: int) -> "hashlib._Hash":
+    """Running SHA-256 of the first `size` bytes of a file, or of all of it where it is shorter. Raises
+    `FileNotFoundError`."""
+    found = hashlib.sha256()
+    with open(path, "rb") as file:
+        while data := file.read(min(size, CHUNK)):
+            found.update(data)
+            size -= len(data)
+    return found

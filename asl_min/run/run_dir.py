@@ -1,9 +1,10 @@
-"""Where a run keeps its state, and what is finished: everything between phases lives here, in files that can be read.
+"""The folder of a run: its layout, which phases are finished, and whether their files are intact. Phases hand results on
+only through these files.
 
-runs/NAME/config.yaml, prompts.yaml
-runs/NAME/round_02/{prompt_generator,reward_model,policy}/   adapter/ metrics.jsonl *.jsonl done.json
-runs/NAME/round_02/evaluation/                               results.json and what was measured (gold)
-runs/NAME/summary.json, report/
+    runs/NAME/config.yaml, prompts.yaml
+    runs/NAME/round_02/{prompt_generator,reward_model,policy}/   adapter/ metrics.jsonl *.jsonl done.json
+    runs/NAME/round_02/evaluation/                               results.json and the rows behind it (gold)
+    runs/NAME/summary.json, report/
 """
 
 import fcntl
@@ -12,6 +13,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import yaml
@@ -24,26 +26,27 @@ from asl_min.run.errors import InputError
 from asl_min.run.old_names import upgrade_config
 
 DONE = "done.json"
+CARD = "README.md"
+"""A model card. It has no checksum, since it may be written after the phase is done."""
 
 
 def create(run: Path, config: Config) -> None:
-    """Make the folder, or accept one that was made with the same config. Raises `InputError` naming the first key that
-    differs."""
+    """Make the folder, or accept one with the same config but for `rounds`. Raises `InputError` naming the first other
+    key that differs."""
     file = run / "config.yaml"
     if file.is_file():
-        old, new = upgrade_config(yaml.safe_load(file.read_text())), yaml.safe_load(dump_config(config))
+        old, new = asdict(read_config(run)), asdict(config)
         for key in new:
-            if old.get(key) != new[key] and key != "rounds":
-                raise InputError(
-                    f"{run}: holds a run with {key} = {old.get(key)!r}, not {new[key]!r}; take another --run folder"
-                )
+            if old[key] != new[key] and key != "rounds":
+                found = f"{key} = {old[key]!r}, not {new[key]!r}"
+                raise InputError(f"{run}: holds a run with {found}; take another --run folder")
     run.mkdir(parents=True, exist_ok=True)
     durable.write_text(file, dump_config(config))
     durable.write_text(run / "prompts.yaml", yaml.safe_dump(load_prompts(config.prompts), sort_keys=False))
 
 
 def read_config(run: Path) -> Config:
-    """Raises `InputError` where the folder holds no run."""
+    """The config of a run. Raises `InputError` where the folder holds no run."""
     file = run / "config.yaml"
     if not file.is_file():
         raise InputError(f"{run}: holds no run (no config.yaml); start one with python -m asl_min.rounds")
@@ -51,6 +54,7 @@ def read_config(run: Path) -> Config:
 
 
 def phase_dir(run: Path, round_number: int, phase: str) -> Path:
+    """The folder of a phase of a round. `phase`: a role or "evaluation"."""
     return run / f"round_{round_number:02d}" / phase
 
 
@@ -59,7 +63,7 @@ def is_done(run: Path, round_number: int, phase: str) -> bool:
 
 
 def begin(run: Path, round_number: int, phase: str) -> Path:
-    """An empty folder for a phase; what an unfinished attempt left there is dropped."""
+    """An empty folder for a phase. What an unfinished attempt left there is deleted."""
     folder = phase_dir(run, round_number, phase)
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -67,12 +71,9 @@ def begin(run: Path, round_number: int, phase: str) -> Path:
 
 
 def finish(folder: Path, facts: dict) -> None:
-    """Mark a phase as done, last of all its files, with the checksum of each."""
-    files = [
-        path
-        for path in sorted(folder.rglob("*"))
-        if path.is_file() and path.name != DONE and not path.name.startswith(checkpoint.PREFIX)
-    ]
+    """Mark a phase as done by writing done.json, after all its other files: `facts` and each file's checksum."""
+    kept = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in (DONE, CARD)]
+    files = [path for path in kept if not path.name.startswith(checkpoint.PREFIX)]
     for path in files:
         durable.sync(path)
     known = {str(path.relative_to(folder)): durable.digest(path) for path in files}
@@ -85,17 +86,18 @@ def facts(run: Path, round_number: int, phase: str) -> dict:
 
 
 def damage(folder: Path) -> str | None:
-    """The first file of a finished phase that is not what it was when the phase ended; None if all are."""
+    """The first file of a finished phase that has changed since the phase ended; None if there is none."""
     try:
         files = json.loads((folder / DONE).read_text())["files"]
     except (ValueError, KeyError, TypeError):
         return DONE
-    return next((name for name, known in files.items() if durable.digest(folder / name) != known), None)
+    changed = (name for name, known in files.items() if durable.digest(folder / name) != known)
+    return next((name for name in changed if Path(name).name != CARD), None)
 
 
 def mend(run: Path, rounds: int) -> list[str]:
-    """Reopen every phase with a damaged file, and the phases computed from it, so that they are computed again. A line
-    for each damaged one."""
+    """Mark every phase with a damaged file as not done, and those computed from it too, so that they are computed
+    again. Returns a message for each damaged one."""
     found: list[str] = []
     phases = [(number, phase) for number in range(rounds + 1) for phase in (*ROLES, "evaluation")]
     broken = False
@@ -117,7 +119,8 @@ def mend(run: Path, rounds: int) -> list[str]:
 
 @contextmanager
 def lock(run: Path) -> Iterator[None]:
-    """One process (or group of processes) at a time works on a run. Raises `InputError` where another one does."""
+    """Let one process, or one group of processes, at a time work on a run. Raises `InputError` where another one
+    does."""
     if os.environ.get("RANK", "0") != "0":
         yield
         return
@@ -134,10 +137,10 @@ def lock(run: Path) -> Iterator[None]:
 
 
 def latest_adapters(run: Path, config: Config, round_number: int, role: str | None) -> dict[str, Path]:
-    """The adapter folder that each role has when `role`'s phase of a round begins (None: after the round).
+    """The adapter folder of each role at the start of `role`'s phase of a round, or after the round if `role` is None.
 
-    With a shared adapter that is the last phase's, for all roles; else each role's own last one. Raises `InputError`
-    where an earlier phase is not finished.
+    A shared adapter is the one of the phase before; with an adapter for each role, it is that of the role's own last
+    phase. Raises `InputError` where an earlier phase is not finished.
     """
     order = [(r, phase) for r in range(1, round_number + 1) for phase in ROLES]
     before = order[: order.index((round_number, role))] if role else order
@@ -150,7 +153,8 @@ def latest_adapters(run: Path, config: Config, round_number: int, role: str | No
 
 
 def require(run: Path, round_number: int, phase: str) -> Path:
-    """The folder of a finished phase. Raises `InputError` where it has not been run, or a file of it is damaged."""
+    """The folder of a finished phase. Raises `InputError` where the phase is not finished or a file of it is
+    damaged."""
     folder = phase_dir(run, round_number, phase)
     if not is_done(run, round_number, phase):
         raise InputError(f"{run}: phase {phase} of round {round_number} is not finished; run it first")

@@ -1,13 +1,15 @@
-"""FSDP for QLoRA: each process keeps its share of the frozen base, and all of the adapters.
+"""FSDP for QLoRA: each process holds a part of the frozen base and all of the adapters.
 
-Asked for by Accelerate's `distributed_type: FSDP` (`configs/accelerate/fsdp.yaml`). The blocks' frozen weights, nf4
-included, are sharded by torch's `fully_shard` and gathered block by block, in the forward and the backward pass;
-adapters are whole and their gradients averaged by DDP, so that optimizer, checkpoints and saved adapters are those of
-DDP, and so are the numbers (a test compares them). Deviation from Accelerate's own FSDP, which shards everything it is
-given: an adapter is a hundredth of the base, and whole it can be saved, checked and sent to a server by one process.
+It is switched on by `distributed_type: FSDP` in Accelerate's config file (`configs/accelerate/fsdp.yaml`). torch's
+`fully_shard` splits the frozen weights of each block, nf4 included, and gathers them block by block in the forward and
+the backward pass. Adapters stay whole and DDP averages their gradients. So the optimizer, the checkpoints, the saved
+adapters and the numbers are the same as with DDP alone (a test compares them).
 
-All processes must run their forward passes in step, which those of an update and of the server's check do, and sampling
-does not: another process may need fewer tokens. So sampling is a vLLM server's.
+Deviation: Accelerate's own FSDP also splits the adapters. An adapter has a hundredth of the base's size, and if it is
+whole, one process can save it, check it and send it to a server.
+
+A gathered block needs all processes in the same forward pass. Updates and the check of a server run the same passes
+everywhere. Sampling does not, since processes may need different numbers of tokens, so a vLLM server has to sample.
 """
 
 import os
@@ -27,16 +29,16 @@ ASKED = "ACCELERATE_USE_FSDP"
 
 
 def without_fsdp(**arguments) -> Accelerator:
-    """An Accelerator of DDP processes, whatever the launcher says of FSDP."""
+    """An Accelerator that uses DDP, even if the launcher's config file says FSDP."""
     with patch_environment(**{ASKED: "false"}):
         return Accelerator(**arguments)
 
 
 def shard_base(model: PeftModel, accelerator: Accelerator, config: Config) -> None:
-    """Share the blocks' frozen weights among the processes, if there are several and the launcher's config file says
-    FSDP.
+    """Split the frozen weights of the blocks among the processes, if there are several and the launcher's config file
+    says FSDP.
 
-    Raises `InputError` where the trainer itself is to sample from them.
+    Raises `InputError` where the trainer itself would have to sample.
     """
     if accelerator.num_processes == 1 or os.environ.get(ASKED, "").lower() != "true":
         return
@@ -49,7 +51,7 @@ def shard_base(model: PeftModel, accelerator: Accelerator, config: Config) -> No
 
 
 def hide_shards(module: nn.Module) -> None:
-    """Let DDP leave sharded parameters alone: they are frozen, and differ from process to process on purpose."""
+    """Make DDP ignore the split parameters: they are frozen, and each process has a different part of them."""
     module._ddp_params_and_buffers_to_ignore = [
         name for name, parameter in module.named_parameters() if isinstance(parameter, DTensor)
     ]

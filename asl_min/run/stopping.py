@@ -1,5 +1,5 @@
-"""How processes end: a phase that gets SIGTERM after the step under way, with its state on the disk; a script of
-several processes all together."""
+"""How processes end: on SIGTERM, a phase finishes the step it is in, saves its state and exits; several processes end
+together."""
 
 import gc
 import signal
@@ -7,6 +7,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import NoReturn
 
 import torch
 from accelerate import Accelerator
@@ -20,7 +21,7 @@ _told = False
 
 @contextmanager
 def on_sigterm() -> Iterator[None]:
-    """Inside, SIGTERM only leaves a note."""
+    """Inside, SIGTERM does not end the process: it is only remembered, until `told` asks."""
     global _told
     _told = False
     if threading.current_thread() is not threading.main_thread():
@@ -38,24 +39,28 @@ def _note(*_: object) -> None:
     _told = True
 
 
-def leave_if_told(accelerator: Accelerator, message: str) -> None:
-    """Exit with code 143 if any of the processes was told to end; all of them leave at the same step."""
-    told = (
-        reduce(torch.tensor(float(_told), device=accelerator.device), "sum").item()
-        if accelerator.num_processes > 1
-        else _told
-    )
-    if told:
-        if accelerator.is_main_process:
-            print(message, file=sys.stderr)
-        raise SystemExit(EXIT_CODE)
+def told(accelerator: Accelerator) -> bool:
+    """Whether any of the processes has received SIGTERM. All of them must ask, and get the same answer."""
+    if accelerator.num_processes == 1:
+        return _told
+    return reduce(torch.tensor(float(_told), device=accelerator.device), "sum").item() > 0
+
+
+def leave(accelerator: Accelerator, message: str) -> NoReturn:
+    """Exit with code 143, all processes together."""
+    accelerator.wait_for_everyone()  # a launcher ends the others as soon as one has left
+    if accelerator.is_main_process:
+        print(message, file=sys.stderr)
+    raise SystemExit(EXIT_CODE)
 
 
 def end_processes() -> None:
-    """What a script of several processes does last: end their group, and with it gloo's threads, which may hold a
-    tensor a little longer than the collective lasts. Python's own end while they do would abort the process with its
-    work done (PyTorch issue 190489)."""
+    """End the group of processes; the last thing that a script of several does.
+
+    It must come before Python's own exit: a thread of gloo may hold a tensor a little longer than its collective lasts,
+    and Python would then abort the process although its work is done (PyTorch issue 190489).
+    """
     if distributed.is_initialized():
         distributed.destroy_process_group()
-        _clear_sharding_prop_cache()  # it keeps the mesh of `shard.shard_base`, and so the group
+        _clear_sharding_prop_cache()  # it refers to the device mesh of `shard.shard_base`, and so to the group
         gc.collect()
