@@ -1,9 +1,9 @@
 """The guard of claim C10: gold answers are out of reach while a training phase runs.
 
-Training phases run inside `training()`. There, `refuse_in_training` raises, and so does Python's `open` on any file that
-was declared gold: a QA set, the facts of the embedded world, the output of an evaluation. An audit hook of the
-interpreter watches every `open`, whatever code calls it. It does not see readers written in C++ that do not use Python's
-`open`. A recipe that uses gold says so in its YAML, and `training()` is told which files it may read.
+Training phases run inside `training()`. There, `refuse_in_training` raises, and so does Python's `open` on any file
+that was declared gold: a QA set, the facts of the embedded world, the output of an evaluation. An audit hook of the
+interpreter watches every `open`, whatever code calls it. It does not see readers written in C++ that do not use
+Python's `open`. A recipe that uses gold says so in its YAML, and `training()` is told which files it may read.
 """
 
 import os
