@@ -129,9 +129,9 @@ class Learner:
         self.scorer, self.optimizer = accelerator.prepare(scorer, optimizer)
 
     def state(self) -> dict:
-        """Weights and optimizer, to go on from later."""
+        """Weights and optimizer, to go on from later: the tensors themselves, not copies."""
         return {
-            "weights": [p.detach().cpu() for p in self.parameters],
+            "weights": [p.detach() for p in self.parameters],
             "optimizer": self.optimizer.state_dict(),
             "optimizer_steps": self.optimizer_steps,
         }

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import torch
-from accelerate import Accelerator
 
 from asl_min import recipes, rewards
 from asl_min.chat import Chat
@@ -18,21 +17,16 @@ from asl_min.episode import Episode, Request, Task
 from asl_min.grpo import Learner
 from asl_min.model import ROLES, adapter_name, load_backbone, load_tokenizer, save_adapter, use
 from asl_min.rollout import Limits, Rollout
-from asl_min.run import checkpoint, gold, run_dir, shard, stopping, terminal
+from asl_min.run import checkpoint, gold, run_dir, stopping, terminal
 from asl_min.run.checkpoint import Journal, State
 from asl_min.run.dry_run import plan
 from asl_min.run.gold_files import declare_gold
+from asl_min.run.shard import accelerator_of, shard_base
 from asl_min.run.terminal import clear_errors
 from asl_min.run.trackers import start_trackers
 from asl_min.sampling.sampler import open_sampler
 from asl_min.search.bm25 import Bm25Search
 from asl_min.search.tool import SearchTool
-
-
-def accelerator_of(config: Config) -> Accelerator:
-    """This process among those of the launcher. Without a GPU, Accelerate must be told so: otherwise the processes of
-    `torchrun` do not join one group, and each of them runs the whole loop."""
-    return shard.without_fsdp(cpu=not torch.accelerator.is_available(), mixed_precision=config.mixed_precision)
 
 
 class Agent:
@@ -45,7 +39,7 @@ class Agent:
         self.passages = load_corpus(config.path(config.corpus))
         self.chat = Chat(load_tokenizer(config), config.prompts)
         self.model = load_backbone(config, adapters).to(self.accelerator.device)
-        shard.shard_base(self.model, self.accelerator, config)
+        shard_base(self.model, self.accelerator, config)
         self.sampler = open_sampler(config, self.accelerator, self.model, self.chat)
         limits = Limits(config.max_turns, config.max_turn_tokens, config.max_episode_tokens)
         self.tool = self._search_tool()
@@ -91,9 +85,8 @@ class Phase:
         self.folder = run_dir.phase_dir(run, round_number, role)
         self.recipe = recipes.load(self.config)
         self.gold_labels = 0
-        self.rows: dict[str, list[dict]] = defaultdict(list)
-        """What `add` has written, by the file's name without ".jsonl"."""
-        self._journal = Journal(self.folder)
+        self._journal = Journal(self.folder, writes=self.accelerator.is_main_process)
+        self.rows = self._journal.rows
         self._steps_before = start_trackers(self.accelerator, run, self.config)
         self._first_step, self._last_episodes, self._clock = 0, [], defaultdict(float)
 
@@ -160,9 +153,7 @@ class Phase:
 
     def add(self, name: str, rows: list[dict]) -> None:
         """Rows at the end of NAME.jsonl and of `rows[name]`."""
-        self.rows[name] += rows
-        if self.accelerator.is_main_process:
-            self._journal.append(name, rows)
+        self._journal.append(name, rows)
 
     def write(self, name: str, rows: list[dict]) -> None:
         """NAME.jsonl as a whole."""
@@ -179,7 +170,7 @@ class Phase:
         """The state after this step, if it is due; a process that was told to end does so here."""
         told = stopping.told(self.accelerator)
         due = told or (step + 1) % self.config.save_every == 0 or step + 1 == total
-        if due and self.accelerator.is_main_process:
+        if due:
             self._journal.save(State(step, self._cost(), self._last_episodes, self.learner.state()))
         if told:
             place = f"round {self.round}, {self.role}: stopped after step {step + 1}"
@@ -194,7 +185,6 @@ class Phase:
         self.accelerator.wait_for_everyone()
         if state:
             self.learner.load(state.tensors)
-            self.rows |= self._journal.rows()
             self.agent.budget |= {key: state.cost[key] for key in self.agent.budget}
             self.gold_labels, self.start = state.cost["gold_labels"], self.start - state.cost["seconds"]
             self._first_step, self._last_episodes = state.step + 1, state.episodes

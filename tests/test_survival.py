@@ -11,6 +11,7 @@ import signal
 import subprocess
 import sys
 import time
+import tracemalloc
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -256,7 +257,7 @@ def test_journal_comes_back_as_it_was_saved(tmp_path):
     found.rewind()
     assert (state.step, state.cost, state.episodes) == (2, {"steps": 3}, ROWS)
     assert torch.equal(state.tensors["weights"][0], torch.arange(50.0))
-    assert found.rows() == {"drafts": ROWS * 3} and not (tmp_path / "outcomes.jsonl").exists()
+    assert found.rows == {"drafts": ROWS * 3} and not (tmp_path / "outcomes.jsonl").exists()
     found.append("drafts", ROWS)
     found.save(state_at(3))
     assert Journal(tmp_path).load().step == 3  # the checksums went on where they were
@@ -270,6 +271,16 @@ def test_save_does_not_read_growing_files_again(tmp_path):
     flip(tmp_path / "drafts.jsonl")
     journal.save(state_at(0))
     assert Journal(tmp_path).load() is None
+
+
+def test_weights_are_not_copied_in_memory_on_their_way_to_the_disk(tmp_path):
+    weights = torch.zeros(2**21)  # 8 MiB
+    tracemalloc.start()
+    Journal(tmp_path).save(State(0, {}, [], {"weights": [weights]}))
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert peak < 2**20
+    assert torch.equal(Journal(tmp_path).load().tensors["weights"][0], weights)
 
 
 def test_save_hashes_and_writes_no_more_after_many_steps(tmp_path, monkeypatch):

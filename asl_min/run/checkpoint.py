@@ -12,6 +12,7 @@ since every sample has its own seed.
 import hashlib
 import json
 import os
+from collections import defaultdict
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -37,27 +38,29 @@ class State:
 
 
 class Journal:
-    """The growing files of a phase and its last state."""
+    """The growing files of a phase and its last state. Of several processes one `writes`; the others keep the rows in
+    memory only."""
 
-    def __init__(self, folder: Path):
-        self.folder = folder
+    def __init__(self, folder: Path, writes: bool = True):
+        self.folder, self.writes = folder, writes
+        self.rows: dict[str, list[dict]] = defaultdict(list)
+        """All rows of each growing file, by its name without ".jsonl"."""
         self._hashes: dict[str, hashlib._Hash] = {}
 
     def append(self, name: str, rows: list[dict]) -> None:
-        """Write rows at the end of NAME.jsonl, which is made if need be. They count from the next save on."""
+        """Add rows to NAME.jsonl, which is made if need be. They count from the next save on."""
+        self.rows[name] += rows
+        if not self.writes:
+            return
         data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
         with open(self._file(name), "ab") as file:
             file.write(data)
         self._hashes.setdefault(name, hashlib.sha256()).update(data)
 
-    def rows(self) -> dict[str, list[dict]]:
-        """All rows of each growing file, by name."""
-        return {
-            name: [json.loads(line) for line in self._file(name).read_bytes().splitlines()] for name in self._hashes
-        }
-
     def save(self, state: State) -> None:
         """Make this the state that `load` finds."""
+        if not self.writes:
+            return
         weights = self._weights(state.step)
         with durable.replacing(weights) as file:
             stream = _Hashing(file)
@@ -70,19 +73,21 @@ class Journal:
                 old.unlink()
 
     def load(self) -> State | None:
-        """The last state. None where there is none, where an earlier version wrote it, or where a file does not match
-        its checksum."""
+        """The last state; `rows` are as they were then. None where there is none, where an earlier version wrote it, or
+        where a file does not match its checksum."""
         try:
             known = json.loads(self._state.read_text())
-            weights = self._weights(known["step"])
-            hashes = {name: durable.hash_of_start(self._file(name), size) for name, (size, _) in known["files"].items()}
-            whole = all(hashes[name].hexdigest() == digest for name, (_, digest) in known["files"].items())
-            if not whole or durable.digest(weights) != known["weights"]:
+            weights, files = self._weights(known["step"]), known["files"]
+            data = {name: self._file(name).read_bytes()[:size] for name, (size, _) in files.items()}
+            hashes = {name: hashlib.sha256(content) for name, content in data.items()}
+            intact = all(hashes[name].hexdigest() == digest for name, (_, digest) in files.items())
+            if not intact or durable.digest(weights) != known["weights"]:
                 return None
             tensors = torch.load(weights, weights_only=True, map_location="cpu")
             state = State(known["step"], known["cost"], known["episodes"], tensors)
         except (OSError, ValueError, KeyError, TypeError):
             return None
+        self.rows |= {name: [json.loads(line) for line in content.splitlines()] for name, content in data.items()}
         self._hashes = hashes
         return state
 

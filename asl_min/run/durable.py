@@ -7,8 +7,6 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-CHUNK = 2**20
-
 
 @contextmanager
 def replacing(path: Path) -> Iterator[BinaryIO]:
@@ -49,14 +47,3 @@ def digest(path: Path) -> str:
         return ""
     with open(path, "rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def hash_of_start(path: Path, size: int) -> "hashlib._Hash":
-    """Running SHA-256 of the first `size` bytes of a file, or of all of it where it is shorter. Raises
-    `FileNotFoundError`."""
-    found = hashlib.sha256()
-    with open(path, "rb") as file:
-        while data := file.read(min(size, CHUNK)):
-            found.update(data)
-            size -= len(data)
-    return found

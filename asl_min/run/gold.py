@@ -1,9 +1,9 @@
 """The guard of claim C10: gold answers are out of reach while a training phase runs.
 
-Training phases run inside `training()`. There, `refuse_in_training` raises, and so does opening, from Python, any file
-that was declared gold (a QA set, the embedded world's facts, an evaluation's output), whoever opens it: an audit hook
-of the interpreter watches every `open`. Readers written in C++ that bypass Python's `open` are not seen by the hook. A
-recipe that uses gold says so in its YAML; the files that it names to `training()`, and no others, are then let through.
+Training phases run inside `training()`. There, `refuse_in_training` raises, and so does Python's `open` on any file
+that was declared gold: a QA set, the facts of the embedded world, the output of an evaluation. An audit hook of the
+interpreter watches every `open`, whatever code calls it. It does not see readers written in C++ that do not use
+Python's `open`. A recipe that uses gold says so in its YAML, and `training()` is told which files it may read.
 """
 
 import os
@@ -32,16 +32,16 @@ def declare(*paths: str | Path) -> None:
 
 
 def refuse_in_training(what: str, path: str | Path) -> None:
-    """Raise `GoldAccessError` inside a training phase that was not given `path`, where this gold is kept; do nothing
-    elsewhere."""
+    """Raise `GoldAccessError` inside a training phase that may not read `path`, the file with this gold; do nothing
+    outside training."""
     if _phase is not None and os.path.realpath(path) not in _allowed:
         raise GoldAccessError(f"{what} touched during {_phase}: gold answers may not reach training")
 
 
 @contextmanager
 def training(phase: str, allowed: Iterable[str | Path] = ()) -> Iterator[None]:
-    """Everything inside is training: gold is refused until the block ends, but for `allowed` files. A block inside
-    another allows no more."""
+    """Everything inside is training: gold is refused until the block ends, except for the `allowed` files. An inner
+    block allows no file that the outer one refuses."""
     global _phase, _allowed, _hooked
     if not _hooked:
         sys.addaudithook(_watch)

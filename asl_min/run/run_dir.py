@@ -1,5 +1,5 @@
-"""The folder of a run: its layout, which phases are finished, and whether their files are intact. Phases hand results on
-only through these files.
+"""The folder of a run: its layout, which phases are finished, and whether their files are intact. Phases hand
+results on only through these files.
 
     runs/NAME/config.yaml, prompts.yaml
     runs/NAME/round_02/{prompt_generator,reward_model,policy}/   adapter/ metrics.jsonl *.jsonl done.json

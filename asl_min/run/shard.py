@@ -14,6 +14,7 @@ everywhere. Sampling does not, since processes may need different numbers of tok
 
 import os
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import patch_environment
 from peft import PeftModel
@@ -28,10 +29,14 @@ from asl_min.run.errors import InputError
 ASKED = "ACCELERATE_USE_FSDP"
 
 
-def without_fsdp(**arguments) -> Accelerator:
-    """An Accelerator that uses DDP, even if the launcher's config file says FSDP."""
+def accelerator_of(config: Config) -> Accelerator:
+    """This process among those of the launcher, with DDP even if the launcher's config file says FSDP.
+
+    Without a GPU, Accelerate must be told so: otherwise the processes of `torchrun` do not join one group, and each of
+    them runs the whole loop.
+    """
     with patch_environment(**{ASKED: "false"}):
-        return Accelerator(**arguments)
+        return Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision=config.mixed_precision)
 
 
 def shard_base(model: PeftModel, accelerator: Accelerator, config: Config) -> None:
