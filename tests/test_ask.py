@@ -41,7 +41,7 @@ def scripted(monkeypatch):
         def __init__(self, model, chat):
             super().__init__(chat, *TURNS)
 
-    monkeypatch.setattr("asl_min.phase.Generator", Sampler)
+    monkeypatch.setattr("asl_min.sampling.generate.Generator", Sampler)
     monkeypatch.setattr(terminal, "mode", "bar")
 
 

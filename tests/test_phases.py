@@ -341,7 +341,7 @@ class ScriptedSampler(Scripted):
 
 @pytest.fixture
 def scripted(monkeypatch):
-    monkeypatch.setattr("asl_min.phase.Generator", ScriptedSampler)
+    monkeypatch.setattr("asl_min.sampling.generate.Generator", ScriptedSampler)
 
 
 ROOMY = {
@@ -359,7 +359,7 @@ def played(config, tmp_path_factory) -> Path:
     """A run whose first round was played by the script, with "reference" labels."""
     run = new_run(tmp_path_factory.mktemp("runs") / "played", replace(config, **ROOMY))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("asl_min.phase.Generator", ScriptedSampler)
+        patch.setattr("asl_min.sampling.generate.Generator", ScriptedSampler)
         for role in ROLES:
             PHASES[role].run_phase(run, 1)
         evaluate_round(run, 1)
@@ -530,7 +530,7 @@ def test_query_that_no_file_can_hold_does_not_end_the_phase(changed, tmp_path, m
                 ),
             )
 
-    monkeypatch.setattr("asl_min.phase.Generator", Sampler)
+    monkeypatch.setattr("asl_min.sampling.generate.Generator", Sampler)
     run = new_run(tmp_path / "run", changed(**ROOMY))
     train_prompt_generator.run_phase(run, 1)
     assert run_dir.is_done(run, 1, "prompt_generator")
@@ -545,7 +545,7 @@ def per_role(played, tmp_path_factory) -> Path:
     run = tmp_path_factory.mktemp("runs") / "per_role"
     new_run(run, replace(run_dir.read_config(played), adapters="per_role"))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("asl_min.phase.Generator", ScriptedSampler)
+        patch.setattr("asl_min.sampling.generate.Generator", ScriptedSampler)
         train_prompt_generator.run_phase(run, 1)
         train_reward_model.run_phase(run, 1)
     return run
@@ -588,7 +588,7 @@ def test_each_role_acts_with_its_own_adapter(played, tmp_path, monkeypatch):
             )
             return super().generate(contexts, seeds, max_new, temperature)
 
-    monkeypatch.setattr("asl_min.phase.Generator", Sampler)
+    monkeypatch.setattr("asl_min.sampling.generate.Generator", Sampler)
     train_prompt_generator.run_phase(copy_of(played, tmp_path / "run", adapters="per_role"), 1)
     assert acted == {("set", "prompt_generator"), ("solve:", "policy"), ("judge:", "reward_model")}
 

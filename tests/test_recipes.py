@@ -158,7 +158,7 @@ def test_asl_cannot_reach_the_labelled_data(scripted_run, monkeypatch, name):
 @pytest.fixture
 def scripted_run(config, tmp_path, monkeypatch):
     """Makes a run whose sampler is the script."""
-    monkeypatch.setattr("asl_min.phase.Generator", ScriptedSampler)
+    monkeypatch.setattr("asl_min.sampling.generate.Generator", ScriptedSampler)
     return lambda **values: new_run(tmp_path / "run", replace(config, **ROOMY | values))
 
 
@@ -286,7 +286,7 @@ def measured(config, tmp_path_factory) -> Path:
     """Round 1 of the default recipe by the script, evaluated."""
     run = new_run(tmp_path_factory.mktemp("runs") / "measured", replace(config, **ROOMY))
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("asl_min.phase.Generator", ScriptedSampler)
+        patch.setattr("asl_min.sampling.generate.Generator", ScriptedSampler)
         round_of(run)
         evaluate_round(run, 1)
     return run
