@@ -1,9 +1,9 @@
 """What the three training phases share: the loaded backbone, the tool, rollouts as any role, the log, and the gold
 guard."""
 
-import argparse
 import secrets
 import time
+from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
@@ -24,9 +24,10 @@ from asl_min.grpo import Learner
 from asl_min.model import ROLES, adapter_name, load_backbone, load_tokenizer, merged, save_adapter, use
 from asl_min.rollout import Limits, Rollout
 from asl_min.run import checkpoint, durable, gold, run_dir, shard, stopping, terminal
-from asl_min.run.dry_run import plan
+from asl_min.run.command import open_run
+from asl_min.run.dry_run import plan, tell_plan
 from asl_min.run.errors import InputError
-from asl_min.run.terminal import clear_errors
+from asl_min.run.shard import accelerator_of
 from asl_min.sampling.generate import Generator
 from asl_min.search.bm25 import SearchTool
 from asl_min.tools.share import model_card
@@ -35,12 +36,6 @@ from asl_min.world.world import GEOGRAPHY
 
 if TYPE_CHECKING:
     from asl_min.sampling.server import Server
-
-
-def accelerator_of(config: Config) -> Accelerator:
-    """This process among those of the launcher. Accelerate must be told that there is no GPU: else the CPU processes of
-    `torchrun` take no notice of each other, and each runs the whole loop."""
-    return shard.without_fsdp(cpu=not torch.accelerator.is_available(), mixed_precision=config.mixed_precision)
 
 
 class Agent:
@@ -311,18 +306,11 @@ def _oracle_judges(config: Config, round_number: int, role: str) -> bool:
     return role != "reward_model" and 0 < config.oracle_from_round <= round_number
 
 
-def phase_main(role: str, run_phase: Callable[[Path, int], None], description: str) -> None:
-    """Command line of a phase script: `--run runs/NAME --round N`."""
-    assert role in ROLES
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True, help="run folder, made by asl_min.rounds (or its --prepare)")
-    parser.add_argument("--round", type=int, required=True, help="round number, from 1")
-    args = terminal.parse(parser)
-    with clear_errors():
-        config = run_dir.read_config(args.run)
-        if args.dry_run:
-            print(plan(config, args.run, [(args.round, role)]))
-            return
-        with run_dir.lock(args.run):
-            run_phase(args.run, args.round)
-        stopping.end_processes()
+def phase_main(args: Namespace, role: str, run_phase: Callable[[Path, int], None]) -> None:
+    """What a phase script does: one phase of one round, or its plan."""
+    run, config = open_run(args)
+    if args.dry_run:
+        tell_plan(plan(config, run, [(args.round, role)]))
+        return
+    with run_dir.lock(run):
+        run_phase(run, args.round)

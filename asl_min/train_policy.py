@@ -8,7 +8,13 @@ judges.
     accelerate launch -m asl_min.train_policy --run runs/NAME --round 1
 """
 
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from asl_min.run.command import CONFIG, OVERRIDES, ROUND, RUN, start
+
+    start("asl_min.train_policy", __doc__, CONFIG, RUN, ROUND, OVERRIDES)
+
 import random
+from argparse import Namespace
 from pathlib import Path
 
 from asl_min import baselines, rewards, roles
@@ -98,5 +104,5 @@ def next_meta_prompts(phase: Phase, outcomes: list[dict]) -> list[dict]:
     ]
 
 
-if __name__ == "__main__":
-    phase_main(ROLE, run_phase, __doc__)
+def main(args: Namespace) -> None:
+    phase_main(args, ROLE, run_phase)

@@ -9,7 +9,13 @@ what is right, rewarded and kept.
     accelerate launch -m asl_min.train_prompt_generator --run runs/NAME --round 1
 """
 
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from asl_min.run.command import CONFIG, OVERRIDES, ROUND, RUN, start
+
+    start("asl_min.train_prompt_generator", __doc__, CONFIG, RUN, ROUND, OVERRIDES)
+
 import random
+from argparse import Namespace
 from pathlib import Path
 
 from asl_min import baselines, rewards, roles
@@ -162,5 +168,5 @@ def mean(values: list) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-if __name__ == "__main__":
-    phase_main(ROLE, run_phase, __doc__)
+def main(args: Namespace) -> None:
+    phase_main(args, ROLE, run_phase)

@@ -8,7 +8,13 @@ plus the format bonus. In round `inject_round`, if there is one, real verificati
     accelerate launch -m asl_min.train_reward_model --run runs/NAME --round 1
 """
 
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from asl_min.run.command import CONFIG, OVERRIDES, ROUND, RUN, start
+
+    start("asl_min.train_reward_model", __doc__, CONFIG, RUN, ROUND, OVERRIDES)
+
 import random
+from argparse import Namespace
 from pathlib import Path
 
 from asl_min import rewards, roles
@@ -81,5 +87,5 @@ def injected(phase: Phase) -> list[dict]:
     return found
 
 
-if __name__ == "__main__":
-    phase_main(ROLE, run_phase, __doc__)
+def main(args: Namespace) -> None:
+    phase_main(args, ROLE, run_phase)

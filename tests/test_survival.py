@@ -22,8 +22,8 @@ from asl_min import train_policy, train_prompt_generator, train_reward_model
 from asl_min.model import ROLES
 from asl_min.rounds import run_rounds
 from asl_min.run import checkpoint, durable, run_dir, terminal
+from asl_min.run.command import clear_errors
 from asl_min.run.errors import InputError
-from asl_min.run.terminal import clear_errors
 from reproduce.verify import compare, contents, tolerances
 
 PHASES = {"prompt_generator": train_prompt_generator, "reward_model": train_reward_model, "policy": train_policy}

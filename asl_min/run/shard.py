@@ -12,6 +12,7 @@ does not: another process may need fewer tokens. So sampling is a vLLM server's.
 
 import os
 
+import torch
 from accelerate import Accelerator
 from accelerate.utils import patch_environment
 from peft import PeftModel
@@ -30,6 +31,12 @@ def without_fsdp(**arguments) -> Accelerator:
     """An Accelerator of DDP processes, whatever the launcher says of FSDP."""
     with patch_environment(**{ASKED: "false"}):
         return Accelerator(**arguments)
+
+
+def accelerator_of(config: Config) -> Accelerator:
+    """This process among those of the launcher. Accelerate must be told that there is no GPU: else the CPU processes of
+    `torchrun` take no notice of each other, and each runs the whole loop."""
+    return without_fsdp(cpu=not torch.accelerator.is_available(), mixed_precision=config.mixed_precision)
 
 
 def shard_base(model: PeftModel, accelerator: Accelerator, config: Config) -> None:

@@ -9,11 +9,21 @@ from which passages are read when they are found) and either bm25s' files, which
 index of normalised E5 vectors ("query: ", "passage: ", mean pooling).
 """
 
-import argparse
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from pathlib import Path
+
+    from asl_min.run.command import argument, start
+
+    corpus = argument("--corpus", type=Path, required=True, help="JSONL file")
+    index = argument("--index", type=Path, required=True, help="folder to be written")
+    encoder = argument("--encoder", help="an E5 model: a dense index instead of BM25")
+    start("asl_min.search.disk", __doc__, corpus, index, encoder)
+
 import json
 import os
 import sqlite3
 import threading
+from argparse import Namespace
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -28,7 +38,6 @@ from asl_min.run import terminal
 from asl_min.run.durable import write_text
 from asl_min.run.errors import InputError
 from asl_min.run.http_client import HttpClient
-from asl_min.run.terminal import clear_errors
 from asl_min.search.bm25 import MAX_QUERY_CHARS, SearchTool, indexed, tokenize
 
 CONNECTIONS = 16
@@ -264,20 +273,10 @@ def read_result(answer: dict, queries: int) -> list[list[Passage]]:
     return [[parse_passage({"id": d.get("id", "")} | d, "answer") for d in row] for row in documents]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", type=Path, required=True)
-    parser.add_argument("--index", type=Path, required=True, help="folder to be written")
-    parser.add_argument("--encoder", help="an E5 model: a dense index instead of BM25")
-    args = terminal.parse(parser)
-    with clear_errors():
-        if args.dry_run:
-            print(
-                f"{args.index}: would get a {'dense' if args.encoder else 'BM25'} index of {len(PassageFile.scan(args.corpus)):,} passages of {args.corpus}"
-            )
-            return
-        build(args.corpus, args.index, args.encoder)
-
-
-if __name__ == "__main__":
-    main()
+def main(args: Namespace) -> None:
+    if args.dry_run:
+        kind, size = "dense" if args.encoder else "BM25", len(PassageFile.scan(args.corpus))
+        text = f"{args.index}: would get a {kind} index of {size:,} passages of {args.corpus}"
+        terminal.tell(text, index=str(args.index), kind=kind, passages=size, corpus=str(args.corpus))
+        return
+    build(args.corpus, args.index, args.encoder)
