@@ -49,10 +49,9 @@ def base_source(config: Config) -> str:
     """Where the base model is loaded from: a folder, or a hub id. Raises `InputError` for a folder that is not there,
     so that no hub is asked for it."""
     path, name = config.path(config.base_model), config.base_model
-    parents = [
-        place.parent for place in (Path(name), PACKAGE.parent / name) if place.parent not in (Path(), PACKAGE.parent)
-    ]
-    if not path.is_dir() and (name.startswith((".", "/")) or "\\" in name or any(map(Path.is_dir, parents))):
+    shipped = PACKAGE in (PACKAGE.parent / name).parents
+    below_a_folder = Path(name).parent != Path() and Path(name).parent.is_dir()
+    if not path.is_dir() and (name.startswith((".", "/")) or "\\" in name or shipped or below_a_folder):
         raise InputError(f"base_model: {name!r}: no such folder")
     return str(path)
 

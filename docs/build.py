@@ -129,7 +129,7 @@ def architecture() -> str:
 def parser_of(module: str) -> argparse.ArgumentParser:
     """The arguments that a script declares, before it imports anything else."""
     with patch.object(command, "start", side_effect=SystemExit) as start, suppress(SystemExit):
-        runpy.run_module(module, run_name="__main__")
+        runpy.run_path(str(PACKAGE.parent / f"{module.replace('.', '/')}.py"), run_name="__main__")
     return command.parser_of(*start.call_args.args)
 
 

@@ -20,13 +20,12 @@ import dataclasses
 import json
 import runpy
 import sys
-import warnings
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from helpers import new_tokenizer, random_model
+from helpers import ROOT, new_tokenizer, random_model
 from hypothesis import settings
 
 from asl_min.chat import Chat
@@ -141,9 +140,8 @@ def script(monkeypatch) -> Callable[..., int]:
 
     def run(module: str, *words: object) -> int:
         monkeypatch.setattr(sys, "argv", ["script", *map(str, words)])
-        with warnings.catch_warnings(), pytest.raises(SystemExit) as ended:
-            warnings.simplefilter("ignore", RuntimeWarning)  # the module was imported before
-            runpy.run_module(module, run_name="__main__")
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / f"{module.replace('.', '/')}.py"), run_name="__main__")
         return ended.value.code
 
     return run

@@ -96,9 +96,8 @@ def test_package_leaves_the_host_process_alone():
 
 @pytest.mark.parametrize("hidden", [True, False])
 def test_bitsandbytes_is_found_whether_a_script_hid_it_or_not(hidden):
-    pytest.importorskip("importlib.metadata").version("bitsandbytes")
-    hide = "from asl_min.run.command import set_up_process; set_up_process();" if hidden else ""
-    code = f"{hide} from asl_min.model import find_bitsandbytes; find_bitsandbytes(); import bitsandbytes.nn"
+    hide = "from asl_min.run.command import set_up_process; set_up_process(); " if hidden else ""
+    code = f"{hide}from asl_min.model import find_bitsandbytes; find_bitsandbytes(); import bitsandbytes.nn"
     found = run("-c", code)
     assert found.returncode == 0, found.stderr
 
