@@ -144,7 +144,7 @@ class Config:
     pg_prompts: PositiveInt = 16
     """Meta prompts a step."""
     pg_samples: PositiveInt = 4
-    """Tasks a meta prompt (paper: 4)."""
+    """Tasks a meta prompt (paper: 4); at least 2, except with `pg_reward: drzero`."""
     pg_max_steps: Count = 8
     """The phase ends after this many steps at the latest."""
     attempts: PositiveInt = 6

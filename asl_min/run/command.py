@@ -34,8 +34,8 @@ RUN = argument("--run", type=Path, metavar="DIR", required=True, help="run folde
 ROUND = argument("--round", type=int, metavar="N", required=True, help="round number, from 1")
 OVERRIDES = argument("overrides", nargs="*", metavar="key=value", help="values over those of the config")
 SPIN_COUNT = "30000"
-"""How often OpenMP's threads look for work before they sleep. By default they never do; beside other busy processes
-that makes a phase several times slower, and alone no faster."""
+"""How often a waiting thread of OpenMP looks for work before it sleeps. The default, 300000, makes a phase several
+times slower beside other busy processes, and alone no faster."""
 UNREADABLE = (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError)
 SCRIPTS = {
     "asl-rounds": "asl_min.rounds",
