@@ -9,9 +9,19 @@ temperature 1 and greedy, with 95% bootstrap intervals over questions. Nothing m
 gold guard would refuse it.
 """
 
-import argparse
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from pathlib import Path
+
+    from asl_min.run.command import CONFIG, OVERRIDES, argument, start
+
+    run = argument("--run", type=Path, metavar="DIR", help="run folder")
+    number = argument("--round", type=int, metavar="N", default=0, help="round of the run, 0 for the base")
+    adapter = argument("--adapter", type=Path, help="without --run: a peft adapter folder, used for all three roles")
+    start("asl_min.evaluate", __doc__, CONFIG, run, number, adapter, OVERRIDES)
+
 import json
 import time
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -19,16 +29,15 @@ from pathlib import Path
 import numpy as np
 
 from asl_min import roles
-from asl_min.config import load_config
 from asl_min.corpus import load_judgments, load_questions, topics, write_jsonl
 from asl_min.episode import Task
 from asl_min.model import ROLES
 from asl_min.phase import Agent
 from asl_min.rewards import exact_match
-from asl_min.run import durable, run_dir, stopping, terminal
-from asl_min.run.dry_run import plan
+from asl_min.run import durable, run_dir
+from asl_min.run.command import open_run
+from asl_min.run.dry_run import plan, tell_plan
 from asl_min.run.errors import InputError
-from asl_min.run.terminal import clear_errors
 from asl_min.tools.audit import trace
 from asl_min.world.oracle import Oracle
 from asl_min.world.task_quality import MeasuredTask, mean, measured, read_tasks, round_quality, shares
@@ -259,28 +268,15 @@ def frozen_policy(agent: Agent, tasks: Sequence[Task], oracle: Oracle) -> dict:
     return {"accuracy": mean(right), "answerable": len(asked) / len(tasks) if tasks else None, "n": len(tasks)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, help="run folder")
-    parser.add_argument("--round", type=int, default=0, help="round of the run, 0 for the base")
-    parser.add_argument("--config", type=Path, help="evaluate without a run: a config file")
-    parser.add_argument("--adapter", type=Path, help="with --config: a peft adapter folder, used for all three roles")
-    args = terminal.parse(parser)
-    with clear_errors():
-        if (args.run is None) == (args.config is None):
-            raise InputError("evaluate: give either --run or --config")
-        if args.dry_run:
-            config = run_dir.read_config(args.run) if args.run else load_config(args.config)
-            print(plan(config, args.run, [(args.round, "evaluation")]))
-            return
-        if args.run:
-            results = evaluate_round(args.run, args.round)
-        else:
-            config = load_config(args.config)
-            results, _ = evaluate_agent(Agent(config, dict.fromkeys(ROLES, args.adapter) if args.adapter else {}))
-        print(json.dumps(results, indent=1))
-        stopping.end_processes()
-
-
-if __name__ == "__main__":
-    main()
+def main(args: Namespace) -> None:
+    if args.adapter and args.run:
+        raise InputError(f"--adapter: {args.adapter}: stands in the place of a run; leave --run out")
+    run, config = open_run(args)
+    if args.dry_run:
+        tell_plan(plan(config, run, [(args.round, "evaluation")]))
+        return
+    if run:
+        results = evaluate_round(run, args.round)
+    else:
+        results, _ = evaluate_agent(Agent(config, dict.fromkeys(ROLES, args.adapter) if args.adapter else {}))
+    print(json.dumps(results, indent=1))

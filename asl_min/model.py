@@ -19,6 +19,7 @@ from huggingface_hub import save_torch_state_dict, snapshot_download
 from peft import LoraConfig, PeftModel, get_peft_model
 from peft.tuners.lora import LoraLayer
 from peft.utils.integrations import dequantize_module_weight
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -28,7 +29,7 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from asl_min.config import Config
+from asl_min.config import PACKAGE, Config
 from asl_min.run.errors import InputError
 
 transformers.utils.logging.disable_progress_bar()
@@ -44,6 +45,26 @@ def adapter_name(config: Config, role: str) -> str:
     return "shared" if config.adapters == "shared" else role
 
 
+def base_source(config: Config) -> str:
+    """Where the base model is loaded from: a folder, or a hub id. Raises `InputError` for a folder that is not there,
+    so that no hub is asked for it."""
+    path, name = config.path(config.base_model), config.base_model
+    shipped = PACKAGE in (PACKAGE.parent / name).parents
+    below_a_folder = Path(name).parent != Path() and Path(name).parent.is_dir()
+    if not path.is_dir() and (name.startswith((".", "/")) or "\\" in name or shipped or below_a_folder):
+        raise InputError(f"base_model: {name!r}: no such folder")
+    return str(path)
+
+
+@contextmanager
+def damage_named(where: str | Path) -> Iterator[None]:
+    """Inside, the error of a damaged file of weights says where it is."""
+    try:
+        yield
+    except SafetensorError as error:
+        raise SafetensorError(f"{where}: damaged weights: {error}") from None
+
+
 @contextmanager
 def readable(config: Config) -> Iterator[None]:
     """Inside, what cannot be read of the base model is an `InputError`."""
@@ -56,7 +77,7 @@ def readable(config: Config) -> Iterator[None]:
 def load_tokenizer(config: Config) -> PreTrainedTokenizerBase:
     """Raises `InputError` where there is no tokenizer or no chat template."""
     with readable(config):
-        tokenizer = AutoTokenizer.from_pretrained(str(config.path(config.base_model)))
+        tokenizer = AutoTokenizer.from_pretrained(base_source(config))
     if not tokenizer.chat_template:
         raise InputError(f"base_model: {config.base_model!r} has no chat template")
     return tokenizer
@@ -66,7 +87,7 @@ def empty_base(config: Config) -> PreTrainedModel:
     """The base's architecture without its weights, on torch's meta device. Raises `InputError` where its config cannot
     be read."""
     with readable(config), torch.device("meta"):
-        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(str(config.path(config.base_model))))
+        return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base_source(config)))
 
 
 def load_base(config: Config) -> PreTrainedModel:
@@ -79,8 +100,9 @@ def load_base(config: Config) -> PreTrainedModel:
         arguments["quantization_config"] = BitsAndBytesConfig(
             **nf4, bnb_4bit_compute_dtype=arguments["dtype"], bnb_4bit_quant_storage=torch.bfloat16
         )
-    with readable(config):
-        base = AutoModelForCausalLM.from_pretrained(str(config.path(config.base_model)), **arguments)
+    source = base_source(config)
+    with readable(config), damage_named(source):
+        base = AutoModelForCausalLM.from_pretrained(source, **arguments)
     for module in base.modules():
         if hasattr(
             module, "support_avx512bf16_for_cpu"
@@ -92,7 +114,7 @@ def load_base(config: Config) -> PreTrainedModel:
 
 
 def find_bitsandbytes() -> None:
-    """Let peft and transformers see bitsandbytes, which `asl_min/__init__.py` hides. Raises `InputError` where it is
+    """Let peft and transformers see bitsandbytes, which `command.start` hides. Raises `InputError` where it is
     not installed."""
     if sys.modules.get("bitsandbytes") is None:
         sys.modules.pop("bitsandbytes", None)
@@ -124,13 +146,15 @@ def load_backbone(config: Config, saved: dict[str, Path]) -> PeftModel:
         if model is None:
             base = load_base(config)
             check_head(base, config.base_model)
-            model = (
-                PeftModel.from_pretrained(base, folder, adapter_name=name)
-                if folder
-                else get_peft_model(base, lora, adapter_name=name)
-            )
+            with damage_named(folder):
+                model = (
+                    PeftModel.from_pretrained(base, folder, adapter_name=name)
+                    if folder
+                    else get_peft_model(base, lora, adapter_name=name)
+                )
         elif folder:
-            model.load_adapter(folder, adapter_name=name)
+            with damage_named(folder):
+                model.load_adapter(folder, adapter_name=name)
         else:
             model.add_adapter(name, lora)
     return model.eval()  # no dropout anywhere: sampling and training see the same function

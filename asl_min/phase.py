@@ -1,7 +1,7 @@
 """What the three training phases share: an agent that acts as any role, and a phase with its update, log and files."""
 
-import argparse
 import time
+from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -15,14 +15,14 @@ from asl_min.config import Config
 from asl_min.corpus import load_corpus, write_jsonl
 from asl_min.episode import Episode, Request, Task
 from asl_min.grpo import Learner
-from asl_min.model import ROLES, adapter_name, load_backbone, load_tokenizer, save_adapter, use
+from asl_min.model import adapter_name, load_backbone, load_tokenizer, save_adapter, use
 from asl_min.rollout import Limits, Rollout
 from asl_min.run import checkpoint, gold, run_dir, stopping, terminal
 from asl_min.run.checkpoint import Journal, State
-from asl_min.run.dry_run import plan
+from asl_min.run.command import open_run
+from asl_min.run.dry_run import plan, tell_plan
 from asl_min.run.gold_files import declare_gold
 from asl_min.run.shard import accelerator_of, shard_base
-from asl_min.run.terminal import clear_errors
 from asl_min.run.trackers import start_trackers
 from asl_min.sampling.sampler import open_sampler
 from asl_min.search.bm25 import Bm25Search
@@ -215,18 +215,11 @@ def verdicts(
     return [[next(said) for _ in own] for own in answers]
 
 
-def phase_main(role: str, run_phase: Callable[[Path, int], None], description: str) -> None:
-    """Command line of a phase script: `--run runs/NAME --round N`."""
-    assert role in ROLES
-    parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--run", type=Path, required=True, help="run folder, made by asl_min.rounds (or its --prepare)")
-    parser.add_argument("--round", type=int, required=True, help="round number, from 1")
-    args = terminal.parse(parser)
-    with clear_errors():
-        config = run_dir.read_config(args.run)
-        if args.dry_run:
-            print(plan(config, args.run, [(args.round, role)]))
-            return
-        with run_dir.lock(args.run):
-            run_phase(args.run, args.round)
-        stopping.end_processes()
+def phase_main(args: Namespace, role: str, run_phase: Callable[[Path, int], None]) -> None:
+    """What a phase script does: one phase of one round, or its plan."""
+    run, config = open_run(args)
+    if args.dry_run:
+        tell_plan(plan(config, run, [(args.round, role)]))
+        return
+    with run_dir.lock(run):
+        run_phase(run, args.round)

@@ -9,29 +9,32 @@ the phases by hand; `key=value` arguments override the config:
     python -m asl_min.rounds --config configs/tiny.yaml --run runs/fast rounds=2 eval_tasks=96 --dry-run
 """
 
-import argparse
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from asl_min.run.command import CONFIG, OVERRIDES, RUN, argument, start
+
+    prepare = argument("--prepare", action="store_true", help="only make the run folder")
+    start("asl_min.rounds", __doc__, CONFIG, RUN, prepare, OVERRIDES)
+
 import json
 import time
+from argparse import Namespace
 from pathlib import Path
 
 from rich.table import Table
 
-from asl_min import recipes, train_policy, train_prompt_generator, train_reward_model
-from asl_min.chat import Chat
-from asl_min.config import Config, load_config, read_yaml
-from asl_min.corpus import load_corpus, load_judgments, load_questions
+from asl_min import train_policy, train_prompt_generator, train_reward_model
 from asl_min.evaluate import evaluate_round
-from asl_min.model import ROLES, load_tokenizer
-from asl_min.phase import accelerator_of
-from asl_min.run import run_dir, stopping, terminal
-from asl_min.run.dry_run import plan
-from asl_min.run.errors import InputError
-from asl_min.run.terminal import clear_errors
+from asl_min.model import ROLES
+from asl_min.run import run_dir, terminal
+from asl_min.run.command import open_run
+from asl_min.run.dry_run import plan, tell_plan
+from asl_min.run.shard import accelerator_of
 from asl_min.tools.report import LEGEND, table, write_report, write_summary
 
 PHASES = {"prompt_generator": train_prompt_generator, "reward_model": train_reward_model, "policy": train_policy}
 
 
+@terminal.one_run()
 def run_rounds(run: Path) -> dict:
     """Everything that is still to do of a prepared run. Returns the summary."""
     config, start = run_dir.read_config(run), time.time()
@@ -78,68 +81,11 @@ def terminal_table(summary: dict) -> Table:
     return shown
 
 
-def check_inputs(config: Config) -> None:
-    """Raises `InputError` on anything that a run could stumble over later."""
-    load_corpus(config.path(config.corpus))
-    Chat(load_tokenizer(config), config.prompts)
-    if config.questions:
-        load_questions(config.path(config.questions))
-    if config.judgments:
-        load_judgments(config.path(config.judgments))
-    recipe = recipes.load(config)
-    if labelled := recipe.labelled_questions():
-        load_questions(labelled)
-    if config.inject_round:
-        load_judgments(config.path(config.labelled_judgments))
-
-
-def prepare(run: Path, config: Config) -> None:
-    """Check every input before any work starts, then make (or accept) the run folder."""
-    check_inputs(config)
-    accelerator = accelerator_of(config)
-    if accelerator.is_main_process:
-        run_dir.create(run, config)
-    accelerator.wait_for_everyone()
-
-
-def parse_overrides(pairs: list[str]) -> dict:
-    """`key=value` arguments; values as YAML reads them."""
-    found = {}
-    for pair in pairs:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise InputError(f"argument {pair!r}: expected key=value")
-        found[key] = read_yaml(value, f"argument {pair!r}")
-    return found
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", type=Path, help="YAML file; not needed to continue a run")
-    parser.add_argument("--run", type=Path, required=True, help="run folder")
-    parser.add_argument("--prepare", action="store_true", help="only make the run folder")
-    parser.add_argument("overrides", nargs="*", metavar="key=value", help="values over those of the config file")
-    args = terminal.parse(parser)
-    with clear_errors():
-        config = (
-            load_config(args.config, **parse_overrides(args.overrides))
-            if args.config
-            else run_dir.read_config(args.run)
-        )
-        if args.overrides and not args.config:
-            raise InputError("key=value arguments need --config")
-        if args.dry_run:
-            check_inputs(config)
-            print(plan(config, args.run))
-            return
-        if args.config:
-            prepare(args.run, config)
-        if not args.prepare:
-            with run_dir.lock(args.run):
-                summary = run_rounds(args.run)
-            print(json.dumps({"run": str(args.run), "rounds": len(summary.get("rounds", []))}))
-        stopping.end_processes()
-
-
-if __name__ == "__main__":
-    main()
+def main(args: Namespace) -> None:
+    run, config = open_run(args)
+    if args.dry_run:
+        tell_plan(plan(config, run))
+    elif not args.prepare:
+        with run_dir.lock(run):
+            summary = run_rounds(run)
+        print(json.dumps({"run": str(run), "rounds": len(summary.get("rounds", []))}))

@@ -7,7 +7,13 @@ least half of the attempts were judged correct, else easier.
     accelerate launch -m asl_min.train_policy --run runs/NAME --round 1
 """
 
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from asl_min.run.command import CONFIG, OVERRIDES, ROUND, RUN, start
+
+    start("asl_min.train_policy", __doc__, CONFIG, RUN, ROUND, OVERRIDES)
+
 import random
+from argparse import Namespace
 from pathlib import Path
 
 from asl_min import rewards, roles
@@ -79,5 +85,5 @@ def next_meta_prompts(phase: Phase, outcomes: list[dict]) -> list[dict]:
     ]
 
 
-if __name__ == "__main__":
-    phase_main(ROLE, run_phase, __doc__)
+def main(args: Namespace) -> None:
+    phase_main(args, ROLE, run_phase)

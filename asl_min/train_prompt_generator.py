@@ -8,7 +8,13 @@ votes say correct, else 0, plus the format bonus; tasks of reward above 0, dedup
     accelerate launch -m asl_min.train_prompt_generator --run runs/NAME --round 1
 """
 
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from asl_min.run.command import CONFIG, OVERRIDES, ROUND, RUN, start
+
+    start("asl_min.train_prompt_generator", __doc__, CONFIG, RUN, ROUND, OVERRIDES)
+
 import random
+from argparse import Namespace
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -136,5 +142,5 @@ def mean(values: Sequence[float]) -> float:
     return sum(values) / len(values) if values else 0.0
 
 
-if __name__ == "__main__":
-    phase_main(ROLE, run_phase, __doc__)
+def main(args: Namespace) -> None:
+    phase_main(args, ROLE, run_phase)

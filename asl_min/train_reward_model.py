@@ -8,7 +8,13 @@ the round's own.
     accelerate launch -m asl_min.train_reward_model --run runs/NAME --round 1
 """
 
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from asl_min.run.command import CONFIG, OVERRIDES, ROUND, RUN, start
+
+    start("asl_min.train_reward_model", __doc__, CONFIG, RUN, ROUND, OVERRIDES)
+
 import random
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,5 +82,5 @@ def injected(phase: Phase) -> list[Triple]:
     return found
 
 
-if __name__ == "__main__":
-    phase_main(ROLE, run_phase, __doc__)
+def main(args: Namespace) -> None:
+    phase_main(args, ROLE, run_phase)

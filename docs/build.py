@@ -4,30 +4,37 @@ scripts. A test compares them with what is committed.
 python docs/build.py
 """
 
+import argparse
 import ast
-import json
-import re
+import runpy
+from contextlib import suppress
 from dataclasses import fields
 from itertools import pairwise
 from pathlib import Path
+from unittest.mock import patch
 
 import networkx
 import yaml
+from pydantic import TypeAdapter
 
-from asl_min.config import CHOICES, Config
+from asl_min.config import MAY_CHANGE, Config
+from asl_min.run import command
 
 DOCS = Path(__file__).parent
 PACKAGE = DOCS.parent / "asl_min"
 CONFIG_HEAD = """# Settings
 
-Made by `python docs/build.py` from `asl_min/config.py`. A YAML file holds only what differs from these defaults; on the command line, `key=value`.
+Made by `python docs/build.py` from `asl_min/config.py`. A YAML file holds only what differs from these defaults; on the
+command line, `key=value`. When a run goes on, only {may_change} may differ.
 """
 ARCHITECTURE_HEAD = """# Which file uses which
 
-Made by `python docs/build.py` from the imports at the top of each file: the files at the root of `asl_min/`, which are the
-algorithm, and its folders.
+Made by `python docs/build.py` from the imports at the top of each file: the files at the root of `asl_min/`, which are
+the algorithm, and its folders.
 """
-COMPLETION = """# Completes `python -m asl_min...`, also behind accelerate launch and torchrun: scripts, their options, config keys, else files.
+REPRODUCE = [f"reproduce.{name}" for name in ("claims", "figures", "run", "runner", "verify")]
+COMPLETION = """# Completes `python -m asl_min...` and `python -m reproduce...`, also behind accelerate launch and torchrun:
+# scripts, their options, config keys, else files.
 #   source docs/completion.bash
 # Made by `python docs/build.py` from the scripts.
 
@@ -52,29 +59,36 @@ def config_reference() -> str:
     """A table for each commented group of the dataclass."""
     text = (PACKAGE / "config.py").read_text()
     body = next(node.body for node in ast.parse(text).body if isinstance(node, ast.ClassDef))
-    documented = [
-        (a.target.id, ast.unparse(a.annotation), b.value.value, a.lineno)
-        for a, b in pairwise(body)
-        if isinstance(a, ast.AnnAssign)
-    ]
+    documented = [(a.target.id, b.value.value, a.lineno) for a, b in pairwise(body) if isinstance(a, ast.AnnAssign)]
+    schemas = TypeAdapter(Config).json_schema()["properties"]
     comments = {
         number: line.strip("# \n")
         for number, line in enumerate(text.splitlines(), start=1)
         if line.startswith("    # ")
     }
-    parts, last = [CONFIG_HEAD, table_head()], 0
-    for name, kind, meaning, line in documented:
+    may_change = ", ".join(f"`{key}`" for key in sorted(MAY_CHANGE))
+    parts, last = [CONFIG_HEAD.format(may_change=may_change), table_head()], 0
+    for name, meaning, line in documented:
         parts += [f"\n## {comments[n]}\n\n{table_head()}" for n in comments if last < n < line]
-        choices = f" One of {', '.join(f'`{json.dumps(c)}`' for c in CHOICES[name])}." if name in CHOICES else ""
         default = yaml.safe_dump(getattr(Config(), name)).split("\n")[0]
-        cells = [f"`{name}`", kind.replace("|", "or"), f"`{default}`", " ".join(meaning.split()) + choices]
+        cells = [f"`{name}`", values_of(schemas[name]), f"`{default}`", " ".join(meaning.split())]
         parts.append(f"| {' | '.join(cells)} |")
         last = line
     return "\n".join(parts) + "\n"
 
 
+def values_of(schema: dict) -> str:
+    """What a key may be, from its JSON schema: choices, or a type with its range."""
+    if "anyOf" in schema:
+        return " or ".join(map(values_of, schema["anyOf"]))
+    if "enum" in schema:
+        return ", ".join(f"`{choice}`" for choice in schema["enum"])
+    ranges = {"exclusiveMinimum": "above", "minimum": "at least", "maximum": "at most"}
+    return " ".join([schema["type"], *(f"{word} {schema[key]:g}" for key, word in ranges.items() if key in schema)])
+
+
 def table_head() -> str:
-    return "| key | type | default | meaning |\n|---|---|---|---|"
+    return "| key | values | default | meaning |\n|---|---|---|---|"
 
 
 def imports() -> networkx.DiGraph:
@@ -112,17 +126,22 @@ def architecture() -> str:
     )
 
 
+def parser_of(module: str) -> argparse.ArgumentParser:
+    """The arguments that a script declares, before it imports anything else."""
+    with patch.object(command, "start", side_effect=SystemExit) as start, suppress(SystemExit):
+        runpy.run_path(str(PACKAGE.parent / f"{module.replace('.', '/')}.py"), run_name="__main__")
+    return command.parser_of(*start.call_args.args)
+
+
+def words_of(parser: argparse.ArgumentParser) -> str:
+    options = [word for action in parser._actions for word in action.option_strings if word.startswith("--")]
+    takes_keys = any("key=value" in f"{action.metavar} {action.help}" for action in parser._actions)
+    return " ".join([*options, *(["$_asl_min_keys"] if takes_keys else [])])
+
+
 def completion() -> str:
-    """What each script takes, read from its source: importing them all would take seconds."""
-    options = re.compile(r'add_argument\(\s*"(--[a-z-]+)"')
-    files = {".".join(f.relative_to(PACKAGE.parent).with_suffix("").parts): f for f in sorted(PACKAGE.rglob("*.py"))}
-    texts = {name: file.read_text() for name, file in files.items() if "tiny" not in file.parts}
-    common, phases = options.findall(texts["asl_min.run.terminal"]), options.findall(texts["asl_min.phase"])
-    cases = {}
-    for name, text in texts.items():
-        if '__name__ == "__main__"' in text:
-            extra = phases + common if "phase_main" in text else common if "terminal.parse" in text else []
-            cases[name] = " ".join(options.findall(text) + extra) + (" $_asl_min_keys" if "key=value" in text else "")
+    """What each script takes."""
+    cases = {module: words_of(parser_of(module)) for module in sorted([*command.SCRIPTS.values(), *REPRODUCE])}
     lines = "\n".join(f'    {module}) words="{words}" ;;' for module, words in cases.items())
     keys = " ".join(f"{field.name}=" for field in fields(Config))
     return COMPLETION.format(cases=lines, modules=" ".join(cases), keys=keys)

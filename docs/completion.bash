@@ -1,4 +1,5 @@
-# Completes `python -m asl_min...`, also behind accelerate launch and torchrun: scripts, their options, config keys, else files.
+# Completes `python -m asl_min...` and `python -m reproduce...`, also behind accelerate launch and torchrun:
+# scripts, their options, config keys, else files.
 #   source docs/completion.bash
 # Made by `python docs/build.py` from the scripts.
 
@@ -8,22 +9,26 @@ _asl_min() {
     [[ ${COMP_WORDS[i]} == -m ]] && module=${COMP_WORDS[i + 1]}
   done
   case $module in
-    asl_min.evaluate) words="--run --round --config --adapter --quiet --json --dry-run" ;;
-    asl_min.rounds) words="--config --run --prepare --quiet --json --dry-run $_asl_min_keys" ;;
-    asl_min.sampling.tgi_sidecar) words="" ;;
-    asl_min.search.disk) words="--corpus --index --encoder --quiet --json --dry-run" ;;
-    asl_min.search.hub) words="--out --per-set --quiet --json --dry-run" ;;
-    asl_min.search.ingest) words="--out --words --quiet --json --dry-run" ;;
-    asl_min.search.server) words="--index --host --port --top-k" ;;
-    asl_min.tools.ask) words="--compare --config --set --quiet --json --dry-run $_asl_min_keys" ;;
-    asl_min.tools.plan) words="--gpus --fsdp --gib --sample-rate --train-rate $_asl_min_keys" ;;
-    asl_min.tools.report) words="--claims --quiet --json --dry-run" ;;
-    asl_min.tools.share) words="--out --quiet --json --dry-run" ;;
-    asl_min.train_policy) words="--run --round --quiet --json --dry-run" ;;
-    asl_min.train_prompt_generator) words="--run --round --quiet --json --dry-run" ;;
-    asl_min.train_reward_model) words="--run --round --quiet --json --dry-run" ;;
+    asl_min.evaluate) words="--help --config --run --round --adapter --dry-run --quiet --json $_asl_min_keys" ;;
+    asl_min.rounds) words="--help --config --run --prepare --dry-run --quiet --json $_asl_min_keys" ;;
+    asl_min.search.disk) words="--help --corpus --index --encoder --dry-run --quiet --json" ;;
+    asl_min.search.hub) words="--help --out --per-set --dry-run --quiet --json" ;;
+    asl_min.search.ingest) words="--help --out --words --dry-run --quiet --json" ;;
+    asl_min.search.server) words="--help --index --host --port --top-k --dry-run --quiet --json" ;;
+    asl_min.tools.ask) words="--help --compare --config --dry-run --quiet --json $_asl_min_keys" ;;
+    asl_min.tools.plan) words="--help --gpus --fsdp --gib --sample-rate --train-rate --dry-run --quiet --json $_asl_min_keys" ;;
+    asl_min.tools.report) words="--help --claims --dry-run --quiet --json" ;;
+    asl_min.tools.share) words="--help --out --dry-run --quiet --json" ;;
+    asl_min.train_policy) words="--help --config --run --round --dry-run --quiet --json $_asl_min_keys" ;;
+    asl_min.train_prompt_generator) words="--help --config --run --round --dry-run --quiet --json $_asl_min_keys" ;;
+    asl_min.train_reward_model) words="--help --config --run --round --dry-run --quiet --json $_asl_min_keys" ;;
+    reproduce.claims) words="--help --results --dry-run --quiet --json" ;;
+    reproduce.figures) words="--help --results --dry-run --quiet --json" ;;
+    reproduce.run) words="--help --config --run --seed --dry-run --quiet --json $_asl_min_keys" ;;
+    reproduce.runner) words="--help --profile --jobs --arms --runs --results --dry-run --quiet --json" ;;
+    reproduce.verify) words="--help --runs --dry-run --quiet --json" ;;
   esac
-  [[ ${COMP_WORDS[COMP_CWORD - 1]} == -m ]] && words="asl_min.evaluate asl_min.rounds asl_min.sampling.tgi_sidecar asl_min.search.disk asl_min.search.hub asl_min.search.ingest asl_min.search.server asl_min.tools.ask asl_min.tools.plan asl_min.tools.report asl_min.tools.share asl_min.train_policy asl_min.train_prompt_generator asl_min.train_reward_model"
+  [[ ${COMP_WORDS[COMP_CWORD - 1]} == -m ]] && words="asl_min.evaluate asl_min.rounds asl_min.search.disk asl_min.search.hub asl_min.search.ingest asl_min.search.server asl_min.tools.ask asl_min.tools.plan asl_min.tools.report asl_min.tools.share asl_min.train_policy asl_min.train_prompt_generator asl_min.train_reward_model reproduce.claims reproduce.figures reproduce.run reproduce.runner reproduce.verify"
   COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
   [[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace
 }

@@ -10,15 +10,23 @@ when the interval of one lies below, and is undecided otherwise; without the run
 terminal shows each beside the repository's record.
 """
 
-import argparse
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from pathlib import Path
+
+    from asl_min.run.command import argument, start
+
+    results = argument("--results", type=Path, metavar="DIR", help="default: reproduce/results")
+    start("reproduce.claims", __doc__, results)
+
 import json
+from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from asl_min.run.terminal import clear_errors
+from asl_min.run import terminal
 from reproduce import measures as m
 from reproduce.tables import COMMAND, SHARE, beside_record, readme_blocks, refresh, results_text
 
@@ -243,21 +251,18 @@ def conclude(claim: Claim, runs: m.Runs) -> dict:
     return row | {"first_verdict": first["verdict"], "also": also, "shown": shown, "note": claim.note}
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=m.RESULTS)
-    folder = parser.parse_args(arguments).results
-    with clear_errors():
-        runs = m.load_runs(folder / "runs")
-        rows = [conclude(claim, runs) for claim in CLAIMS]
-        record = json.loads((m.RESULTS / "claims.json").read_text())
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / "claims.json").write_text(json.dumps(rows, indent=1) + "\n")
-        (folder / "RESULTS.md").write_text(results_text(runs, rows, folder))
-        if folder.resolve() == m.RESULTS.resolve() and "asl" in runs:
-            README.write_text(refresh(README, readme_blocks(runs, rows)))
-        print(beside_record(rows, record))
-
-
-if __name__ == "__main__":
-    main()
+def main(args: Namespace) -> None:
+    folder = args.results or m.RESULTS
+    files = [folder / "claims.json", folder / "RESULTS.md"]
+    if args.dry_run:
+        terminal.tell(f"would write {files[0]} and {files[1]}", files=list(map(str, files)))
+        return
+    runs = m.load_runs(folder / "runs")
+    rows = [conclude(claim, runs) for claim in CLAIMS]
+    record = json.loads((m.RESULTS / "claims.json").read_text())
+    folder.mkdir(parents=True, exist_ok=True)
+    files[0].write_text(json.dumps(rows, indent=1) + "\n")
+    files[1].write_text(results_text(runs, rows, folder))
+    if folder.resolve() == m.RESULTS.resolve() and "asl" in runs:
+        README.write_text(refresh(README, readme_blocks(runs, rows)))
+    terminal.tell(beside_record(rows, record), claims=rows)

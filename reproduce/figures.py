@@ -6,14 +6,22 @@ Lines are means over seeds, bands and bars 95% t-intervals; of two seeds there a
 would be many times as wide as they lie apart. A figure is drawn if one of its arms was run.
 """
 
-import argparse
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from pathlib import Path
+
+    from asl_min.run.command import argument, start
+
+    results = argument("--results", type=Path, metavar="DIR", help="default: reproduce/results")
+    start("reproduce.figures", __doc__, results)
+
+from argparse import Namespace
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import matplotlib
 import numpy as np
 
-from asl_min.run.terminal import clear_errors
+from asl_min.run import terminal
 from asl_min.tools.report import draw_rounds
 from reproduce import measures as m
 
@@ -263,22 +271,16 @@ def finish(figure: Figure, texts: dict[Axes, tuple[str, str, str]], legends: Seq
     return figure
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--results", type=Path, default=m.RESULTS)
-    results = parser.parse_args(arguments).results
-    with clear_errors():
-        runs, folder = m.load_runs(results / "runs"), results / "figures"
+def main(args: Namespace) -> None:
+    results = args.results or m.RESULTS
+    runs, folder = m.load_runs(results / "runs"), results / "figures"
+    drawn = {name: make for name, (make, arms) in FIGURES.items() if runs.keys() & set(arms)}
+    if not args.dry_run:
         folder.mkdir(parents=True, exist_ok=True)
-        for name, (make, arms) in FIGURES.items():
-            if not runs.keys() & set(arms):
-                continue
-            figure = make(runs)
-            figure.savefig(folder / f"{name}.png", dpi=120)
-            figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
-            pyplot.close(figure)
-            print(folder / f"{name}.png")
-
-
-if __name__ == "__main__":
-    main()
+    for name, make in () if args.dry_run else drawn.items():
+        figure = make(runs)
+        figure.savefig(folder / f"{name}.png", dpi=120)
+        figure.savefig(folder / f"{name}.svg", metadata={"Date": None})
+        pyplot.close(figure)
+    files = [str(folder / f"{name}.png") for name in drawn]
+    terminal.tell("\n".join(files), files=files)

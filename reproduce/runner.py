@@ -9,12 +9,28 @@ tables and figures are made. With `--results reproduce/results` the recorded run
 the record.
 """
 
-import argparse
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    import os
+    from pathlib import Path
+
+    from asl_min.run.command import argument, start
+
+    start(
+        "reproduce.runner",
+        __doc__,
+        argument("--profile", required=True, help="quick, full or lr"),
+        argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time (default: one a core)"),
+        argument("--arms", type=Path, metavar="FILE", help="default: reproduce/arms.yaml"),
+        argument("--runs", type=Path, metavar="DIR", default=Path("runs"), help="run folders (default: runs)"),
+        argument("--results", type=Path, metavar="DIR", help="where summaries are kept (default: runs/results)"),
+    )
+
 import json
 import os
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -24,10 +40,10 @@ from rich.live import Live
 from rich.table import Table
 
 from asl_min.config import Config, load_config
+from asl_min.run import terminal
 from asl_min.run.durable import write_text
 from asl_min.run.errors import InputError
 from asl_min.run.old_names import upgrade_summary
-from asl_min.run.terminal import clear_errors
 
 ROOT = Path(__file__).parents[1]
 ARMS = ROOT / "reproduce" / "arms.yaml"
@@ -68,9 +84,8 @@ class Job:
         )
         for key in new:
             if old[key] != new[key]:
-                raise InputError(
-                    f"{self.result}: of a run with {key} = {old[key]!r}, now {new[key]!r}; move it away to run the arm again"
-                )
+                was = f"of a run with {key} = {old[key]!r}, now {new[key]!r}"
+                raise InputError(f"{self.result}: {was}; move it away to run the arm again")
         return True
 
     def rows(self) -> list[dict]:
@@ -165,27 +180,15 @@ def table(states: dict[Job, str], start: float) -> Table:
     return shown
 
 
-def main(arguments: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--profile", required=True)
-    parser.add_argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time (default: one a core)")
-    parser.add_argument("--arms", type=Path, default=ARMS)
-    parser.add_argument("--runs", type=Path, default=Path("runs"))
-    parser.add_argument(
-        "--results",
-        type=Path,
-        default=Path("runs") / "results",
-        help="where summaries are kept (default: runs/results)",
-    )
-    args = parser.parse_args(arguments)
-    with clear_errors():
-        jobs = load_jobs(args.arms, args.profile, args.runs, args.results)
-        states = run_all(jobs, max(args.jobs, 1), Console(stderr=True))
+def main(args: Namespace) -> None:
+    jobs = load_jobs(args.arms or ARMS, args.profile, args.runs, args.results or Path("runs") / "results")
+    if args.dry_run:
+        states = {job.run.name: "finished" if job.is_finished() else "waiting" for job in jobs}
+        terminal.tell("\n".join(f"{name}: {state}" for name, state in states.items()), runs=states)
+        return
+    states = run_all(jobs, max(args.jobs, 1), Console(stderr=True, quiet=terminal.mode != "bar"))
     failed = [job.run for job, state in states.items() if state.startswith("failed")]
     if failed:
         raise SystemExit(f"failed, see the logs: {', '.join(f'{run}.log' for run in failed)}")
-    print(f"summaries: {jobs[0].result.parent}")
-
-
-if __name__ == "__main__":
-    main()
+    folder = jobs[0].result.parent
+    terminal.tell(f"summaries: {folder}", summaries=str(folder), runs={job.run.name: states[job] for job in jobs})

@@ -10,8 +10,24 @@ round (of asl's where there are fewer than three), 2 points at least. Two runs t
 apart in one of 200 figures.
 """
 
-import argparse
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from pathlib import Path
+
+    from asl_min.run.command import argument, start
+
+    meaning = "summary.json of a run, or a copy of it (default: those of the quick profile)"
+    records = argument("records", type=Path, nargs="*", help=meaning)
+    runs = argument(
+        "--runs",
+        type=Path,
+        metavar="DIR",
+        default=Path("runs"),
+        help="where the new runs' folders are made, verify_NAME (default: runs)",
+    )
+    start("reproduce.verify", __doc__, records, runs)
+
 import json
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -19,11 +35,11 @@ from rich.console import Console
 from rich.table import Table
 
 from asl_min.config import check
-from asl_min.rounds import prepare, run_rounds
-from asl_min.run import run_dir
+from asl_min.rounds import run_rounds
+from asl_min.run import run_dir, terminal
 from asl_min.run.errors import InputError
+from asl_min.run.inputs import prepare
 from asl_min.run.old_names import upgrade_summary
-from asl_min.run.terminal import clear_errors
 from asl_min.tools.report import values
 from reproduce import measures as m
 from reproduce.runner import ARMS, load_jobs
@@ -87,7 +103,7 @@ def verify(record: Path, runs: Path) -> str:
     """Runs, shows the comparison and says how it ended."""
     recorded = upgrade_summary(json.loads(record.read_text()))
     tolerance = tolerances(m.load_runs(m.RESULTS / "runs"), recorded["arm"])
-    run = runs / f"verify_{record.stem}"
+    run = run_of(record, runs)
     prepare(run, check(recorded["config"], str(record)))
     with run_dir.lock(run):
         rows, equal = compare(recorded, run_rounds(run), tolerance)
@@ -96,35 +112,25 @@ def verify(record: Path, runs: Path) -> str:
         shown.add_column(name)
     for number, name, old, new, allowed, fits in rows:
         shown.add_row(str(number), name, f"{old:.1f}", f"{new:.1f}", f"{allowed:.0f}", "" if fits else "OUTSIDE")
-    Console().print(shown)
+    if terminal.mode == "bar":
+        Console().print(shown)
     return "equal" if equal else "not equal, within tolerance" if all(row[-1] for row in rows) else OUTSIDE
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument(
-        "records",
-        type=Path,
-        nargs="*",
-        help="summary.json of a run, or a copy of it (default: those of the quick profile)",
-    )
-    parser.add_argument(
-        "--runs",
-        type=Path,
-        default=Path("runs"),
-        help="where the new runs' folders are made, verify_NAME (default: runs)",
-    )
-    args = parser.parse_args()
-    with clear_errors():
-        records = args.records or [job.result for job in load_jobs(ARMS, "quick", args.runs, m.RESULTS)]
-        for record in records:
-            if not record.is_file():
-                raise InputError(f"{record}: no such summary")
-        ends = {str(record): verify(record, args.runs) for record in records}
-    for record, end in ends.items():
-        print(f"{record}: {end}")
-    raise SystemExit(1 if OUTSIDE in ends.values() else 0)
+def main(args: Namespace) -> None:
+    records = args.records or [job.result for job in load_jobs(ARMS, "quick", args.runs, m.RESULTS)]
+    for record in records:
+        if not record.is_file():
+            raise InputError(f"{record}: no such summary")
+    if args.dry_run:
+        runs = {str(record): str(run_of(record, args.runs)) for record in records}
+        terminal.tell("\n".join(f"{record}: would be run again in {run}" for record, run in runs.items()), runs=runs)
+        return
+    ends = {str(record): verify(record, args.runs) for record in records}
+    terminal.tell("\n".join(f"{record}: {end}" for record, end in ends.items()), **ends)
+    if OUTSIDE in ends.values():
+        raise SystemExit(1)
 
 
-if __name__ == "__main__":
-    main()
+def run_of(record: Path, runs: Path) -> Path:
+    return runs / f"verify_{record.stem}"

@@ -12,18 +12,26 @@ for name, value in {
 }.items():
     os.environ.setdefault(name, value)
 
+from asl_min.run.command import set_up_process
+
+set_up_process()
+
 import dataclasses
 import json
+import runpy
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-from helpers import new_tokenizer, random_model
+from helpers import ROOT, new_tokenizer, random_model
 from hypothesis import settings
 
 from asl_min.chat import Chat
 from asl_min.config import Config
 from asl_min.corpus import load_corpus, load_questions, write_jsonl
+from asl_min.run import terminal
 from asl_min.world.world import World, load_world
 
 torch.set_num_threads(1)
@@ -123,3 +131,17 @@ def config(base, data) -> Config:
 def changed(config):
     """The small config with some values replaced."""
     return lambda **values: dataclasses.replace(config, **values)
+
+
+@pytest.fixture
+def script(monkeypatch) -> Callable[..., int]:
+    """Runs a script in this process, from its command line on; returns the exit code."""
+    monkeypatch.setattr(terminal, "mode", "bar")
+
+    def run(module: str, *words: object) -> int:
+        monkeypatch.setattr(sys, "argv", ["script", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            runpy.run_path(str(ROOT / f"{module.replace('.', '/')}.py"), run_name="__main__")
+        return ended.value.code
+
+    return run

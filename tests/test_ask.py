@@ -10,7 +10,8 @@ from rich.console import Console
 
 from asl_min.episode import Turn
 from asl_min.model import ROLES, load_backbone, save_adapter
-from asl_min.run import run_dir, terminal
+from asl_min.run import run_dir
+from asl_min.run.command import config_of
 from asl_min.run.errors import InputError
 from asl_min.tools import ask
 
@@ -42,13 +43,17 @@ def scripted(monkeypatch):
             super().__init__(chat, *TURNS)
 
     monkeypatch.setattr("asl_min.sampling.generate.Generator", Sampler)
-    monkeypatch.setattr(terminal, "mode", "bar")
 
 
-def said(monkeypatch, capsys, *arguments: object) -> str:
-    monkeypatch.setattr(sys, "argv", ["ask", *map(str, arguments)])
-    ask.main()
-    return capsys.readouterr().out
+@pytest.fixture
+def said(scripted, script, capsys):
+    """What the command says to its arguments."""
+
+    def ask_for(*words: object) -> str:
+        assert script("asl_min.tools.ask", *words) == 0
+        return capsys.readouterr().out
+
+    return ask_for
 
 
 def test_checkpoints_of_the_four_kinds(run, config):
@@ -65,37 +70,45 @@ def test_what_is_no_checkpoint_is_refused(run, config, name):
         ask.adapters_of(str(run / name), config)
 
 
-def test_config_is_that_of_the_run_around_a_checkpoint(run, config):
-    assert ask.config_of([str(run / "round_01" / "policy" / "adapter")], None, []) == config
-    assert ask.config_of(["base", str(run)], None, []) == config
-    assert ask.config_of(["base"], run / "config.yaml", ["top_k=1"]).top_k == 1
+def test_run_is_the_one_around_a_checkpoint(run, config):
+    assert ask.run_of([str(run / "round_01" / "policy" / "adapter")]) == run
+    assert ask.run_of(["base", str(run)]) == run and config_of(None, run, []) == config
 
 
 def test_checkpoint_of_no_run_needs_a_config(tmp_path):
     with pytest.raises(InputError, match="--config"):
-        ask.config_of(["base"], None, [])
+        ask.run_of(["base"])
 
 
-def test_search_steps_and_answer_are_shown(run, scripted, monkeypatch, capsys):
-    out = said(monkeypatch, capsys, run, "What?")
+def test_search_steps_and_answer_are_shown(run, said):
+    out = said(run, "What?")
     assert [part in out for part in ("look", "search: France", "answer: A", run.name[:3])] == [True] * 4
 
 
-def test_two_checkpoints_on_the_same_question(run, scripted, monkeypatch, capsys):
-    found = [
-        json.loads(line) for line in said(monkeypatch, capsys, run, "What?", "--compare", "base", "--json").splitlines()
-    ]
+def test_two_checkpoints_on_the_same_question(run, said):
+    found = [json.loads(line) for line in said(run, "What?", "--compare", "base", "--json").splitlines()]
     assert [(f["checkpoint"], f["answer"]) for f in found] == [(str(run), "A"), ("base", "A")]
     assert found[0]["turns"][0]["queries"] == ["France"] and found[0]["turns"][0]["response"]
 
 
-def test_quiet_prints_the_answer_alone(run, scripted, monkeypatch, capsys):
-    assert said(monkeypatch, capsys, run, "What?", "--quiet") == "A\n"
+def test_quiet_prints_the_answer_alone(run, said):
+    assert said(run, "What?", "--quiet") == "A\n"
 
 
-def test_questions_are_read_line_by_line(run, scripted, monkeypatch, capsys):
+def test_questions_are_read_line_by_line(run, said, monkeypatch):
     monkeypatch.setattr(sys, "stdin", io.StringIO("\nOne?\n"))
-    assert said(monkeypatch, capsys, run, "--quiet") == "A\n"
+    assert said(run, "--quiet") == "A\n"
+
+
+def test_values_stand_behind_the_config_and_the_question_anywhere(run, said):
+    out = said("base", "--config", run / "config.yaml", "corpus=c.jsonl", "What?", "top_k=1", "--dry-run", "--json")
+    assert json.loads(out)["corpus"] == "c.jsonl"
+
+
+def test_words_are_one_question_and_values():
+    assert ask.split_words(["a=1", "Is 1 + 1 = 2?", "b=x"]) == ("Is 1 + 1 = 2?", ["a=1", "b=x"])
+    with pytest.raises(InputError, match=r"'capital'.*second question"):
+        ask.split_words(["the", "capital"])
 
 
 def test_hostile_text_is_shown_as_it_is():

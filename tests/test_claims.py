@@ -249,8 +249,8 @@ def results(tmp_path):
     return tmp_path
 
 
-def test_claims_and_tables_are_written(results):
-    claims.main(["--results", str(results)])
+def test_claims_and_tables_are_written(results, script):
+    script("reproduce.claims", "--results", results)
     rows = json.loads((results / "claims.json").read_text())
     assert [row["id"] for row in rows] == [f"C{i}" for i in range(1, 17)]
     needed = {
@@ -316,28 +316,28 @@ def test_seeds_stand_beside_one_another(results):
     assert "held-out accuracy +30.5 ± 6.4" in tables.asl_sentence(runs)
 
 
-def test_claims_without_any_run(tmp_path):
-    claims.main(["--results", str(tmp_path)])
+def test_claims_without_any_run(tmp_path, script):
+    script("reproduce.claims", "--results", tmp_path)
     assert {row["verdict"] for row in json.loads((tmp_path / "claims.json").read_text())} == {"not run"}
     assert "not run: 16." in (tmp_path / "RESULTS.md").read_text()
 
 
-def test_figures_of_the_arms_that_were_run(results):
-    figures.main(["--results", str(results)])
+def test_figures_of_the_arms_that_were_run(results, script):
+    script("reproduce.figures", "--results", results)
     drawn = {path.name for path in (results / "figures").iterdir()}
     assert drawn == {f"{name}.{ending}" for name in figures.FIGURES for ending in ("png", "svg")}
 
 
-def test_figures_without_any_run(tmp_path):
-    figures.main(["--results", str(tmp_path)])
+def test_figures_without_any_run(tmp_path, script):
+    script("reproduce.figures", "--results", tmp_path)
     assert list((tmp_path / "figures").iterdir()) == []
 
 
-def test_figure_is_the_same_when_drawn_again(results, monkeypatch):
+def test_figure_is_the_same_when_drawn_again(results, monkeypatch, script):
     monkeypatch.setattr(figures, "FIGURES", {"injection": figures.FIGURES["injection"]})
     found = []
     for _ in range(2):
-        figures.main(["--results", str(results)])
+        script("reproduce.figures", "--results", results)
         found.append((results / "figures" / "injection.svg").read_bytes())
     assert found[0] == found[1]
 

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from asl_min.config import PACKAGE, Config, check, dump_config, load_config
 from asl_min.corpus import load_corpus, load_questions, read_jsonl, topics, write_jsonl
-from asl_min.rounds import parse_overrides
+from asl_min.run.command import parse_overrides
 from asl_min.run.errors import InputError
 
 
@@ -135,34 +135,38 @@ def test_failed_write_leaves_the_old_file(tmp_path):
 @pytest.mark.parametrize(
     ("text", "said"),
     [
-        ("learning_rat: 1.0e-3", ["'learning_rat'", "0.001"]),
+        ("learning_rat: 1.0e-3", ["'learning_rat'", "0.001", "did you mean 'learning_rate'?"]),
         ("7: x", ["7"]),
         ("seed: many", ["'seed'", "'many'", "int"]),
         ("seed: 1.5", ["'seed'", "1.5", "int"]),
         ("seed: true", ["'seed'", "True", "int"]),
-        ("learning_rate: fast", ["'learning_rate'", "'fast'", "float"]),
-        ("learning_rate: [1]", ["'learning_rate'", "[1]", "float"]),
-        ("learning_rate: true", ["'learning_rate'", "True", "float"]),
-        ("learning_rate: null", ["'learning_rate'", "None", "float"]),
+        ("learning_rate: fast", ["'learning_rate'", "'fast'", "number"]),
+        ("learning_rate: [1]", ["'learning_rate'", "[1]", "number"]),
+        ("learning_rate: true", ["'learning_rate'", "True", "number"]),
+        ("learning_rate: null", ["'learning_rate'", "None", "number"]),
         ("learning_rate: .nan", ["'learning_rate'", "nan"]),
         ("learning_rate: nan", ["'learning_rate'", "nan"]),
         ("learning_rate: .inf", ["'learning_rate'", "inf"]),
         ("learning_rate: 1" + "0" * 400, ["'learning_rate'"]),
-        ("learning_rate: 0", ["'learning_rate'", "above 0"]),
-        ("learning_rate: -1e-3", ["'learning_rate'", "-0.001"]),
-        ("rounds: 0", ["'rounds'", "0", "above 0"]),
+        ("learning_rate: 0", ["'learning_rate'", "greater than 0"]),
+        ("learning_rate: -1e-3", ["'learning_rate'", "'-1e-3'"]),
+        ("rounds: 0", ["'rounds'", "0", "greater than 0"]),
         ("top_k: -3", ["'top_k'", "-3"]),
-        ("temperature: 0", ["'temperature'", "0", "above 0"]),
-        ("kl_coef: -1", ["'kl_coef'", "-1", "at least 0"]),
-        ("seed: -1", ["'seed'", "-1", "at least 0"]),
+        ("temperature: 0", ["'temperature'", "0", "greater than 0"]),
+        ("kl_coef: -1", ["'kl_coef'", "-1", "greater than or equal to 0"]),
+        ("seed: -1", ["'seed'", "-1", "greater than or equal to 0"]),
         ("verify_threshold: 1.5", ["'verify_threshold'", "1.5"]),
         ("adapters: none", ["'adapters'", "'none'", "'shared'", "'per_role'"]),
         ("grm_labels: gold", ["'grm_labels'", "'gold'"]),
         ("mixed_precision: int4", ["'mixed_precision'", "'int4'"]),
         ("oracle: mars", ["'oracle'", "'mars'"]),
         ("pg_samples: 1", ["'pg_samples'", "1", "at least 2"]),
-        ("grm_samples: 1", ["'grm_samples'", "1", "at least 2"]),
-        ("policy_samples: 1", ["'policy_samples'", "1", "at least 2"]),
+        ("grm_samples: 1", ["'grm_samples'", "1", "equal to 2"]),
+        ("policy_samples: 1", ["'policy_samples'", "1", "equal to 2"]),
+        ("max_turn_tokens: 700", ["'max_turn_tokens'", "700", "'max_episode_tokens' 640"]),
+        ("backend: vllm", ["'backend'", "'vllm'", "'server_url'"]),
+        ("questions: q\nlabelled_questions: q", ["'labelled_questions'", "'q'"]),
+        ("inject_round: 1\nlabelled_judgments: null", ["'labelled_judgments'", "None"]),
         ("corpus: null", ["'corpus'", "None"]),
         ("questions: [a]", ["'questions'", "['a']"]),
         ("- a\n- b", ["list"]),
@@ -210,6 +214,18 @@ def test_error_in_a_parent_names_the_parent(file):
     file("seed: many", "parent.yaml")
     with pytest.raises(InputError, match=r"parent\.yaml.*'seed'.*'many'"):
         load_config(file("extends: parent.yaml", "child.yaml"))
+
+
+def test_values_of_two_files_are_compared_once_both_are_read(file):
+    file("backend: vllm\nmax_turn_tokens: 1000", "parent.yaml")
+    child = file("extends: parent.yaml\nmax_episode_tokens: 2000", "child.yaml")
+    assert load_config(child, server_url="http://x").max_turn_tokens == 1000
+
+
+def test_unknown_key_that_is_like_no_other_gets_no_hint(file):
+    with pytest.raises(InputError) as error:
+        load_config(file("zzzz: 1", "run.yaml"))
+    assert "did you mean" not in str(error.value)
 
 
 @pytest.mark.parametrize(("text", "value"), [("1e-3", 1e-3), ("'0.5'", 0.5), ("1", 1.0), ("2.5E-4", 2.5e-4)])

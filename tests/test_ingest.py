@@ -1,7 +1,5 @@
 """Documents of each kind into passages with titles, and what of them is not read."""
 
-import sys
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -89,10 +87,9 @@ def test_any_text_is_read(tmp_path_factory, text):
         assert all(title and body for title, body in passages(path / f"x{suffix}"))
 
 
-def test_folder_becomes_a_corpus_that_loads(folder, monkeypatch, capsys):
+def test_folder_becomes_a_corpus_that_loads(folder, script, capsys):
     out = folder / "corpus.jsonl"
-    monkeypatch.setattr(sys, "argv", ["ingest", str(folder), "--out", str(out)])
-    ingest.main()
+    assert script("asl_min.search.ingest", folder, "--out", out) == 0
     assert "8 passages under 8 titles, from 1 .html, 1 .md, 1 .rst, 1 .txt" in capsys.readouterr().out
     found = load_corpus(out)
     assert [p.id for p in found] == [str(i) for i in range(8)] and topics(found)[:2] == [

@@ -3,7 +3,6 @@ in the place of the sampler, whose tasks, answers and verdicts are known."""
 
 import json
 import shutil
-import sys
 from collections import Counter
 from dataclasses import replace
 from pathlib import Path
@@ -18,7 +17,6 @@ from asl_min.corpus import load_questions, read_jsonl
 from asl_min.episode import Task
 from asl_min.evaluate import evaluate_round
 from asl_min.model import ROLES, load_backbone
-from asl_min.phase import phase_main
 from asl_min.recipes import asl
 from asl_min.rollout import SEED_STRIDE
 from asl_min.run import gold, run_dir
@@ -211,12 +209,9 @@ def test_phase_in_a_folder_without_a_run_is_refused(tmp_path):
         train_prompt_generator.run_phase(tmp_path, 1)
 
 
-def test_phase_script_ends_with_one_line_and_code_2_on_bad_input(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["train_policy.py", "--run", str(tmp_path), "--round", "1"])
-    with pytest.raises(SystemExit) as ended:
-        phase_main("policy", train_policy.run_phase, "")
-    said = capsys.readouterr().err
-    assert ended.value.code == 2 and said.startswith("error: ") and said.count("\n") == 1
+def test_phase_script_ends_with_one_line_and_code_2_on_bad_input(tmp_path, script, capsys):
+    code, said = script("asl_min.train_policy", "--run", tmp_path, "--round", 1), capsys.readouterr().err
+    assert code == 2 and said.startswith("error: ") and said.count("\n") == 1
 
 
 # --- a run folder
@@ -226,6 +221,12 @@ def test_run_folder_accepts_the_same_config_and_more_rounds(config, tmp_path):
     run = new_run(tmp_path / "run", config)
     run_dir.create(run, replace(config, rounds=config.rounds + 1))
     assert run_dir.read_config(run) == replace(config, rounds=config.rounds + 1)
+
+
+def test_run_folder_accepts_other_ways_to_compute_the_same(config, tmp_path):
+    run, here = new_run(tmp_path / "run", config), {"threads": 3, "trackers": "tensorboard", "server_folder": "x"}
+    run_dir.create(run, replace(config, **here))
+    assert run_dir.read_config(run) == replace(config, **here)
 
 
 def test_run_folder_refuses_another_config(config, tmp_path):

@@ -1,6 +1,5 @@
 """The memory estimate beside what is measured on a CPU, and what `plan` says and refuses."""
 
-import sys
 from dataclasses import replace
 
 import pytest
@@ -15,7 +14,7 @@ from asl_min.model import empty_base, load_backbone
 from asl_min.packing import micro_batches
 from asl_min.phase import accelerator_of
 from asl_min.run.errors import InputError
-from asl_min.tools.plan import GIB, check_fit, main, memory_of, shape_of, work_of
+from asl_min.tools.plan import GIB, check_fit, memory_of, shape_of, work_of
 
 WIDE = {
     "hidden_size": 256,
@@ -54,6 +53,7 @@ def wide(tmp_path_factory, tokenizer):
 
 def config_of(base: str, **values) -> Config:
     sizes = {
+        "server_url": "http://unused",
         "max_episode_tokens": 1024,
         "micro_batch_tokens": 1024,
         "lora_rank": 16,
@@ -157,6 +157,7 @@ def test_nf4_7b_fits_24_gib_and_float32_does_not():
         max_episode_tokens=4096,
         micro_batch_tokens=4096,
         backend="vllm",
+        server_url="http://unused",
         quantization="nf4",
         gradient_checkpointing=True,
         mixed_precision="bf16",
@@ -189,16 +190,14 @@ def test_work_by_hand():
     assert work_of(config) == {"rollouts": 24 * 18 + 4 + 16, "sampled_tokens": 452 * 25, "trained_tokens": 36 * 50}
 
 
-def test_command_prints_the_parts_and_refuses_with_code_2(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["plan", str(ROOT / "configs" / "tiny.yaml"), "--gib", "0.5", "lora_rank=8"])
-    with pytest.raises(SystemExit) as ended:
-        main()
+def test_command_prints_the_parts_and_refuses_with_code_2(script, capsys):
+    code = script("asl_min.tools.plan", ROOT / "configs" / "tiny.yaml", "--gib", 0.5, "lora_rank=8")
     said = capsys.readouterr()
     assert all(
         part in said.out
         for part in ("weights", "adapters", "optimizer", "activations", "logits", "sampling", "hours", "disk")
     )
-    assert ended.value.code == 2 and said.err.startswith("error: does not fit")
+    assert code == 2 and said.err.startswith("error: does not fit")
 
 
 @pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda file: file.stem)

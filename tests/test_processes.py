@@ -11,8 +11,9 @@ from helpers import ROOT, launch
 from safetensors.torch import load_file
 
 from asl_min.config import dump_config
-from asl_min.rounds import prepare, run_rounds
+from asl_min.rounds import run_rounds
 from asl_min.run import run_dir
+from asl_min.run.inputs import prepare
 
 
 @pytest.fixture(scope="module")

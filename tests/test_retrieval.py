@@ -4,7 +4,6 @@ files of the same form)."""
 import gzip
 import json
 import socket
-import sys
 import threading
 import time
 from contextlib import contextmanager
@@ -22,13 +21,13 @@ from asl_min.phase import Agent
 from asl_min.run import http_client
 from asl_min.run.errors import InputError
 from asl_min.run.http_client import HttpClient
-from asl_min.search import dense, disk, hub
+from asl_min.search import dense, hub
 from asl_min.search.bm25 import Bm25Search, tokenize
 from asl_min.search.dense import Encoder
 from asl_min.search.disk import DiskSearch, build
 from asl_min.search.passages import PassageFile
 from asl_min.search.remote import RemoteSearch, read_result
-from asl_min.search.server import app_of, main
+from asl_min.search.server import app_of
 from asl_min.search.tool import respond
 
 
@@ -218,12 +217,9 @@ def test_agent_searches_by_the_server_when_told_to(served, changed, tmp_path):
     assert agent.passages
 
 
-def test_server_command_refuses_a_folder_without_index(tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["retrieval_server", "--index", str(tmp_path)])
-    with pytest.raises(SystemExit) as ended:
-        main()
-    said = capsys.readouterr().err
-    assert ended.value.code == 2 and said.startswith("error: ") and "holds no index" in said
+def test_server_command_refuses_a_folder_without_index(tmp_path, script, capsys):
+    code, said = script("asl_min.search.server", "--index", tmp_path), capsys.readouterr().err
+    assert code == 2 and said.startswith("error: ") and "holds no index" in said
 
 
 # --- the hub's files
@@ -250,16 +246,15 @@ def mirror(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("main", "words", "said"),
+    ("module", "words", "said"),
     [
-        (hub.main, ["e5", "--out", "OUT"], "would get e5 from PeterJinGo/wiki-18-e5-index, 64 GB"),
-        (disk.main, ["--corpus", "CORPUS", "--index", "OUT"], "would get a BM25 index of"),
+        ("asl_min.search.hub", ["e5", "--out", "OUT"], "would get e5 from PeterJinGo/wiki-18-e5-index, 64 GB"),
+        ("asl_min.search.disk", ["--corpus", "CORPUS", "--index", "OUT"], "would get a BM25 index of"),
     ],
 )
-def test_dry_run_fetches_and_writes_nothing(main, words, said, mirror, tmp_path, data, monkeypatch, capsys):
+def test_dry_run_fetches_and_writes_nothing(module, words, said, mirror, tmp_path, data, script, capsys):
     places = {"OUT": str(tmp_path / "new"), "CORPUS": str(data / "corpus.jsonl")}
-    monkeypatch.setattr("sys.argv", ["script", *(places.get(word, word) for word in words), "--dry-run"])
-    main()
+    assert script(module, *(places.get(word, word) for word in words), "--dry-run") == 0
     assert said in capsys.readouterr().out and not (tmp_path / "new").exists()
 
 

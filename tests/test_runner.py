@@ -10,9 +10,9 @@ from helpers import ROOT
 from rich.console import Console
 
 from asl_min import train_prompt_generator
-from asl_min.rounds import prepare
 from asl_min.run import run_dir
 from asl_min.run.errors import InputError
+from asl_min.run.inputs import prepare
 from reproduce import runner
 
 
@@ -98,12 +98,12 @@ def test_finished_runs_are_skipped_and_failed_ones_tried_again(arms, commands):
     assert commands[3:] == ["small_frozen_grm_seed0"]
 
 
-def test_recorded_runs_are_run_again_by_whoever_asks(arms, commands, monkeypatch):
+def test_recorded_runs_are_run_again_by_whoever_asks(arms, commands, monkeypatch, script):
     """The command keeps its own summaries beside its runs: the shipped record does not make a run a finished one."""
     arms.write_text(yaml.safe_dump({"one": {"arms": {"asl": 1}}}))
     assert (ROOT / "reproduce" / "results" / "runs" / "asl_seed0.json").is_file()
     monkeypatch.chdir(arms.parent)
-    runner.main(["--profile", "one", "--arms", str(arms)])
+    assert script("reproduce.runner", "--profile", "one", "--arms", arms) == 0
     assert commands == ["asl_seed0"] and (arms.parent / "runs" / "results" / "runs" / "asl_seed0.json").is_file()
 
 

@@ -21,10 +21,11 @@ from asl_min.config import Config, dump_config, load_config
 from asl_min.corpus import read_jsonl
 from asl_min.model import ROLES, load_backbone, save_merged, use
 from asl_min.phase import accelerator_of
-from asl_min.rounds import prepare, run_rounds
+from asl_min.rounds import run_rounds
 from asl_min.run import http_client, run_dir
 from asl_min.run.errors import InputError
 from asl_min.run.http_client import HttpClient
+from asl_min.run.inputs import prepare
 from asl_min.sampling import tgi
 from asl_min.sampling.generate import Generator
 from asl_min.sampling.sampler import Finish, open_sampler

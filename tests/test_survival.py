@@ -26,8 +26,8 @@ from asl_min.model import ROLES
 from asl_min.rounds import run_rounds
 from asl_min.run import durable, run_dir, stopping, terminal
 from asl_min.run.checkpoint import Journal, State
+from asl_min.run.command import clear_errors
 from asl_min.run.errors import InputError
-from asl_min.run.terminal import clear_errors
 from reproduce.verify import compare, contents, tolerances
 
 PHASES = {"prompt_generator": train_prompt_generator, "reward_model": train_reward_model, "policy": train_policy}

@@ -1,29 +1,18 @@
-"""What scripts say: bars, nothing or JSON lines; `--dry-run`, which does nothing; help that shows how."""
+"""What scripts say: bars, nothing or JSON lines; `--dry-run`, which does nothing."""
 
-import argparse
 import json
-import sys
 
 import pytest
 from helpers import ROOT
 
-from asl_min import evaluate, rounds, train_policy, train_prompt_generator, train_reward_model
 from asl_min.config import Config
-from asl_min.phase import phase_main
 from asl_min.run import dry_run, run_dir, terminal
-from asl_min.run.errors import InputError
-from asl_min.search import ingest
-from asl_min.tools import ask, report, share
 
 
 @pytest.fixture(autouse=True)
 def as_before(monkeypatch):
     monkeypatch.setattr(terminal, "mode", "bar")
     monkeypatch.setattr(terminal, "run_facts", {"accuracy": None, "seconds_left": None})
-
-
-def parsed(*arguments: str) -> argparse.Namespace:
-    return terminal.parse(argparse.ArgumentParser(), list(arguments))
 
 
 def steps(*rewards: float, shown: bool = True) -> None:
@@ -44,8 +33,8 @@ def test_bar_without_figures_yet():
     assert terminal.note(0.5) == "reward 0.500"
 
 
-def test_json_lines_are_one_object_a_step(capsys):
-    parsed("--json")
+def test_json_lines_are_one_object_a_step(capsys, monkeypatch):
+    monkeypatch.setattr(terminal, "mode", "json")
     terminal.run_facts["accuracy"] = 0.5
     steps(0.25, 0.75)
     found = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
@@ -53,29 +42,25 @@ def test_json_lines_are_one_object_a_step(capsys):
     assert found == [where | {"step": 1, "reward": 0.25}, where | {"step": 2, "reward": 0.75}]
 
 
-def test_quiet_says_nothing(capsys):
-    parsed("--quiet")
+def test_quiet_says_nothing(capsys, monkeypatch):
+    monkeypatch.setattr(terminal, "mode", "quiet")
     steps(0.25)
     terminal.say("a table", "round", n=1)
     assert capsys.readouterr() == ("", "")
 
 
-def test_other_processes_say_nothing(capsys):
-    parsed("--json")
+def test_other_processes_say_nothing(capsys, monkeypatch):
+    monkeypatch.setattr(terminal, "mode", "json")
     steps(0.25, shown=False)
     assert capsys.readouterr() == ("", "")
 
 
-def test_quiet_and_json_exclude_each_other():
-    with pytest.raises(SystemExit):
-        parsed("--quiet", "--json")
-
-
-def test_flags_may_stand_between_operands():
-    parser = argparse.ArgumentParser()
-    parser.add_argument("checkpoint")
-    parser.add_argument("question", nargs="?")
-    assert terminal.parse(parser, ["base", "--quiet", "What?"]).question == "What?"
+def test_facts_of_a_run_are_forgotten_with_it():
+    for _ in range(2):
+        with terminal.one_run():
+            assert terminal.note(0.5) == "reward 0.500"
+            terminal.run_facts["accuracy"] = 0.9
+    assert terminal.note(0.5) == "reward 0.500"
 
 
 # --- dry run
@@ -107,10 +92,11 @@ def test_plan_of_the_miniature_bounds_what_it_spent():
     assert all(bound / 2 < r["episodes"] + r["judge_calls"] <= bound for r in spent)
 
 
-def test_plan_leaves_out_what_is_done_and_takes_its_rate(config, tmp_path):
+def test_plan_leaves_out_what_is_done_and_takes_its_rate(config, tmp_path, capsys):
     run_dir.create(tmp_path, config)
     run_dir.finish(run_dir.begin(tmp_path, 1, "policy"), {"episodes": 30, "judge_calls": 10, "seconds": 2.0})
-    said = dry_run.plan(config, tmp_path)
+    dry_run.tell_plan(dry_run.plan(config, tmp_path))
+    said = capsys.readouterr().out
     assert (
         "1 x policy" in said
         and "2 x reward model" in said
@@ -118,55 +104,50 @@ def test_plan_leaves_out_what_is_done_and_takes_its_rate(config, tmp_path):
     )
 
 
-def test_plan_says_that_nobody_knows_the_rate_of_another_base(config):
-    assert "not known before a phase of this base is finished" in dry_run.plan(config)
+def test_plan_says_that_nobody_knows_the_rate_of_another_base(config, capsys):
+    plan = dry_run.plan(config)
+    dry_run.tell_plan(plan)
+    assert plan["minutes"] is None
+    assert "time: not known before a phase of this base is finished" in capsys.readouterr().out
 
 
 def test_plan_counts_parameters_without_weights(config, model):
-    assert f"{model.num_parameters():,} parameters" in dry_run.plan(config)
+    assert dry_run.plan(config)["parameters"] == model.num_parameters()
 
 
-def test_plan_of_a_base_that_is_not_there(changed):
-    with pytest.raises(InputError, match="base_model"):
-        dry_run.plan(changed(base_model="/nowhere"))
-
-
-def test_rounds_dry_run_makes_no_folder(config, tmp_path, monkeypatch, capsys):
+def test_rounds_dry_run_makes_no_folder(config, tmp_path, script, capsys):
     (tmp_path / "c.yaml").write_text(run_dir.dump_config(config))
-    monkeypatch.setattr(
-        sys, "argv", ["rounds", "--config", str(tmp_path / "c.yaml"), "--run", str(tmp_path / "run"), "--dry-run"]
-    )
-    rounds.main()
+    assert script("asl_min.rounds", "--config", tmp_path / "c.yaml", "--run", tmp_path / "run", "--dry-run") == 0
     assert "nothing is done now" in capsys.readouterr().out and not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize("json_too", [False, True])
 @pytest.mark.parametrize(
-    ("main", "arguments"),
+    ("module", "arguments"),
     [
-        (evaluate.main, ["--run", "{run}"]),
-        (report.main, ["{run}"]),
-        (ask.main, ["{run}", "q?"]),
-        (share.main, ["{run}", "--out", "{out}"]),
-        (ingest.main, ["{docs}", "--out", "{out}"]),
+        ("asl_min.evaluate", ["--run", "{run}"]),
+        ("asl_min.tools.report", ["{run}"]),
+        ("asl_min.tools.ask", ["{run}", "q?"]),
+        ("asl_min.tools.share", ["{run}", "--out", "{out}"]),
+        ("asl_min.search.ingest", ["{docs}", "--out", "{out}"]),
+        ("asl_min.train_policy", ["--run", "{run}", "--round", "1"]),
+        ("asl_min.rounds", ["--run", "{run}"]),
+        ("reproduce.run", ["--config", "{run}/config.yaml", "--run", "{out}"]),
+        ("reproduce.claims", ["--results", "{out}"]),
+        ("reproduce.figures", ["--results", "{out}"]),
+        ("reproduce.verify", ["{run}/config.yaml", "--runs", "{out}"]),
+        ("reproduce.runner", ["--profile", "quick", "--runs", "{out}", "--results", "{out}"]),
     ],
 )
-def test_dry_runs_write_nothing(main, arguments, config, tmp_path, monkeypatch, capsys):
+def test_dry_runs_write_nothing(module, arguments, json_too, config, tmp_path, script, capsys):
+    """With `--json` what is said is one JSON document."""
     paths = {"run": tmp_path / "run", "out": tmp_path / "out", "docs": tmp_path / "docs"}
     run_dir.create(paths["run"], config)
     paths["docs"].mkdir()
     (paths["docs"] / "a.txt").write_text("some words")
     before = sorted(tmp_path.rglob("*"))
-    monkeypatch.setattr(sys, "argv", ["script", *(a.format(**paths) for a in arguments), "--dry-run"])
-    main()
-    assert capsys.readouterr().out.strip() and sorted(tmp_path.rglob("*")) == before
-
-
-@pytest.mark.parametrize(
-    "module", [rounds, evaluate, report, ask, ingest, share, train_prompt_generator, train_reward_model, train_policy]
-)
-def test_help_shows_an_example(module, monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["script", "--help"])
-    with pytest.raises(SystemExit):
-        module.main() if hasattr(module, "main") else phase_main(module.ROLE, module.run_phase, module.__doc__)
+    flags = ["--dry-run", "--json"] if json_too else ["--dry-run"]
+    assert script(module, *(a.format(**paths) for a in arguments), *flags) == 0
     said = capsys.readouterr().out
-    assert f"-m {module.__name__} " in said and "--dry-run" in said
+    assert isinstance(json.loads(said), dict) if json_too else said
+    assert sorted(tmp_path.rglob("*")) == before

@@ -8,7 +8,11 @@ from pathlib import Path
 
 del sys.argv[0]
 run = runpy.run_path if sys.argv[0].endswith(".py") else runpy.run_module
-run(sys.argv[0], run_name="__main__")
+try:
+    run(sys.argv[0], run_name="__main__")
+except SystemExit as ended:
+    if ended.code:
+        raise
 for comm in Path("/proc/self/task").glob("*/comm"):
     with suppress(OSError):  # a thread that has just ended
         name = comm.read_text()

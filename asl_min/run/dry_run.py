@@ -5,8 +5,8 @@ from pathlib import Path
 
 from asl_min.config import Config
 from asl_min.corpus import load_corpus
-from asl_min.model import ROLES, empty_base, load_tokenizer
-from asl_min.run import run_dir
+from asl_min.model import ROLES, empty_base
+from asl_min.run import run_dir, terminal
 
 TINY_RATE = 100
 """Rollouts a second of the tiny base on two CPU cores, over whole phases (README, the table of rounds)."""
@@ -34,30 +34,49 @@ def rollouts(config: Config, phase: str) -> int:
     )
 
 
-def plan(config: Config, run: Path | None = None, phases: list[tuple[int, str]] | None = None) -> str:
+def plan(config: Config, run: Path | None = None, phases: list[tuple[int, str]] | None = None) -> dict:
     """The plan of these (round, phase), of a whole run unless told otherwise; phases that the run has finished are left
-    out."""
-    load_tokenizer(config)  # which may be unreadable, too
+    out. Numbers of rollouts and minutes are upper bounds; None where the rate is not known."""
     everything = [(n, phase) for n in range(config.rounds + 1) for phase in (*(ROLES if n else ()), "evaluation")]
-    due = [(n, phase) for n, phase in phases or everything if not (run and run_dir.is_done(run, n, phase))]
-    counts = {phase: sum(p == phase for _, p in due) for phase in (*ROLES, "evaluation")}
-    total = sum(counts[phase] * rollouts(config, phase) for phase in counts)
+    due = [phase for n, phase in phases or everything if not (run and run_dir.is_done(run, n, phase))]
+    counts = {phase: due.count(phase) for phase in (*ROLES, "evaluation") if phase in due}
+    total = sum(count * rollouts(config, phase) for phase, count in counts.items())
     rate, source = measured_rate(run, config)
+    return {
+        "run": str(run) if run else None,
+        "arm": config.name,
+        "seed": config.seed,
+        "rounds": config.rounds,
+        "base_model": config.base_model,
+        "parameters": empty_base(config).num_parameters(),
+        "lora_rank": config.lora_rank,
+        "corpus": config.corpus,
+        "passages": len(load_corpus(config.path(config.corpus))),
+        "phases": {p: {"times": count, "rollouts": rollouts(config, p)} for p, count in counts.items()},
+        "rollouts": total,
+        "max_episode_tokens": config.max_episode_tokens,
+        "rollouts_per_second": rate or None,
+        "rate_from": source,
+        "minutes": total / rate / 60 if rate else None,
+    }
+
+
+def tell_plan(plan: dict) -> None:
+    """On stdout, as text or with `--json` as it is."""
     lines = [
-        f"{run or 'no run folder'}: arm {config.name}, seed {config.seed}, {config.rounds} rounds; nothing is done now",
-        f"base {config.base_model}: {empty_base(config).num_parameters():,} parameters, LoRA rank {config.lora_rank}",
-        f"corpus {config.corpus}: {len(load_corpus(config.path(config.corpus))):,} passages",
+        "{run}: arm {arm}, seed {seed}, {rounds} rounds; nothing is done now",
+        "base {base_model}: {parameters:,} parameters, LoRA rank {lora_rank}",
+        "corpus {corpus}: {passages:,} passages",
         *(
-            f"{counts[p]} x {p.replace('_', ' ')}: at most {rollouts(config, p):,} rollouts each"
-            for p in counts
-            if counts[p]
+            f"{due['times']} x {phase.replace('_', ' ')}: at most {due['rollouts']:,} rollouts each"
+            for phase, due in plan["phases"].items()
         ),
-        f"together at most {total:,} rollouts of at most {config.max_episode_tokens} tokens",
-        f"about {total / rate / 60:.1f} min at most, at {rate:.0f} rollouts/s ({source})"
-        if rate
-        else f"time: {source}",
+        "together at most {rollouts:,} rollouts of at most {max_episode_tokens} tokens",
+        "about {minutes:.1f} min at most, at {rollouts_per_second:.0f} rollouts/s ({rate_from})"
+        if plan["minutes"] is not None
+        else "time: {rate_from}",
     ]
-    return "\n".join(lines)
+    terminal.tell("\n".join(lines).format(**plan | {"run": plan["run"] or "no run folder"}), **plan)
 
 
 def measured_rate(run: Path | None, config: Config) -> tuple[float, str]:

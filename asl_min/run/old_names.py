@@ -2,6 +2,8 @@
 they are; whoever reads one passes it through here.
 """
 
+import json
+
 MOVED = {"asl_min/data/": "asl_min/world/data/", "asl_min/tiny/": "asl_min/world/tiny/"}
 """Shipped files that a config may name, by the start of their path."""
 
@@ -35,8 +37,9 @@ def upgrade_summary(summary: dict) -> dict:
     """A summary.json with today's config and the arm's name."""
     config = upgrade_config(summary["config"])
     arm = config["arm"] or config["recipe"]
-    rest = {key: value for key, value in summary.items() if key not in ("recipe", "arm", "config")}
-    return {"arm": arm, "recipe": config["recipe"], "config": config} | rest
+    rest = {key: value for key, value in summary.items() if key not in ("recipe", "arm", "config", "rounds")}
+    rounds = json.loads(json.dumps(summary["rounds"]).replace('"cover":', '"sub_em":'))
+    return {"arm": arm, "recipe": config["recipe"], "config": config} | rest | {"rounds": rounds}
 
 
 def _moved(value: object) -> object:

@@ -19,7 +19,7 @@ from pathlib import Path
 import yaml
 
 from asl_min.chat import load_prompts
-from asl_min.config import Config, check, dump_config
+from asl_min.config import MAY_CHANGE, Config, check, dump_config, read_yaml
 from asl_min.model import ROLES
 from asl_min.run import checkpoint, durable
 from asl_min.run.errors import InputError
@@ -31,18 +31,32 @@ CARD = "README.md"
 
 
 def create(run: Path, config: Config) -> None:
-    """Make the folder, or accept one with the same config but for `rounds`. Raises `InputError` naming the first other
-    key that differs."""
-    file = run / "config.yaml"
-    if file.is_file():
-        old, new = asdict(read_config(run)), asdict(config)
-        for key in new:
-            if old[key] != new[key] and key != "rounds":
-                found = f"{key} = {old[key]!r}, not {new[key]!r}"
-                raise InputError(f"{run}: holds a run with {found}; take another --run folder")
+    """Make the folder, or accept one that holds this run, and write the values that may change. Raises `InputError`
+    where it cannot be written or holds another run."""
+    check_place(run)
+    refuse_conflict(run, config)
     run.mkdir(parents=True, exist_ok=True)
-    durable.write_text(file, dump_config(config))
+    durable.write_text(run / "config.yaml", dump_config(config))
     durable.write_text(run / "prompts.yaml", yaml.safe_dump(load_prompts(config.prompts), sort_keys=False))
+
+
+def check_place(run: Path) -> None:
+    """Raises `InputError` where no folder can be made or written."""
+    there = next(place for place in (run, *run.absolute().parents) if place.exists())
+    if not there.is_dir():
+        raise InputError(f"{run}: {there} is a file, not a folder")
+    if not os.access(there, os.W_OK | os.X_OK):
+        raise InputError(f"{run}: no permission to write in {there}")
+
+
+def refuse_conflict(run: Path, config: Config) -> None:
+    """Raises `InputError` where the folder holds a run with another value of a key that must not change."""
+    if not (run / "config.yaml").is_file():
+        return
+    old = asdict(read_config(run))
+    for key, new in asdict(config).items():
+        if old[key] != new and key not in MAY_CHANGE:
+            raise InputError(f"{run}: holds a run with {key} = {old[key]!r}, not {new!r}; take another --run folder")
 
 
 def read_config(run: Path) -> Config:
@@ -50,7 +64,10 @@ def read_config(run: Path) -> Config:
     file = run / "config.yaml"
     if not file.is_file():
         raise InputError(f"{run}: holds no run (no config.yaml); start one with python -m asl_min.rounds")
-    return check(upgrade_config(yaml.safe_load(file.read_text())), str(file))
+    values = read_yaml(file.read_bytes(), str(file))
+    if not isinstance(values, dict):
+        raise InputError(f"{file}: expected keys and values, found {type(values).__name__}")
+    return check(upgrade_config(values), str(file))
 
 
 def phase_dir(run: Path, round_number: int, phase: str) -> Path:

@@ -1,8 +1,6 @@
 """What every script says while it works: a progress bar and tables (the default), nothing (`--quiet`) or JSON lines
-(`--json`), all on stderr."""
+(`--json`), all on stderr. Plans and results go to stdout."""
 
-import argparse
-import errno
 import json
 import sys
 from collections.abc import Callable, Iterator
@@ -10,38 +8,19 @@ from contextlib import contextmanager
 
 from rich.console import Console, RenderableType
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
-from safetensors import SafetensorError
-
-from asl_min.run.errors import InputError
 
 WIDTH = 140
 
 mode = "bar"
-"""Of the process: "bar", "quiet" or "json"; set once by `parse`."""
+"""Of the process: "bar", "quiet" or "json"; set by `command.start`."""
 run_facts: dict[str, float | None] = {"accuracy": None, "seconds_left": None}
 """What a step's line says of the whole run: the last held-out accuracy and the time left. Only shown, never read by
 training."""
 
 
-def parse(parser: argparse.ArgumentParser, arguments: list[str] | None = None) -> argparse.Namespace:
-    """The arguments of a script, with the three flags that all of them take."""
-    global mode
-    group = parser.add_argument_group("what is said").add_mutually_exclusive_group()
-    group.add_argument(
-        "--quiet",
-        action="store_const",
-        dest="mode",
-        const="quiet",
-        default="bar",
-        help="say nothing but errors and the result",
-    )
-    group.add_argument(
-        "--json", action="store_const", dest="mode", const="json", help="JSON lines for logs instead of bars and tables"
-    )
-    parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
-    args = parser.parse_intermixed_args(arguments)  # flags may stand between a script's operands
-    mode = args.mode
-    return args
+def tell(text: str, **facts: object) -> None:
+    """A plan or a result, on stdout: as text, or with `--json` its facts as one JSON document."""
+    print(json.dumps(facts) if mode == "json" else text)
 
 
 def say(shown: RenderableType, event: str, **facts: object) -> None:
@@ -96,15 +75,10 @@ def note(reward: float) -> str:
 
 
 @contextmanager
-def clear_errors() -> Iterator[None]:
-    """Bad input ends a script with one line and exit code 2, a full disk with one line and exit code 1."""
+def one_run() -> Iterator[None]:
+    """Inside, `run_facts` are those of one whole run; afterwards they are forgotten."""
+    unknown = dict(run_facts)
     try:
         yield
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
-    except (OSError, SafetensorError) as error:
-        if getattr(error, "errno", None) not in (errno.ENOSPC, errno.EDQUOT) and "No space left" not in str(error):
-            raise
-        print(f"error: no space left on the disk ({error}); free some, then the same command goes on", file=sys.stderr)
-        raise SystemExit(1) from None
+    finally:
+        run_facts.update(unknown)

@@ -8,8 +8,18 @@ or the vectors of `dense.py`, and index.json (kind, corpus, encoder), which is w
 complete.
 """
 
-import argparse
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from pathlib import Path
+
+    from asl_min.run.command import argument, start
+
+    corpus = argument("--corpus", type=Path, required=True, help="JSONL file")
+    index = argument("--index", type=Path, required=True, help="folder to be written")
+    encoder = argument("--encoder", help="an E5 model: a dense index instead of BM25")
+    start("asl_min.search.disk", __doc__, corpus, index, encoder)
+
 import json
+from argparse import Namespace
 from pathlib import Path
 
 import bm25s
@@ -19,7 +29,6 @@ from asl_min.corpus import Passage
 from asl_min.run import terminal
 from asl_min.run.durable import write_text
 from asl_min.run.errors import InputError
-from asl_min.run.terminal import clear_errors
 from asl_min.search.bm25 import indexed, tokenize
 from asl_min.search.passages import PassageFile, progress
 from asl_min.search.tool import MAX_QUERY_CHARS
@@ -115,19 +124,10 @@ def complete(folder: Path, passages: PassageFile, kind: str, encoder: str | None
     write_text(folder / "index.json", json.dumps(facts, indent=1))
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--corpus", type=Path, required=True)
-    parser.add_argument("--index", type=Path, required=True, help="folder to be written")
-    parser.add_argument("--encoder", help="an E5 model: a dense index instead of BM25")
-    args = terminal.parse(parser)
-    with clear_errors():
-        if args.dry_run:
-            kind, passages = "dense" if args.encoder else "BM25", len(PassageFile.scan(args.corpus))
-            print(f"{args.index}: would get a {kind} index of {passages:,} passages of {args.corpus}")
-            return
-        build(args.corpus, args.index, args.encoder)
-
-
-if __name__ == "__main__":
-    main()
+def main(args: Namespace) -> None:
+    if args.dry_run:
+        kind, size = "dense" if args.encoder else "BM25", len(PassageFile.scan(args.corpus))
+        text = f"{args.index}: would get a {kind} index of {size:,} passages of {args.corpus}"
+        terminal.tell(text, index=str(args.index), kind=kind, passages=size, corpus=str(args.corpus))
+        return
+    build(args.corpus, args.index, args.encoder)

@@ -9,10 +9,20 @@ corpus: corpus.jsonl, and topics.jsonl: titles for the Prompt Generator to start
 corpus, ready for asl_min.search.server. questions: questions.jsonl, `--per-set` questions of each set in turn.
 """
 
-import argparse
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from pathlib import Path
+
+    from asl_min.run.command import argument, start
+
+    what = argument("what", choices=("corpus", "e5", "questions"))
+    out = argument("--out", type=Path, required=True, help="folder")
+    per_set = argument("--per-set", type=int, default=100, help="questions of each set (100)")
+    start("asl_min.search.hub", __doc__, what, out, per_set)
+
 import gzip
 import random
 import shutil
+from argparse import Namespace
 from itertools import zip_longest
 from pathlib import Path
 
@@ -20,7 +30,6 @@ from huggingface_hub import hf_hub_download
 
 from asl_min.corpus import load_questions, write_jsonl
 from asl_min.run import terminal
-from asl_min.run.terminal import clear_errors
 from asl_min.search.disk import complete
 from asl_min.search.passages import PassageFile
 
@@ -79,22 +88,13 @@ def e5(out: Path) -> None:
     complete(out, PassageFile.scan(out.parent / "corpus.jsonl"), "dense", "intfloat/e5-base-v2")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=tuple(SOURCES))
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--per-set", type=int, default=100)
-    args = terminal.parse(parser)
+def main(args: Namespace) -> None:
     if args.dry_run:
-        print(f"{args.out}: would get {args.what} from {SOURCES[args.what]}")
+        text = f"{args.out}: would get {args.what} from {SOURCES[args.what]}"
+        terminal.tell(text, out=str(args.out), what=args.what, source=SOURCES[args.what])
         return
-    with clear_errors():
-        {
-            "corpus": lambda: corpus(args.out),
-            "e5": lambda: e5(args.out),
-            "questions": lambda: questions(args.out, args.per_set),
-        }[args.what]()
-
-
-if __name__ == "__main__":
-    main()
+    {
+        "corpus": lambda: corpus(args.out),
+        "e5": lambda: e5(args.out),
+        "questions": lambda: questions(args.out, args.per_set),
+    }[args.what]()

@@ -9,9 +9,19 @@ of the first round, is "document: section"; the document's name is its first hea
 begins without one.
 """
 
-import argparse
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from pathlib import Path
+
+    from asl_min.run.command import argument, start
+
+    folder = argument("folder", type=Path)
+    out = argument("--out", type=Path, required=True, help="corpus file, JSONL")
+    words = argument("--words", type=int, default=100, help="of a passage at most (100)")
+    start("asl_min.search.ingest", __doc__, folder, out, words)
+
 import itertools
 import re
+from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,7 +34,6 @@ from pypdf.errors import PyPdfError
 from asl_min.corpus import Passage, write_jsonl
 from asl_min.run import terminal
 from asl_min.run.errors import InputError
-from asl_min.run.terminal import clear_errors
 
 HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 BLOCKS = ("p", "li", "pre", "tr", "dt", "dd", "blockquote")
@@ -141,24 +150,15 @@ def ingest(folder: Path, words: int) -> tuple[list[dict], Counter]:
     return rows, Counter(f.suffix.lower() for f in files)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--out", type=Path, required=True, help="corpus file, JSONL")
-    parser.add_argument("--words", type=int, default=100, help="of a passage at most (100)")
-    args = terminal.parse(parser)
-    with clear_errors():
-        if args.words < 1:
-            raise InputError(f"--words: {args.words}, must be above 0")
-        rows, kinds = ingest(args.folder, args.words)
-        if not args.dry_run:
-            write_jsonl(args.out, rows)
-        titles = len({row["contents"].split("\n")[0] for row in rows})
-        files = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
-        print(
-            f"{'would write' if args.dry_run else 'wrote'} {args.out}: {len(rows)} passages under {titles} titles, from {files}"
-        )
-
-
-if __name__ == "__main__":
-    main()
+def main(args: Namespace) -> None:
+    if args.words < 1:
+        raise InputError(f"--words: {args.words}, must be above 0")
+    rows, kinds = ingest(args.folder, args.words)
+    titles = len({row["contents"].split("\n")[0] for row in rows})
+    files = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
+    said = f"{args.out}: {len(rows)} passages under {titles} titles, from {files}"
+    if args.dry_run:
+        terminal.tell(f"would write {said}", out=str(args.out), passages=len(rows), titles=titles, files=dict(kinds))
+        return
+    write_jsonl(args.out, rows)
+    print(f"wrote {said}")

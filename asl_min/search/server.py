@@ -7,14 +7,24 @@ POST /retrieve {"queries": ["…"], "topk": 3, "return_scores": true} answers {"
 /health says which index is served.
 """
 
-import argparse
-from pathlib import Path
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from pathlib import Path
+
+    from asl_min.run.command import argument, start
+
+    index = argument("--index", type=Path, required=True, help="folder, made by asl_min.search.disk")
+    host = argument("--host", default="127.0.0.1")
+    port = argument("--port", type=int, default=8001)
+    top_k = argument("--top-k", type=int, default=3, help="for requests without topk")
+    start("asl_min.search.server", __doc__, index, host, port, top_k)
+
+from argparse import Namespace
 
 import uvicorn
 from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
-from asl_min.run.terminal import clear_errors
+from asl_min.run import terminal
 from asl_min.search.disk import DiskSearch
 
 MAX_QUERIES, MAX_TOP_K = 1024, 100
@@ -49,16 +59,10 @@ def app_of(search: DiskSearch) -> FastAPI:
     return app
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--index", type=Path, required=True)
-    parser.add_argument("--host", default="127.0.0.1")
-    parser.add_argument("--port", type=int, default=8001)
-    parser.add_argument("--top-k", type=int, default=3, help="for requests without topk")
-    args = parser.parse_args()
-    with clear_errors():
-        uvicorn.run(app_of(DiskSearch(args.index, args.top_k)), host=args.host, port=args.port, log_level="warning")
-
-
-if __name__ == "__main__":
-    main()
+def main(args: Namespace) -> None:
+    search, url = DiskSearch(args.index, args.top_k), f"http://{args.host}:{args.port}"
+    if args.dry_run:
+        terminal.tell(f"{args.index}: would be served at {url}", url=url, **search.facts)
+        return
+    terminal.say(f"{args.index}: served at {url}", "serving", url=url, **search.facts)
+    uvicorn.run(app_of(search), host=args.host, port=args.port, log_level="warning")

@@ -2,15 +2,30 @@
 
     python -m asl_min.tools.ask runs/NAME "What is the capital of the country where Lyon lies?"
     python -m asl_min.tools.ask runs/NAME/round_02 --compare base "Which city is the largest of Japan?"
-    python -m asl_min.tools.ask some/peft/adapter --config configs/own_corpus.yaml --set corpus=my_corpus.jsonl
+    python -m asl_min.tools.ask some/peft/adapter --config configs/own_corpus.yaml corpus=my_corpus.jsonl
 
 A checkpoint is a run (after its last finished round), one of its round folders, any peft adapter folder, or "base".
 Without a question, questions are read line by line. Answers are greedy; the corpus is that of the run or of the config.
 """
 
-import argparse
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from pathlib import Path
+
+    from asl_min.run.command import CONFIG, argument, start
+
+    start(
+        "asl_min.tools.ask",
+        __doc__,
+        argument("checkpoint", help="a run, a round of it, a peft adapter, or 'base'"),
+        argument("words", nargs="*", metavar="question", help="and key=value, values over those of --config"),
+        argument("--compare", metavar="CHECKPOINT", help="a second one for the same questions"),
+        CONFIG,
+    )
+
+
 import json
 import sys
+from argparse import Namespace
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -21,14 +36,13 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from asl_min import protocol, roles
-from asl_min.config import Config, load_config
+from asl_min.config import Config
 from asl_min.episode import Episode, Turn
 from asl_min.model import ROLES
 from asl_min.phase import Agent
-from asl_min.rounds import parse_overrides
 from asl_min.run import run_dir, terminal
+from asl_min.run.command import config_of
 from asl_min.run.errors import InputError
-from asl_min.run.terminal import clear_errors
 
 WIDE = 120  # columns of a terminal from which two checkpoints stand side by side
 
@@ -55,14 +69,12 @@ def last_round(run: Path, config: Config) -> int:
     return max((n for n in range(1, config.rounds + 1) if run_dir.is_done(run, n, "policy")), default=0)
 
 
-def config_of(checkpoints: list[str], file: Path | None, overrides: list[str]) -> Config:
-    """The config file if one is given, else that of the first run that a checkpoint belongs to."""
-    if file:
-        return load_config(file, **parse_overrides(overrides))
+def run_of(checkpoints: list[str]) -> Path:
+    """The first run that a checkpoint belongs to. Raises `InputError` where there is none."""
     for path in map(Path, checkpoints):
         for folder in (path, *path.parents):
             if (folder / "config.yaml").is_file():
-                return run_dir.read_config(folder)
+                return folder
     raise InputError(f"{checkpoints[0]}: belongs to no run; name a --config")
 
 
@@ -114,33 +126,29 @@ def questions(given: str | None) -> Iterator[str]:
             yield question
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoint", help="a run, a round of it, a peft adapter, or 'base'")
-    parser.add_argument("question", nargs="?")
-    parser.add_argument("--compare", metavar="CHECKPOINT", help="a second one for the same questions")
-    parser.add_argument(
-        "--config", type=Path, help="for a checkpoint that belongs to no run, or to ask on another corpus"
-    )
-    parser.add_argument(
-        "--set", nargs="*", default=[], metavar="key=value", dest="overrides", help="values over those of --config"
-    )
-    args = terminal.parse(parser)
-    with clear_errors():
-        checkpoints = [c for c in (args.checkpoint, args.compare) if c]
-        config = config_of(checkpoints, args.config, args.overrides)
-        found = {checkpoint: adapters_of(checkpoint, config) for checkpoint in checkpoints}
-        if args.dry_run:
-            print(
-                "\n".join(
-                    f"{c}: {a.get('policy', 'no adapter')} on {config.base_model}, corpus {config.corpus}"
-                    for c, a in found.items()
-                )
-            )
-            return
-        agents = {checkpoint: Agent(config, adapters) for checkpoint, adapters in found.items()}
-        for question in questions(args.question):
-            answer(agents, question)
+def main(args: Namespace) -> None:
+    question, overrides = split_words(args.words)
+    checkpoints = [c for c in (args.checkpoint, args.compare) if c]
+    config = config_of(args.config, None if args.config else run_of(checkpoints), overrides)
+    found = {checkpoint: adapters_of(checkpoint, config) for checkpoint in checkpoints}
+    if args.dry_run:
+        adapters = {checkpoint: str(a["policy"]) if a else None for checkpoint, a in found.items()}
+        where = f"on {config.base_model}, corpus {config.corpus}"
+        text = "\n".join(f"{c}: {adapter or 'no adapter'} {where}" for c, adapter in adapters.items())
+        terminal.tell(text, adapters=adapters, base_model=config.base_model, corpus=config.corpus)
+        return
+    agents = {checkpoint: Agent(config, adapters) for checkpoint, adapters in found.items()}
+    for asked in questions(question):
+        answer(agents, asked)
+
+
+def split_words(words: list[str]) -> tuple[str | None, list[str]]:
+    """The question, if there is one, and the key=value arguments. Raises `InputError` on two questions."""
+    overrides = [word for word in words if word.partition("=")[0].isidentifier() and "=" in word]
+    asked = [word for word in words if word not in overrides]
+    if len(asked) > 1:
+        raise InputError(f"argument {asked[1]!r}: a second question; put quotes around the whole of one")
+    return (asked[0] if asked else None), overrides
 
 
 def answer(agents: dict[str, Agent], question: str) -> None:
@@ -158,7 +166,3 @@ def answer(agents: dict[str, Agent], question: str) -> None:
             if terminal.mode == "json"
             else found["answer"]
         )
-
-
-if __name__ == "__main__":
-    main()

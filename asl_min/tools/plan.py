@@ -21,20 +21,39 @@ Hours rest on two rates that were not measured on GPUs: give your own by --sampl
 and GPU).
 """
 
-import argparse
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from pathlib import Path
+
+    from asl_min.run.command import OVERRIDES, argument, start
+
+    start(
+        "asl_min.tools.plan",
+        __doc__,
+        argument("config", type=Path, help="YAML file"),
+        argument("--gpus", type=int, help="trainer's GPUs; default: those here, at least one"),
+        argument("--fsdp", action="store_true", help="they share the base, as with configs/accelerate/fsdp.yaml"),
+        argument(
+            "--gib", type=float, help="memory of one GPU; default: of the one here. Not known: no size is refused"
+        ),
+        argument("--sample-rate", type=float, help="tokens a second and GPU"),
+        argument("--train-rate", type=float, help="tokens a second and GPU"),
+        OVERRIDES,
+    )
+
+from argparse import Namespace
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
 from transformers import PreTrainedModel
 
-from asl_min.config import Config, load_config
+from asl_min.config import Config
 from asl_min.grpo import LOGITS_AT_ONCE
 from asl_min.model import ROLES, empty_base, padded
-from asl_min.rounds import parse_overrides
+from asl_min.run import terminal
+from asl_min.run.command import config_of
 from asl_min.run.dry_run import rollouts
 from asl_min.run.errors import InputError
-from asl_min.run.terminal import clear_errors
 
 GIB = 2**30
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
@@ -198,30 +217,22 @@ def report(config: Config, shape: Shape, memory: Memory, gpus: int, sample_rate:
     )
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("config", type=Path)
-    parser.add_argument("--gpus", type=int, default=max(torch.cuda.device_count(), 1), help="trainer's GPUs")
-    parser.add_argument("--fsdp", action="store_true", help="they share the base, as with configs/accelerate/fsdp.yaml")
-    parser.add_argument(
-        "--gib",
-        type=float,
-        help="memory of one; default: that of the GPU here, and without one nothing is refused for its size",
+def main(args: Namespace) -> None:
+    config = config_of(args.config, None, args.overrides)
+    here = torch.cuda.is_available()
+    gib = args.gib or (torch.cuda.get_device_properties(0).total_memory / GIB if here else None)
+    gpus, rates = args.gpus or max(torch.cuda.device_count(), 1), (args.sample_rate, args.train_rate)
+    sample_rate, train_rate = (
+        given or default for given, default in zip(rates, (SAMPLE_RATE, TRAIN_RATE), strict=True)
     )
-    parser.add_argument("--sample-rate", type=float, default=SAMPLE_RATE)
-    parser.add_argument("--train-rate", type=float, default=TRAIN_RATE)
-    parser.add_argument("overrides", nargs="*", metavar="key=value")
-    args = parser.parse_intermixed_args()
-    with clear_errors():
-        config = load_config(args.config, **parse_overrides(args.overrides))
-        gib = args.gib or (
-            torch.cuda.get_device_properties(0).total_memory / GIB if torch.cuda.is_available() else None
-        )
-        shape = shape_of(empty_base(config), config.lora_rank)
-        memory = memory_of(config, shape, args.gpus if args.fsdp else 1)
-        print(report(config, shape, memory, args.gpus, args.sample_rate, args.train_rate))
-        check_fit(config, shape, memory, gib)
-
-
-if __name__ == "__main__":
-    main()
+    shape = shape_of(empty_base(config), config.lora_rank)
+    memory = memory_of(config, shape, gpus if args.fsdp else 1)
+    terminal.tell(
+        report(config, shape, memory, gpus, sample_rate, train_rate),
+        base_model=config.base_model,
+        gpus=gpus,
+        bytes_per_gpu=asdict(memory) | {"peak": memory.total},
+        bytes_on_disk=disk_of(config, shape),
+        **work_of(config),
+    )
+    check_fit(config, shape, memory, gib)

@@ -4,8 +4,17 @@ python -m asl_min.tools.report runs/NAME
 python -m asl_min.tools.report runs/NAME --claims reproduce/results/claims.json
 """
 
-import argparse
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from pathlib import Path
+
+    from asl_min.run.command import argument, start
+
+    run = argument("run", type=Path, help="run folder")
+    claims = argument("--claims", type=Path, help="claims.json of `make reproduce`, shown as a table")
+    start("asl_min.tools.report", __doc__, run, claims)
+
 import json
+from argparse import Namespace
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,7 +25,6 @@ from asl_min.corpus import read_jsonl
 from asl_min.model import ROLES
 from asl_min.run import durable, run_dir, terminal
 from asl_min.run.errors import InputError
-from asl_min.run.terminal import clear_errors
 from asl_min.tools.html.page import write_html
 
 matplotlib.use("Agg")
@@ -234,19 +242,10 @@ def load_claims(file: Path) -> list[dict]:
     return rows
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="run folder")
-    parser.add_argument("--claims", type=Path, help="claims.json of `make reproduce`, shown as a table")
-    args = terminal.parse(parser)
-    with clear_errors():
-        if args.dry_run:
-            print(
-                f"{args.run}: would write summary.json and report/ from the finished rounds of {run_dir.read_config(args.run).rounds}"
-            )
-        else:
-            print(write_report(args.run, args.claims))
-
-
-if __name__ == "__main__":
-    main()
+def main(args: Namespace) -> None:
+    if args.dry_run:
+        rounds = run_dir.read_config(args.run).rounds
+        text = f"{args.run}: would write summary.json and report/ from the finished rounds of {rounds}"
+        terminal.tell(text, run=str(args.run), rounds=rounds, files=["summary.json", "report/"])
+    else:
+        print(write_report(args.run, args.claims))

@@ -7,14 +7,22 @@ Both folders can be pushed to a hub: `hf upload NAME FOLDER`, with `--repo-type 
 are in neither.
 """
 
-import argparse
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from pathlib import Path
+
+    from asl_min.run.command import argument, start
+
+    run = argument("run", type=Path, help="run folder")
+    out = argument("--out", type=Path, required=True, help="folder of the data set")
+    start("asl_min.tools.share", __doc__, run, out)
+
+from argparse import Namespace
 from pathlib import Path
 
 from asl_min.config import Config
 from asl_min.corpus import read_jsonl, write_jsonl
 from asl_min.run import durable, run_dir, terminal
 from asl_min.run.errors import InputError
-from asl_min.run.terminal import clear_errors
 
 MODEL_CARD = """---
 base_model: {base}
@@ -134,19 +142,10 @@ def judgments(run: Path, round_number: int) -> list[dict]:
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("run", type=Path, help="run folder")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the data set")
-    args = terminal.parse(parser)
-    with clear_errors():
-        if args.dry_run:
-            print(
-                f"{args.out}: would get tasks.jsonl, judgments.jsonl and README.md from {run_dir.read_config(args.run).rounds} rounds of {args.run}"
-            )
-        else:
-            print(f"{args.out}: " + ", ".join(f"{n} {name}" for name, n in export(args.run, args.out).items()))
-
-
-if __name__ == "__main__":
-    main()
+def main(args: Namespace) -> None:
+    if args.dry_run:
+        rounds, files = run_dir.read_config(args.run).rounds, ["tasks.jsonl", "judgments.jsonl", "README.md"]
+        text = f"{args.out}: would get {', '.join(files)} from {rounds} rounds of {args.run}"
+        terminal.tell(text, out=str(args.out), run=str(args.run), rounds=rounds, files=files)
+    else:
+        print(f"{args.out}: " + ", ".join(f"{n} {name}" for name, n in export(args.run, args.out).items()))

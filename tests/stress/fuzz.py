@@ -23,7 +23,7 @@ with atheris.instrument_imports(include=["asl_min"]):
     from asl_min.config import Config, load_config
     from asl_min.corpus import load_corpus, load_judgments, load_questions
     from asl_min.model import load_tokenizer
-    from asl_min.rounds import parse_overrides
+    from asl_min.run.command import parse_overrides
     from asl_min.run.errors import InputError
     from asl_min.search.bm25 import Bm25Search
     from asl_min.search.tool import respond

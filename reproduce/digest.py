@@ -1,0 +1,34 @@
+"""Whether two versions of the code computed the same: a digest of every number of a run's rounds but the seconds.
+
+    python -m reproduce.digest runs/asl_seed0/summary.json reproduce/results/runs/asl_seed0.json
+
+Names are today's, so that summaries of earlier versions compare. Equal digests are equal numbers, to the last digit that
+the file holds (recorded summaries are rounded to five).
+"""
+
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from pathlib import Path
+
+    from asl_min.run.command import argument, start
+
+    start("reproduce.digest", __doc__, argument("summaries", type=Path, nargs="+", help="summary.json of runs"))
+
+import hashlib
+import json
+from argparse import Namespace
+from pathlib import Path
+
+from asl_min.run import terminal
+from asl_min.run.old_names import upgrade_summary
+
+
+def digest(file: Path) -> str:
+    """16 hex digits of a summary's rounds, without measured seconds."""
+    rounds = upgrade_summary(json.loads(file.read_text()))["rounds"]
+    timeless = [{key: value for key, value in row.items() if key != "seconds"} for row in rounds]
+    return hashlib.sha256(json.dumps(timeless, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def main(args: Namespace) -> None:
+    found = {str(file): digest(file) for file in args.summaries}
+    terminal.tell("\n".join(f"{value}  {name}" for name, value in found.items()), **found)
