@@ -20,14 +20,17 @@ DOCS = Path(__file__).parent
 PACKAGE = DOCS.parent / "asl_min"
 CONFIG_HEAD = """# Settings
 
-Made by `python docs/build.py` from `asl_min/config.py`. A YAML file holds only what differs from these defaults; on the command line, `key=value`.
+Made by `python docs/build.py` from `asl_min/config.py`. \
+A YAML file holds only what differs from these defaults; on the command line, `key=value`.
 """
 ARCHITECTURE_HEAD = """# Which file uses which
 
-Made by `python docs/build.py` from the imports at the top of each file: the files at the root of `asl_min/`, which are the
+Made by `python docs/build.py` from the imports at the top of each file: \
+the files at the root of `asl_min/`, which are the
 algorithm, and its folders.
 """
-COMPLETION = """# Completes `python -m asl_min...`, also behind accelerate launch and torchrun: scripts, their options, config keys, else files.
+COMPLETION = """# Completes `python -m asl_min...`, also behind accelerate launch and torchrun: \
+scripts, their options, config keys, else files.
 #   source docs/completion.bash
 # Made by `python docs/build.py` from the scripts.
 

@@ -132,7 +132,10 @@ PREVENTED = [
         m.between("frozen_grm", "asl", m.overpaid),
     ),
 ]
-OWN_VERDICTS = "asked where the GRM learns from its own verdicts, as it does in the released script; with labels by the PG's own answers, as in asl, it is shown"
+OWN_VERDICTS = (
+    "asked where the GRM learns from its own verdicts, as it does in the released script; "
+    "with labels by the PG's own answers, as in asl, it is shown"
+)
 
 CLAIMS = [
     Claim(
@@ -159,8 +162,8 @@ CLAIMS = [
         "beats the zero-label baselines Absolute Zero and R-Zero",
         "asl absolute_zero r_zero",
         [versus("asl", other) for other in ("absolute_zero", "r_zero")],
-        "the paper's third one, Search-R1, learns from gold labels, here of the very world that it is evaluated in: how many of them catch asl is shown, and "
-        "stands in a table below",
+        "the paper's third one, Search-R1, learns from gold labels, here of the very world that it is evaluated in: "
+        "how many of them catch asl is shown, and stands in a table below",
         tuple(versus("asl", f"search_r1_{labels}") for labels in m.GOLD_SIZES),
     ),
     Claim(
@@ -175,8 +178,8 @@ CLAIMS = [
         "better sample efficiency",
         "asl absolute_zero r_zero",
         [efficient("episodes")],
-        "the budget is episodes (tasks written and attempts at them); tokens, of which the judging takes most, are shown. Robustness: the spread over seeds "
-        "stands in the table of arms",
+        "the budget is episodes (tasks written and attempts at them); tokens, of which the judging takes most, are "
+        "shown. Robustness: the spread over seeds stands in the table of arms",
         (efficient("tokens"),),
     ),
     Claim("C12", "a frozen GRM is hacked", "frozen_grm", HACKED),
@@ -202,8 +205,9 @@ CLAIMS = [
         "no human labels and no predefined rules",
         "asl",
         [REWARDS, NO_GOLD],
-        "an audit of the run's files. Named openly: the format bonus of every role, the format check of tasks, and with `grm_labels: reference` the "
-        "GRM's labels, which are string matches with the PG's own answers (there are none in the arm grm_labels_self)",
+        "an audit of the run's files. Named openly: the format bonus of every role, the format check of tasks, and "
+        "with `grm_labels: reference` the GRM's labels, which are string matches with the PG's own answers (there are "
+        "none in the arm grm_labels_self)",
     ),
 ]
 

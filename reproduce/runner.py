@@ -69,7 +69,8 @@ class Job:
         for key in new:
             if old[key] != new[key]:
                 raise InputError(
-                    f"{self.result}: of a run with {key} = {old[key]!r}, now {new[key]!r}; move it away to run the arm again"
+                    f"{self.result}: of a run with {key} = {old[key]!r}, now {new[key]!r}; "
+                    "move it away to run the arm again"
                 )
         return True
 

@@ -209,7 +209,8 @@ def asl_sentence(runs: Runs) -> str:
     parts += [f"tasks answerable on fixed prompts {spread((gain(s, 'pg_answerable') for s in asl), sign='+')}"]
     for name, by_round in {"held-out accuracy": steps, "judge reward less true accuracy": off}.items():
         parts.append(f"{name} by round {', '.join(f'{x:+.1f}' for x in by_round)}")
-    return f"Gains from the base to the end, points, mean over {len(asl)} seeds ± half the 95% interval: {'; '.join(parts)}."
+    head = f"Gains from the base to the end, points, mean over {len(asl)} seeds ± half the 95% interval"
+    return f"{head}: {'; '.join(parts)}."
 
 
 def catching_up(runs: Runs) -> str:
@@ -266,8 +267,9 @@ def results_text(runs: Runs, rows: list[dict], folder: Path) -> str:
     """The text of RESULTS.md."""
     parts = [
         "# Results",
-        f"Made by `python -m reproduce.claims` from `runs/*.json`, not by hand; the runs by `{COMMAND}`. Effects are means over seeds with 95% "
-        "t-intervals, paired by seed where arms are compared; a claim holds when the interval of each of its parts lies above the threshold.",
+        f"Made by `python -m reproduce.claims` from `runs/*.json`, not by hand; the runs by `{COMMAND}`. Effects are "
+        "means over seeds with 95% t-intervals, paired by seed where arms are compared; a claim holds when the "
+        "interval of each of its parts lies above the threshold.",
         "## Claims",
         counts(rows),
         claims_table(rows),
@@ -284,8 +286,9 @@ def results_text(runs: Runs, rows: list[dict], folder: Path) -> str:
     if runs:
         parts += [
             "## Arms",
-            "Held-out exact match at temperature 1, mean over 1, 2 and 3 hops, %, ± half the 95% interval; sd: standard deviation of the final "
-            "accuracy over seeds; asl less this: paired by seed. Budget: sums over all rounds of training. Gold labels: each round counts its own.",
+            "Held-out exact match at temperature 1, mean over 1, 2 and 3 hops, %, ± half the 95% interval; sd: "
+            "standard deviation of the final accuracy over seeds; asl less this: paired by seed. Budget: sums over all "
+            "rounds of training. Gold labels: each round counts its own.",
             arms_table(runs),
         ]
         for title, keys in ROUND_TABLES.items():

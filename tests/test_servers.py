@@ -508,7 +508,8 @@ def test_sidecar_starts_restarts_and_ends_its_server(tmp_path):
     """The server is a process that writes its checkpoint's name and waits."""
     said, child = (
         tmp_path / "said",
-        "import sys, time; open(sys.argv[1], 'a').write(sys.argv[2] + '\\n'); time.sleep(60 if sys.argv[2] != 'dies' else 0)",
+        "import sys, time; open(sys.argv[1], 'a').write(sys.argv[2] + '\\n'); "
+        "time.sleep(60 if sys.argv[2] != 'dies' else 0)",
     )
     script = [
         sys.executable,

@@ -163,7 +163,8 @@ def test_generated_page_is_what_the_code_says(name):
 )
 def test_bash_completes_scripts_options_and_keys(typed, offered):
     words = typed.split(" ")
-    script = 'source docs/completion.bash; compopt() { :; }; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _asl_min; echo "${COMPREPLY[@]}"'
+    script = "source docs/completion.bash; compopt() { :; }; "
+    script += 'COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _asl_min; echo "${COMPREPLY[@]}"'
     said = subprocess.run(
         ["bash", "-c", script, "bash", *words], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30
     )
