@@ -118,6 +118,15 @@ def test_plan_leaves_out_what_is_done_and_takes_its_rate(config, tmp_path):
     )
 
 
+def test_facts_of_a_plan_are_json(config, tmp_path):
+    run_dir.create(tmp_path, config)
+    facts = dry_run.plan_facts(config, tmp_path, [(0, "evaluation"), (1, "policy"), (2, "policy")])
+    assert json.loads(json.dumps(facts)) == facts
+    assert {phase: of["due"] for phase, of in facts["phases"].items()} == {"policy": 2, "evaluation": 1}
+    assert facts["rollouts"] == 2 * 16 + 40 and facts["passages"] == 40 and facts["minutes"] is None
+    assert dry_run.plan_text(facts) == dry_run.plan(config, tmp_path, [(0, "evaluation"), (1, "policy"), (2, "policy")])
+
+
 def test_plan_says_that_nobody_knows_the_rate_of_another_base(config):
     assert "not known before a phase of this base is finished" in dry_run.plan(config)
 

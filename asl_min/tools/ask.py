@@ -1,11 +1,12 @@
-"""Ask a trained agent, and see how it searches.
+"""Ask a trained agent a question, and see how it searches.
 
     python -m asl_min.tools.ask runs/NAME "What is the capital of the country where Lyon lies?"
-    python -m asl_min.tools.ask runs/NAME/round_02 --compare base "Which city is the largest of Japan?"
+    python -m asl_min.tools.ask runs/NAME/round_02 --compare base "Which city is the largest of France?"
     python -m asl_min.tools.ask some/peft/adapter --config configs/own_corpus.yaml --set corpus=my_corpus.jsonl
 
 A checkpoint is a run (after its last finished round), one of its round folders, any peft adapter folder, or "base".
-Without a question, questions are read line by line. Answers are greedy; the corpus is that of the run or of the config.
+Base model and corpus are those of the run or of --config, for "base" alone those of the miniature. Without a question,
+questions are read line by line. Answers are greedy.
 """
 
 import argparse
@@ -30,40 +31,60 @@ from asl_min.run import run_dir, terminal
 from asl_min.run.errors import InputError
 from asl_min.run.terminal import clear_errors
 
-WIDE = 120  # columns of a terminal from which two checkpoints stand side by side
+WIDE = 120
+"""Columns that a terminal needs to show two checkpoints side by side."""
 
 
 def adapters_of(checkpoint: str, config: Config) -> dict[str, Path]:
-    """The adapter folder of each role. Raises `InputError` where the checkpoint is none of the four kinds."""
+    """The adapter folder of each role. Raises `InputError` if the checkpoint is none of the four kinds, or a round that
+    the run does not have or has not finished."""
     path = Path(checkpoint)
     if checkpoint == "base":
         return {}
     if (path / "adapter_config.json").is_file():
         return dict.fromkeys(ROLES, path)
-    run, number = (
-        (path.parent, path.name.removeprefix("round_"))
-        if path.name.startswith("round_")
-        else (path, last_round(path, config))
-    )
-    if not (run / "config.yaml").is_file() or not str(number).isdigit():
-        raise InputError(f"{checkpoint}: neither a run, nor a round of one, nor a peft adapter, nor 'base'")
-    return run_dir.latest_adapters(run, config, int(number), None)
+    if (path / "config.yaml").is_file():
+        return run_dir.latest_adapters(path, config, last_round(path, config), None)
+    number = path.name.removeprefix("round_")
+    if (path.parent / "config.yaml").is_file() and number != path.name and number.isdigit():
+        return adapters_after(path.parent, int(number), config)
+    require_path(path)
+    raise InputError(f"{checkpoint}: neither a run, nor a round of one, nor a peft adapter, nor 'base'")
+
+
+def adapters_after(run: Path, number: int, config: Config) -> dict[str, Path]:
+    """The adapter folder of each role after a round of a run. Raises `InputError` if there is no such round."""
+    rounds = run_dir.read_config(run).rounds
+    if number > rounds:
+        raise InputError(f"{run}: has no round {number}; its last one is {rounds}")
+    return run_dir.latest_adapters(run, config, number, None)
+
+
+def require_path(path: Path) -> None:
+    """Raises `InputError` if there is nothing at this path."""
+    if not path.exists():
+        raise InputError(f"{path}: no such run, round or adapter")
 
 
 def last_round(run: Path, config: Config) -> int:
-    """The last round of a run whose policy phase is finished; 0 (the base) if there is none."""
+    """The last finished round of a run; 0 (the base) if there is none."""
     return max((n for n in range(1, config.rounds + 1) if run_dir.is_done(run, n, "policy")), default=0)
 
 
 def config_of(checkpoints: list[str], file: Path | None, overrides: list[str]) -> Config:
-    """The config file if one is given, else that of the first run that a checkpoint belongs to."""
+    """The given config file; else the config of the first run that a checkpoint belongs to; else, for the base alone,
+    the default. Raises `InputError` for an adapter that belongs to no run."""
     if file:
         return load_config(file, **parse_overrides(overrides))
     for path in map(Path, checkpoints):
         for folder in (path, *path.parents):
             if (folder / "config.yaml").is_file():
                 return run_dir.read_config(folder)
-    raise InputError(f"{checkpoints[0]}: belongs to no run; name a --config")
+    trained = [checkpoint for checkpoint in checkpoints if checkpoint != "base"]
+    if not trained:
+        return Config()
+    require_path(Path(trained[0]))
+    raise InputError(f"{trained[0]}: belongs to no run; name a --config")
 
 
 def ask(agent: Agent, question: str) -> Episode:
@@ -72,7 +93,7 @@ def ask(agent: Agent, question: str) -> Episode:
 
 
 def shown(title: str, episode: Episode) -> Panel:
-    """The episode's turns, and its answer or why there is none."""
+    """The episode's turns, and its answer or the reason why there is none."""
     answer = roles.answer_of(episode)
     last = (
         Text(f"answer: {clean(answer)}", "bold green")
@@ -87,7 +108,7 @@ def shown(title: str, episode: Episode) -> Panel:
 
 
 def lines(turn: Turn) -> Iterator[Text]:
-    """What the turn thinks, asks and is shown."""
+    """The turn's thought, its queries and the passages it got."""
     thought = protocol.thought(turn.text)
     yield Text(clean(thought if thought is not None else turn.text), "italic")
     if turn.queries:
@@ -97,11 +118,12 @@ def lines(turn: Turn) -> Iterator[Text]:
 
 
 def clean(text: str) -> str:
-    """Model output and passages may hold terminal codes."""
+    """The text without terminal escape codes, which model output and passages may contain."""
     return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
 
 
 def questions(given: str | None) -> Iterator[str]:
+    """The question given, else one for each line of standard input."""
     if given is not None:
         yield given
         return
@@ -144,6 +166,7 @@ def main() -> None:
 
 
 def answer(agents: dict[str, Agent], question: str) -> None:
+    """Ask every checkpoint and print the episodes: as panels, as JSON lines, or the answers alone."""
     episodes = {checkpoint: ask(agent, question) for checkpoint, agent in agents.items()}
     if terminal.mode == "bar":
         console, panels = Console(), [shown(checkpoint, episode) for checkpoint, episode in episodes.items()]
