@@ -13,7 +13,7 @@ _asl_min() {
     asl_min.sampling.tgi_sidecar) words="" ;;
     asl_min.search.disk) words="--corpus --index --encoder --quiet --json --dry-run" ;;
     asl_min.search.hub) words="--out --per-set --quiet --json --dry-run" ;;
-    asl_min.search.ingest) words="--out --words --quiet --json --dry-run" ;;
+    asl_min.search.ingest) words="--out --words --strict --quiet --json --dry-run" ;;
     asl_min.search.server) words="--index --host --port --top-k" ;;
     asl_min.tools.ask) words="--compare --config --set --quiet --json --dry-run $_asl_min_keys" ;;
     asl_min.tools.plan) words="--gpus --fsdp --gib --sample-rate --train-rate $_asl_min_keys" ;;
