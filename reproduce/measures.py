@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
-from asl_min.tools.report import dig
+from asl_min.tools.summary import dig
 
 RESULTS = Path(__file__).parent / "results"
 GOLD_SIZES = (1, 4, 16, 64)

@@ -6,7 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from asl_min.tools.report import BUDGET, LEGEND, markdown, table
+from asl_min.tools.summary import BUDGET
+from asl_min.tools.table import LEGEND, markdown, table
 from reproduce.measures import (
     DRAFTS,
     REWARDED,

@@ -23,7 +23,7 @@ from asl_min.rounds import prepare, run_rounds
 from asl_min.run import run_dir
 from asl_min.run.errors import InputError
 from asl_min.run.terminal import clear_errors
-from asl_min.tools.report import values
+from asl_min.tools.table import values
 from reproduce import measures as m
 from reproduce.runner import ARMS, load_jobs
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from asl_min.tools.report import BUDGET
+from asl_min.tools.summary import BUDGET
 from reproduce import claims, figures, tables
 from reproduce import measures as m
 

@@ -19,7 +19,7 @@ from asl_min.model import ROLES
 from asl_min.phase import Agent, open_gold
 from asl_min.run import gold, run_dir
 from asl_min.run.errors import InputError
-from asl_min.tools.report import BUDGET, round_summary
+from asl_min.tools.summary import BUDGET, round_summary
 from asl_min.world.oracle import Oracle
 
 RECIPES = {path.stem: load_config(path) for path in (ROOT / "configs" / "recipes").glob("*.yaml")}
