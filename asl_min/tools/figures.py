@@ -35,6 +35,7 @@ STYLE = {
     "axes.spines.right": False,
     "axes.edgecolor": GRID,
     "grid.color": GRID,
+    "grid.alpha": 1.0,
     "text.color": TEXT,
     "axes.labelcolor": TEXT,
     "axes.titlecolor": TEXT,

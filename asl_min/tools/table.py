@@ -23,7 +23,7 @@ ACCURACY = tuple(COLUMNS)[:5]
 COUNTS = {"tasks": "n_tasks", "episodes": "episodes", "seconds": "seconds"}
 LONG_NAMES = {
     "mean": "mean of 1 to 3 hops",
-    "greedy": "mean, greedy",
+    "greedy": "greedy mean",
     "GRM": "GRM balanced accuracy",
     "answerable": "tasks answerable, fixed prompts",
     "drafts": "tasks answerable, the round's own",
