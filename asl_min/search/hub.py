@@ -55,8 +55,8 @@ def fetch(repo: str, file: str) -> Path:
 
 
 def questions(out: Path, per_set: int) -> None:
-    """Write the first `per_set` questions of each set, one set after the other in turn, so that the first n lines of the
-    file contain all sets."""
+    """Write the first `per_set` questions of each set, the sets in turn, so that the first lines of the file hold
+    questions of all sets."""
     tables = []
     for name, split in SETS.items():
         rows = load_questions(fetch("RUC-NLPIR/FlashRAG_datasets", f"{name}/{split}.jsonl"))[:per_set]

@@ -198,8 +198,8 @@ def disk_of(config: Config, shape: Shape) -> float:
 
 
 def check_fit(config: Config, shape: Shape, memory: Memory, gib: float | None) -> None:
-    """Raises `InputError` if episodes are longer than the model reads, or if `gib` GiB are too few; the message names the
-    largest part."""
+    """Raises `InputError` if episodes are longer than the model reads, or if `gib` GiB are too few; the message names
+    the largest part."""
     if config.max_episode_tokens > shape.positions:
         raise InputError(
             f"key 'max_episode_tokens' is {config.max_episode_tokens}, the base model reads {shape.positions}"

@@ -48,7 +48,8 @@ configs:
 
 Written by the model itself while asl_min trained it (recipe `{recipe}`, base `{base}`, corpus `{corpus}`). \
 No person checked them: a task's
-`answer` is the Prompt Generator's, a `verdict` the reward model's, and both are often wrong, the more so in early rounds.
+`answer` is the Prompt Generator's, a `verdict` the reward model's, \
+and both are often wrong, the more so in early rounds.
 
 - `tasks` ({n_tasks} rows): `round`, `question`, `answer`; \
 what it was made from (`topic`, or `parent` question with `direction` and `way`);
@@ -64,8 +65,10 @@ tasks = load_dataset({folder!r}, "tasks")["train"]
 
 
 def write_cards(run: Path) -> list[Path]:
-    """Write README.md into the adapter folder of each finished phase that has none; returns the new files. The checksums
-    in `done.json` stay valid: they cover only the files that existed when the phase finished."""
+    """Write README.md into the adapter folder of each finished phase that has none; returns the new files.
+
+    The checksums in `done.json` stay valid: they cover only the files that existed when the phase finished.
+    """
     config = run_dir.read_config(run)
     adapters = {
         run_dir.phase_dir(run, number, role) / "adapter": (number, role)

@@ -102,8 +102,8 @@ def attempts(draft: dict) -> list[tuple[str | None, bool]]:
 
 
 def transcript(episode: Episode, chat: Chat) -> dict:
-    """The episode's text in parts, each with a flag: 1 for tokens that the model sampled, 0 for tokens that it was given,
-    which carry no loss."""
+    """The episode's text in parts, each with a flag: 1 for tokens that the model sampled, 0 for tokens that it was
+    given, which carry no loss."""
     stretches = groupby(zip(episode.mask, episode.ids, strict=True), key=lambda token: token[0])
     return {"parts": [[int(mask), clip(chat.decode([i for _, i in tokens]))] for mask, tokens in stretches]}
 
