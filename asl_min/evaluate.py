@@ -241,7 +241,8 @@ def task_quality(agent: Agent, oracle: Oracle) -> tuple[dict, list[MeasuredTask]
     asked = [VARIANTS[i % len(VARIANTS)] | {"question": task.question} for i, task in enumerate(tasks)]
     meta_prompts = [{"prompt": "task_from_question", "fields": fields} for fields in asked]
     variants = [measured(task, oracle) for task in write_tasks(agent, meta_prompts, *key, "variants")]
-    kinds = {"topics": shares(on_topics), "variants": shares(variants)}
+    asked_of = [replace(task, question=task.parent["question"]) for task in variants]  # `distinct` counts these
+    kinds = {"topics": shares(on_topics), "variants": shares(asked_of)}
     result = {name: mean([kind[name] for kind in kinds.values() if kind["n"]]) for name in ("answerable", "right")}
     policy = {
         "judge_reward": mean([task.verdict is True for task in on_topics]),

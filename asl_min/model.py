@@ -229,6 +229,7 @@ def save_adapter(model: PeftModel, name: str, folder: Path) -> None:
         file.replace(folder / file.name)
     if inner.is_dir():
         inner.rmdir()
+    (folder / "README.md").unlink(missing_ok=True)  # peft's empty template; `tools.share` writes the model card
     facts = json.loads((folder / "adapter_config.json").read_text())
     if isinstance(facts["target_modules"], list):  # which peft takes from a set: another order in every process
         facts["target_modules"].sort()

@@ -13,7 +13,7 @@ _asl_min() {
     asl_min.rounds) words="--help --config --run --prepare --dry-run --quiet --json $_asl_min_keys" ;;
     asl_min.search.disk) words="--help --corpus --index --encoder --dry-run --quiet --json" ;;
     asl_min.search.hub) words="--help --out --per-set --dry-run --quiet --json" ;;
-    asl_min.search.ingest) words="--help --out --words --dry-run --quiet --json" ;;
+    asl_min.search.ingest) words="--help --out --words --strict --dry-run --quiet --json" ;;
     asl_min.search.server) words="--help --index --host --port --top-k --dry-run --quiet --json" ;;
     asl_min.tools.ask) words="--help --compare --config --dry-run --quiet --json $_asl_min_keys" ;;
     asl_min.tools.plan) words="--help --gpus --fsdp --gib --sample-rate --train-rate --dry-run --quiet --json $_asl_min_keys" ;;

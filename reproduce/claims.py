@@ -4,7 +4,7 @@ tables.
     python -m reproduce.claims [--results reproduce/results]
 
 Reads results/runs/*.json and writes results/claims.json, results/RESULTS.md and, from this repository's own results,
-the README's two tables. An effect is one number a seed, paired by seed where two arms are compared; its interval is the
+the tables of README.md and RESULTS.md. An effect is one number a seed, paired by seed where two arms are compared; its interval is the
 95% t-interval of the mean over seeds. A claim holds when every part's interval lies above its threshold, does not hold
 when the interval of one lies below, and is undecided otherwise; without the runs that it needs it was not run. The
 terminal shows each beside the repository's record.
@@ -28,9 +28,9 @@ import numpy as np
 
 from asl_min.run import terminal
 from reproduce import measures as m
-from reproduce.tables import COMMAND, SHARE, beside_record, readme_blocks, refresh, results_text
+from reproduce.tables import COMMAND, SHARE, beside_record, readme_blocks, refresh, results_blocks, results_text
 
-README = Path(__file__).parents[1] / "README.md"
+README, RESULTS = Path(__file__).parents[1] / "README.md", Path(__file__).parents[1] / "RESULTS.md"
 
 
 @dataclass(frozen=True)
@@ -140,7 +140,10 @@ PREVENTED = [
         m.between("frozen_grm", "asl", m.overpaid),
     ),
 ]
-OWN_VERDICTS = "asked where the GRM learns from its own verdicts, as it does in the released script; with labels by the PG's own answers, as in asl, it is shown"
+OWN_VERDICTS = (
+    "asked where the GRM learns from its own verdicts, as it does in the released script; "
+    "with labels by the PG's own answers, as in asl, it is shown"
+)
 
 CLAIMS = [
     Claim(
@@ -167,8 +170,8 @@ CLAIMS = [
         "beats the zero-label baselines Absolute Zero and R-Zero",
         "asl absolute_zero r_zero",
         [versus("asl", other) for other in ("absolute_zero", "r_zero")],
-        "the paper's third one, Search-R1, learns from gold labels, here of the very world that it is evaluated in: how many of them catch asl is shown, and "
-        "stands in a table below",
+        "the paper's third one, Search-R1, learns from gold labels, here of the very world that it is evaluated in: "
+        "how many of them catch asl is shown, and stands in a table below",
         tuple(versus("asl", f"search_r1_{labels}") for labels in m.GOLD_SIZES),
     ),
     Claim(
@@ -183,8 +186,8 @@ CLAIMS = [
         "better sample efficiency",
         "asl absolute_zero r_zero",
         [efficient("episodes")],
-        "the budget is episodes (tasks written and attempts at them); tokens, of which the judging takes most, are shown. Robustness: the spread over seeds "
-        "stands in the table of arms",
+        "the budget is episodes (tasks written and attempts at them); tokens, of which the judging takes most, are "
+        "shown. Robustness: the spread over seeds stands in the table of arms",
         (efficient("tokens"),),
     ),
     Claim("C12", "a frozen GRM is hacked", "frozen_grm", HACKED),
@@ -210,8 +213,9 @@ CLAIMS = [
         "no human labels and no predefined rules",
         "asl",
         [REWARDS, NO_GOLD],
-        "an audit of the run's files. Named openly: the format bonus of every role, the format check of tasks, and with `grm_labels: reference` the "
-        "GRM's labels, which are string matches with the PG's own answers (there are none in the arm grm_labels_self)",
+        "an audit of the run's files. Named openly: the format bonus of every role, the format check of tasks, and "
+        "with `grm_labels: reference` the GRM's labels, which are string matches with the PG's own answers (there are "
+        "none in the arm grm_labels_self)",
     ),
 ]
 
@@ -264,5 +268,6 @@ def main(args: Namespace) -> None:
     files[0].write_text(json.dumps(rows, indent=1) + "\n")
     files[1].write_text(results_text(runs, rows, folder))
     if folder.resolve() == m.RESULTS.resolve() and "asl" in runs:
-        README.write_text(refresh(README, readme_blocks(runs, rows)))
+        README.write_text(refresh(README, readme_blocks(runs)))
+        RESULTS.write_text(refresh(RESULTS, results_blocks(runs, rows)))
     terminal.tell(beside_record(rows, record), claims=rows)

@@ -22,7 +22,7 @@ import matplotlib
 import numpy as np
 
 from asl_min.run import terminal
-from asl_min.tools.report import draw_rounds
+from asl_min.tools.figures import round_panels, side_by_side
 from reproduce import measures as m
 
 matplotlib.use("Agg")
@@ -189,7 +189,7 @@ def efficiency_figure(runs: m.Runs) -> Figure:
 
 def asl_figure(runs: m.Runs) -> Figure:
     """The README's figure: all that is measured of asl, round by round."""
-    return draw_rounds(list(runs["asl"].values()))
+    return side_by_side(round_panels(list(runs["asl"].values())))
 
 
 FIGURES: dict[str, tuple[Callable[[m.Runs], Figure], Sequence[str]]] = {

@@ -9,7 +9,7 @@ import numpy as np
 from scipy import stats
 
 from asl_min.run.old_names import upgrade_summary
-from asl_min.tools.report import dig
+from asl_min.tools.summary import dig
 
 RESULTS = Path(__file__).parent / "results"
 GOLD_SIZES = (1, 4, 16, 64)

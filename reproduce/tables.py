@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 
 from asl_min.run.old_names import upgrade_summary
-from asl_min.tools.report import BUDGET, LEGEND, markdown, table
+from asl_min.tools.summary import BUDGET
+from asl_min.tools.table import LEGEND, markdown, table
 from reproduce.measures import (
     DRAFTS,
     REWARDED,
@@ -50,7 +51,7 @@ def claims_table(rows: list[dict]) -> str:
 
 
 def short_claims(rows: list[dict]) -> str:
-    """Counts of the verdicts, and a row for each claim's first part: the README's table."""
+    """Counts of the verdicts, and a row for each claim's first part."""
     cells = [["", "claim", "first measure", "effect (95% interval)", "seeds", "verdict"]]
     for row in rows:
         cells.append(
@@ -197,7 +198,7 @@ def seeds_table(runs: Runs) -> str:
 
 
 def asl_sentence(runs: Runs) -> str:
-    """What the README says of asl over its seeds."""
+    """What is said of asl over its seeds."""
     asl = list(runs["asl"].values())
     steps = np.mean([np.diff(accuracy(s)) for s in asl], axis=0)
     off = np.nanmean([judge_error(s)[1:] for s in asl], axis=0)
@@ -210,7 +211,8 @@ def asl_sentence(runs: Runs) -> str:
     parts += [f"tasks answerable on fixed prompts {spread((gain(s, 'pg_answerable') for s in asl), sign='+')}"]
     for name, by_round in {"held-out accuracy": steps, "judge reward less true accuracy": off}.items():
         parts.append(f"{name} by round {', '.join(f'{x:+.1f}' for x in by_round)}")
-    return f"Gains from the base to the end, points, mean over {len(asl)} seeds ± half the 95% interval: {'; '.join(parts)}."
+    head = f"Gains from the base to the end, points, mean over {len(asl)} seeds ± half the 95% interval"
+    return f"{head}: {'; '.join(parts)}."
 
 
 def catching_up(runs: Runs) -> str:
@@ -256,8 +258,23 @@ def refresh(page: Path, blocks: dict[str, str]) -> str:
     return text
 
 
-def readme_blocks(runs: Runs, rows: list[dict]) -> dict[str, str]:
+HEADLINE = {
+    "asl": "ASL",
+    "frozen_grm": "ASL, its judge frozen",
+    "absolute_zero": "Absolute Zero",
+}
+
+
+def readme_blocks(runs: Runs) -> dict[str, str]:
     """What of the README is made of the runs' files."""
+    curves = {name: [accuracy(s) for s in runs[arm].values()] for arm, name in HEADLINE.items()}
+    rounds = ["", *(f"round {number}" for number in range(len(curves["ASL"][0])))]
+    cells = [[f"{name} ({len(of)})", *(f"{x:.1f}" for x in np.mean(of, axis=0))] for name, of in curves.items()]
+    return {"accuracy by round": markdown([rounds, *cells])}
+
+
+def results_blocks(runs: Runs, rows: list[dict]) -> dict[str, str]:
+    """What of the page RESULTS.md at the top is made of the runs' files."""
     return {"asl by round": markdown(table(list(runs["asl"].values()))), "claims": short_claims(rows)}
 
 
@@ -265,8 +282,9 @@ def results_text(runs: Runs, rows: list[dict], folder: Path) -> str:
     """The text of RESULTS.md."""
     parts = [
         "# Results",
-        f"Made by `python -m reproduce.claims` from `runs/*.json`, not by hand; the runs by `{COMMAND}`. Effects are means over seeds with 95% "
-        "t-intervals, paired by seed where arms are compared; a claim holds when the interval of each of its parts lies above the threshold.",
+        f"Made by `python -m reproduce.claims` from `runs/*.json`, not by hand; the runs by `{COMMAND}`. Effects are "
+        "means over seeds with 95% t-intervals, paired by seed where arms are compared; a claim holds when the "
+        "interval of each of its parts lies above the threshold.",
         "## Claims",
         counts(rows),
         claims_table(rows),
@@ -283,8 +301,9 @@ def results_text(runs: Runs, rows: list[dict], folder: Path) -> str:
     if runs:
         parts += [
             "## Arms",
-            "Held-out exact match at temperature 1, mean over 1, 2 and 3 hops, %, ± half the 95% interval; sd: standard deviation of the final "
-            "accuracy over seeds; asl less this: paired by seed. Budget: sums over all rounds of training. Gold labels: each round counts its own.",
+            "Held-out exact match at temperature 1, mean over 1, 2 and 3 hops, %, ± half the 95% interval; sd: "
+            "standard deviation of the final accuracy over seeds; asl less this: paired by seed. Budget: sums over all "
+            "rounds of training. Gold labels: each round counts its own.",
             arms_table(runs),
         ]
         for title, keys in ROUND_TABLES.items():

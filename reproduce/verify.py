@@ -40,7 +40,7 @@ from asl_min.run import run_dir, terminal
 from asl_min.run.errors import InputError
 from asl_min.run.inputs import prepare
 from asl_min.run.old_names import upgrade_summary
-from asl_min.tools.report import values
+from asl_min.tools.table import values
 from reproduce import measures as m
 from reproduce.runner import ARMS, load_jobs
 

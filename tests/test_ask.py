@@ -2,18 +2,21 @@
 
 import io
 import json
+import re
 import sys
+from dataclasses import replace
 
 import pytest
 from helpers import Scripted
 from rich.console import Console
 
+from asl_min.config import Config
 from asl_min.episode import Turn
 from asl_min.model import ROLES, load_backbone, save_adapter
 from asl_min.run import run_dir
-from asl_min.run.command import config_of
 from asl_min.run.errors import InputError
 from asl_min.tools import ask
+from asl_min.world.oracle import Oracle
 
 TURNS = (
     "<think>look</think>" + '<tool_call>{"name": "retrieve", "arguments": {"query": "France"}}</tool_call>',
@@ -71,13 +74,32 @@ def test_what_is_no_checkpoint_is_refused(run, config, name):
 
 
 def test_run_is_the_one_around_a_checkpoint(run, config):
-    assert ask.run_of([str(run / "round_01" / "policy" / "adapter")]) == run
-    assert ask.run_of(["base", str(run)]) == run and config_of(None, run, []) == config
+    assert ask.config_of([str(run / "round_01" / "policy" / "adapter")], None, []) == config
+    assert ask.config_of(["base", str(run)], None, ["threads=2"]) == replace(config, threads=2)
 
 
-def test_checkpoint_of_no_run_needs_a_config(tmp_path):
-    with pytest.raises(InputError, match="--config"):
-        ask.run_of(["base"])
+def test_adapter_of_no_run_needs_a_config(tmp_path):
+    with pytest.raises(InputError, match=r"belongs to no run; name a --config"):
+        ask.config_of(["base", str(tmp_path)], None, [])
+
+
+def test_base_alone_has_the_default_config():
+    assert ask.config_of(["base"], None, []) == Config()
+
+
+def test_missing_path_is_named(tmp_path):
+    with pytest.raises(InputError, match=r"nope: no such run, round or adapter"):
+        ask.config_of([str(tmp_path / "nope")], None, [])
+
+
+def test_round_that_the_run_does_not_have_is_named(run, config):
+    with pytest.raises(InputError, match="run: has no round 7; its last one is 2"):
+        ask.adapters_of(str(run / "round_07"), config)
+
+
+def test_questions_of_the_help_can_be_answered_in_the_shipped_world():
+    asked = re.findall(r'"(Wh.*\?)"', ask.__doc__)
+    assert len(asked) == 2 and all(Oracle.of("target").hops(question) for question in asked)
 
 
 def test_search_steps_and_answer_are_shown(run, said):

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from asl_min.tools.report import BUDGET
+from asl_min.tools.summary import BUDGET
 from reproduce import claims, figures, tables
 from reproduce import measures as m
 
@@ -290,7 +290,8 @@ def test_what_is_committed_is_what_the_runs_files_give():
     rows = [claims.conclude(claim, runs) for claim in claims.CLAIMS]
     assert json.loads((m.RESULTS / "claims.json").read_text()) == rows
     assert (m.RESULTS / "RESULTS.md").read_text() == tables.results_text(runs, rows, m.RESULTS)
-    assert claims.README.read_text() == tables.refresh(claims.README, tables.readme_blocks(runs, rows))
+    assert claims.README.read_text() == tables.refresh(claims.README, tables.readme_blocks(runs))
+    assert claims.RESULTS.read_text() == tables.refresh(claims.RESULTS, tables.results_blocks(runs, rows))
 
 
 def test_only_the_named_blocks_of_a_page_are_replaced(tmp_path):

@@ -160,7 +160,6 @@ def test_failed_write_leaves_the_old_file(tmp_path):
         ("grm_labels: gold", ["'grm_labels'", "'gold'"]),
         ("mixed_precision: int4", ["'mixed_precision'", "'int4'"]),
         ("oracle: mars", ["'oracle'", "'mars'"]),
-        ("pg_samples: 1", ["'pg_samples'", "1", "at least 2"]),
         ("grm_samples: 1", ["'grm_samples'", "1", "equal to 2"]),
         ("policy_samples: 1", ["'policy_samples'", "1", "equal to 2"]),
         ("max_turn_tokens: 700", ["'max_turn_tokens'", "700", "'max_episode_tokens' 640"]),

@@ -3,19 +3,24 @@ filters work."""
 
 import json
 import math
+import re
 import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
+from matplotlib.figure import Figure
 
 from asl_min.corpus import write_jsonl
 from asl_min.episode import Episode, FinishReason, Request, Turn
 from asl_min.model import ROLES
 from asl_min.run import run_dir
 from asl_min.run.errors import InputError
-from asl_min.tools.html import page as html_report
-from asl_min.tools.report import BUDGET, load_claims, write_report
+from asl_min.tools.figures import Line, Panel, draw, svg
+from asl_min.tools.html import episodes as html_episodes
+from asl_min.tools.html import page as html_page
+from asl_min.tools.report import load_claims, write_report
+from asl_min.tools.summary import BUDGET
 from asl_min.world.oracle import Oracle
 
 HOSTILE = "</script><script>window.hit=1</script><!--<script><img src=x onerror=window.hit=1>\u2028&lt;"
@@ -205,33 +210,93 @@ def test_parts_follow_the_mask(episodes):
 def test_long_text_is_cut_and_says_so(episodes):
     assert (
         episodes[3]["parts"][3][1].endswith("more characters)")
-        and len(episodes[3]["parts"][3][1]) < html_report.MAX_CHARS + 50
+        and len(episodes[3]["parts"][3][1]) < html_episodes.MAX_CHARS + 50
     )
 
 
 def test_episodes_are_sampled_to_the_cap(run, tmp_path, monkeypatch):
-    monkeypatch.setattr(html_report, "MAX_EPISODE_BYTES", 10)
+    monkeypatch.setattr(html_page, "MAX_EPISODE_BYTES", 10)
     text = write_report(shutil.copytree(run, tmp_path / "run")).read_text()
     assert "random sample of 4 of 5 episodes" in " ".join(text.split())
 
 
 def test_sample_keeps_order_and_budget():
     rows = [{"n": n} for n in range(100)]
-    kept = [row["n"] for row in html_report.sample(rows, 200)]
-    assert kept == sorted(kept) and 10 <= len(kept) <= 25 and html_report.sample(rows, 10_000) == rows
+    kept = [row["n"] for row in html_episodes.sample(rows, 200)]
+    assert kept == sorted(kept) and 10 <= len(kept) <= 25 and html_episodes.sample(rows, 10_000) == rows
 
 
 def test_harder_without_an_oracle_is_what_was_asked_for():
-    assert html_report.is_harder("q", {"direction": "harder"}, None) and not html_report.is_harder(
-        "q", {"topic": "t"}, None
-    )
-    assert not html_report.is_harder(PARENT, {"direction": "harder", "question": QUESTION}, Oracle.of("target"))
+    assert html_episodes.is_harder("q", {"direction": "harder"}, None)
+    assert not html_episodes.is_harder("q", {"topic": "t"}, None)
+    assert not html_episodes.is_harder(PARENT, {"direction": "harder", "question": QUESTION}, Oracle.of("target"))
 
 
 def test_run_that_is_not_evaluated_has_no_report(config, tmp_path):
     run_dir.create(tmp_path / "run", config)
     with pytest.raises(InputError, match="no round is evaluated"):
         write_report(tmp_path / "run")
+
+
+def test_report_says_that_the_evaluation_of_the_base_is_missing(config, tmp_path):
+    run_dir.create(tmp_path, config)
+    run_dir.finish(run_dir.begin(tmp_path, 1, "evaluation"), {"seconds": 1})
+    with pytest.raises(
+        InputError, match=r"round 0, the base, is missing.* python -m asl_min\.evaluate --run .* --round 0"
+    ):
+        write_report(tmp_path)
+
+
+# --- figures
+
+STEPS = Panel("Reward by step", "step", "reward", [Line("round 1", range(5), [0.06, 0.13, 0.19, 0.1, 0.02])])
+SHARES = Panel("Shares", "round", "%", [Line(name, [0, 1], [10.0, 55.25], [5, 50], [15, 60]) for name in "ab"], 100)
+
+
+def ticks(axis) -> list[float]:
+    return [float(label.get_text().replace("\u2212", "-")) for label in axis.get_ticklabels()]
+
+
+def test_ticks_are_round_numbers():
+    for panel, found in ((STEPS, [0, 0.05, 0.1, 0.15, 0.2]), (SHARES, [0, 20, 40, 60, 80, 100])):
+        axis = Figure().subplots()
+        draw(axis, panel)
+        assert [tick for tick in ticks(axis.yaxis) if tick <= (panel.top or 0.2)] == found
+        assert all(tick.is_integer() for tick in ticks(axis.xaxis))
+
+
+def test_figure_says_in_words_what_it_shows():
+    tag, attributes = Reader(svg(SHARES, "x")).tags[0]
+    assert tag == "svg" and attributes["role"] == "img"
+    assert attributes["aria-label"] == "Shares. Last values: a 55.25, b 55.25"
+
+
+def test_figure_is_the_same_when_drawn_again_and_takes_the_colours_of_the_page():
+    text = svg(STEPS, "x")
+    assert text == svg(STEPS, "x") and "var(--c0)" in text and not re.search(r":\s*#[0-9a-f]{6}", text)
+
+
+def test_ids_of_the_page_do_not_clash(page):
+    found = Reader(page.read_text())
+    ids = [attributes["id"] for _, attributes in found.tags if "id" in attributes]
+    used = [a[name][1:] for _, a in found.tags for name in ("href", "xlink:href") if a.get(name, "").startswith("#")]
+    used += re.findall(r"url\(#([^)]*)\)", page.read_text())
+    assert len(ids) == len(set(ids)) and set(used) <= set(ids) and len(used) > 20
+
+
+def test_every_figure_has_a_heading_and_its_words(page):
+    tags = Reader(page.read_text()).tags
+    figures = [attributes for tag, attributes in tags if tag == "svg"]
+    assert len(figures) == 3 and all(
+        a["role"] == "img" and "Last values: round 1 0.6" in a["aria-label"] for a in figures
+    )
+    assert [tag for tag, _ in tags].count("figure") == 3
+    assert {path.name for path in page.parent.iterdir()} == {"report.html", "REPORT.md", "steps.png"}
+
+
+def test_report_is_the_same_when_written_again(run, tmp_path):
+    again = shutil.copytree(run, tmp_path / "run")
+    assert write_report(again).read_bytes() == write_report(again).read_bytes()
 
 
 @pytest.mark.parametrize("text", ["", "{}", "[1]", "\ud800"])
@@ -277,7 +342,7 @@ def opened(browser, page):
 
 def test_browser_runs_the_page_and_nothing_of_the_models(opened):
     assert opened.errors == [] and len(opened.asked) == 1 and opened.evaluate("window.hit") is None
-    assert opened.locator("#list li").count() == 5 and opened.locator("#charts svg[role=img]").count() == 3
+    assert opened.locator("#list li").count() == 5 and opened.locator(".figures svg[role=img]").count() == 3
     assert opened.evaluate("document.documentElement.scrollWidth") == 390
 
 
@@ -293,6 +358,7 @@ def test_browser_filters_combine_and_may_fit_nothing(opened):
     assert opened.inner_text("#count") == "1 of 5"
     opened.fill("#search", "nowhere")
     assert opened.inner_text("#count") == "0 of 5" and opened.inner_text("#detail") == "No episode fits."
+    assert opened.inner_text("#found") == "No episode fits these filters."
 
 
 def test_browser_is_worked_by_keyboard(opened):

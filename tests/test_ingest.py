@@ -1,5 +1,7 @@
 """Documents of each kind into passages with titles, and what of them is not read."""
 
+import time
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,9 +12,12 @@ from asl_min.run.errors import InputError
 from asl_min.search import ingest
 
 TEXTS = {
-    "a.txt": "Assert statements\n*****************\n\nThey insert\nassertions.\n\nSecond one.\n\nForms\n=====\n\nThe simple form.\n",
-    "b.md": "# Lists\n\nA *list* has [items](http://x).\n\n- one\n- two\n\n## Sorting\n\n```\nxs.sort()\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n",
-    "c.html": "<title>t</title><h1>Sets</h1><p>No <b>order</b>.<script>evil()</script></p><h2>Union</h2><ul><li><p>a | b</p></li></ul>",
+    "a.txt": "Assert statements\n*****************\n\nThey insert\nassertions.\n\nSecond one.\n\n"
+    "Forms\n=====\n\nThe simple form.\n",
+    "b.md": "# Lists\n\nA *list* has [items](http://x).\n\n- one\n- two\n\n"
+    "## Sorting\n\n```\nxs.sort()\n```\n\n| a | b |\n|---|---|\n| 1 | 2 |\n",
+    "c.html": "<title>t</title><h1>Sets</h1><p>No <b>order</b>.<script>evil()</script></p>"
+    "<h2>Union</h2><ul><li><p>a | b</p></li></ul>",
     "sub/d.rst": "plain words first\n\nHead\n----\nbody",
     "e.png": "not a document",
 }
@@ -27,7 +32,7 @@ def folder(tmp_path):
 
 
 def passages(path, words: int = 100) -> list[tuple[str, str]]:
-    return list(ingest.passages(path, words))
+    return ingest.passages_of(path, words)[0]
 
 
 def test_underlined_headings_cut_a_text(folder):
@@ -79,12 +84,59 @@ def test_passages_keep_every_word_and_the_limit(body, words):
     assert " ".join(found).split() == " ".join(body).split() and all(len(p.split()) <= words for p in found)
 
 
-@given(st.text())
-def test_any_text_is_read(tmp_path_factory, text):
+@given(st.text(st.sampled_from("ab 中文。"), max_size=200), st.integers(1, 8))
+def test_passages_keep_every_character_where_there_are_no_blanks(text, words):
+    found = list(ingest.packed([text], words))
+    assert "".join("".join(found).split()) == "".join(text.split())
+    assert all(len("".join(p.split())) <= 3 * words for p in found if "中" in p and "a" not in p and "b" not in p)
+
+
+@given(st.binary() | st.text().map(lambda text: text.encode(errors="surrogatepass")))
+def test_any_bytes_are_read_or_refused(tmp_path_factory, content):
     path = tmp_path_factory.mktemp("documents")
     for suffix in (".txt", ".md", ".html"):
-        (path / f"x{suffix}").write_bytes(text.encode(errors="surrogatepass"))
-        assert all(title and body for title, body in passages(path / f"x{suffix}"))
+        (path / f"x{suffix}").write_bytes(content)
+        try:
+            assert all(title and body for title, body in passages(path / f"x{suffix}"))
+        except InputError as error:
+            assert f"x{suffix}" in str(error)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_byte_order_mark_tells_the_encoding(tmp_path, encoding):
+    (tmp_path / "x.txt").write_bytes("Привет, мир".encode(encoding))
+    assert ingest.passages_of(tmp_path / "x.txt", 100) == ([("x", "Привет, мир")], None)
+
+
+def test_western_text_is_guessed(tmp_path):
+    text = "Die Größe der Häuser in München ist für alle schön."
+    (tmp_path / "x.txt").write_bytes(text.encode("latin-1"))
+    found, guess = ingest.passages_of(tmp_path / "x.txt", 100)
+    assert found == [("x", text)] and guess
+
+
+def test_html_declares_its_encoding(tmp_path):
+    text = '<meta charset="windows-1251"><p>Привет, мир</p>'
+    (tmp_path / "x.html").write_bytes(text.encode("windows-1251"))
+    assert ingest.passages_of(tmp_path / "x.html", 100) == ([("x", "Привет, мир")], "windows-1251")
+
+
+def test_chinese_is_cut_at_the_ends_of_sentences():
+    sentence = "里昂是法国的城市。"
+    found = list(ingest.packed([sentence * 100], 20))
+    assert len(found) > 10 and all(p.endswith("。") and len(p) <= 45 for p in found)
+
+
+def test_run_of_characters_without_a_blank_is_cut():
+    found = list(ingest.packed(["x" * 300_000], 100))
+    assert "".join(found) == "x" * 300_000 and max(map(len, found)) == 200
+
+
+@pytest.mark.parametrize("text", ["word " * 400_000, "x" * 2_000_000, "里昂是法国的城市。" * 70_000])
+def test_two_megabytes_in_one_paragraph_take_seconds(text):
+    start = time.perf_counter()
+    assert sum(map(len, ingest.packed([text], 100))) > 600_000
+    assert time.perf_counter() - start < 5
 
 
 def test_folder_becomes_a_corpus_that_loads(folder, script, capsys):
@@ -98,7 +150,47 @@ def test_folder_becomes_a_corpus_that_loads(folder, script, capsys):
     ]
 
 
-@pytest.mark.parametrize("name", ["nowhere", "."])
-def test_folder_without_documents_is_refused(tmp_path, name):
-    with pytest.raises(InputError, match=r"no such folder|holds no text"):
+def test_one_document_becomes_a_corpus(folder):
+    assert [row["contents"] for row in ingest.ingest(folder / "a.txt", 100).rows] == [
+        '"Assert statements"\nThey insert assertions. Second one.',
+        '"Assert statements: Forms"\nThe simple form.',
+    ]
+
+
+@pytest.fixture
+def damaged(folder):
+    """Three of its documents cannot be read."""
+    (folder / "broken.pdf").write_bytes(b"%PDF-1.4 no more")
+    (folder / "image.txt").write_bytes(b"\x89PNG\0\0\0\rIHDR")
+    (folder / "empty.md").write_text("\n\n")
+    return folder
+
+
+def test_unreadable_documents_are_left_out_and_listed(damaged, script, capsys):
+    assert script("asl_min.search.ingest", damaged, "--out", damaged / "corpus.jsonl") == 0
+    said = capsys.readouterr()
+    assert "8 passages under 8 titles, from 1 .html, 1 .md, 1 .rst, 1 .txt; 3 left out" in said.out
+    shown = " ".join(said.err.split())
+    assert [part in shown for part in ("broken.pdf: cannot", "zero bytes", "empty.md: holds no text")] == [True] * 3
+
+
+def test_strict_ends_at_the_first_unreadable_document(damaged):
+    with pytest.raises(InputError, match=r"broken\.pdf"):
+        ingest.ingest(damaged, 100, strict=True)
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [("nowhere", "no such file or folder"), (".", "holds no document"), ("x.png", "not a document of the kinds")],
+)
+def test_path_without_documents_is_refused(tmp_path, name, said):
+    (tmp_path / "x.png").write_bytes(b"")
+    with pytest.raises(InputError, match=said):
         ingest.ingest(tmp_path / name, 100)
+
+
+@pytest.mark.parametrize("out", [".", "a.txt/corpus.jsonl"])
+def test_out_that_cannot_be_written_is_refused_before_the_work(folder, out, monkeypatch, script, capsys):
+    monkeypatch.setattr(ingest, "ingest", lambda *_: pytest.fail("was read"))
+    assert script("asl_min.search.ingest", folder, "--out", folder / out) == 2
+    assert capsys.readouterr().err.startswith("error: --out: ")

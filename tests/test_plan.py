@@ -14,7 +14,7 @@ from asl_min.model import empty_base, load_backbone
 from asl_min.packing import micro_batches
 from asl_min.phase import accelerator_of
 from asl_min.run.errors import InputError
-from asl_min.tools.plan import GIB, check_fit, memory_of, shape_of, work_of
+from asl_min.tools.plan import GIB, check_fit, count_text, memory_of, read_shape, shape_of, work_of
 
 WIDE = {
     "hidden_size": 256,
@@ -69,6 +69,13 @@ def other_precision():
     AcceleratorState._reset_state(reset_partial_state=True)
     yield
     AcceleratorState._reset_state(reset_partial_state=True)
+
+
+@pytest.fixture
+def no_network(monkeypatch):
+    """An empty hub cache; whoever asks the hub fails."""
+    monkeypatch.setattr("asl_min.tools.plan.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("asl_min.tools.plan.empty_base", lambda config: pytest.fail(f"asked for {config.base_model}"))
 
 
 def saved_bytes(learner: Learner, batch) -> int:
@@ -200,6 +207,36 @@ def test_command_prints_the_parts_and_refuses_with_code_2(script, capsys):
     assert code == 2 and said.err.startswith("error: does not fit")
 
 
+@pytest.mark.parametrize("option", ["--gib", "--gpus", "--sample-rate", "--train-rate"])
+@pytest.mark.parametrize("value", ["-3", "0"])
+def test_options_must_be_above_zero(script, capsys, option, value):
+    assert script("asl_min.tools.plan", str(ROOT / "configs" / "tiny.yaml"), option, value) == 2
+    assert capsys.readouterr().err == f"error: {option}: {value}, must be above 0\n"
+
+
+@pytest.mark.parametrize(("number", "text"), [(919_680, "0.9M"), (40_400_000, "40.4M"), (7_615_616_512, "7.62B")])
+def test_parameters_are_told_in_a_unit_that_shows_them(number, text):
+    assert count_text(number) == text
+
+
+@pytest.mark.parametrize(("size", "billions"), [("0.5B", 0.494), ("3B", 3.086), ("7B", 7.616)])
+def test_built_in_sizes_have_the_published_number_of_parameters(no_network, size, billions):
+    shape = read_shape(Config(base_model=f"Qwen/Qwen2.5-{size}-Instruct"))
+    assert (shape.linear + shape.other) / 1e9 == pytest.approx(billions, abs=0.001) and shape.positions == 32768
+
+
+def test_plan_says_that_the_sizes_are_built_in(no_network, script, capsys):
+    assert script("asl_min.tools.plan", str(ROOT / "configs" / "qwen2.5-0.5b.yaml")) == 0
+    assert "built-in sizes: the model's config.json is not in the hub's cache" in capsys.readouterr().out
+
+
+def test_cached_config_goes_before_the_built_in_sizes(monkeypatch, wide):
+    config = Config(base_model="Qwen/Qwen2.5-7B-Instruct")
+    monkeypatch.setattr("asl_min.tools.plan.try_to_load_from_cache", lambda *_: "snapshots/0/config.json")
+    monkeypatch.setattr("asl_min.tools.plan.empty_base", lambda _: empty_base(config_of(wide)))
+    assert read_shape(config).hidden == WIDE["hidden_size"]
+
+
 @pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda file: file.stem)
 def test_every_config_is_valid(file):
     assert load_config(file).top_k == 3
@@ -208,19 +245,9 @@ def test_every_config_is_valid(file):
 @pytest.mark.parametrize(
     ("name", "gib"), [("qwen2.5-0.5b", 8), ("qwen2.5-3b", 24), ("qwen2.5-7b", 80), ("qwen2.5-7b", 24), ("paper", 80)]
 )
-def test_shipped_configs_fit_the_cards_that_they_name(name, gib):
-    sizes = {"0.5b": (896, 24, 14, 2, 4864, 151936), "3b": (2048, 36, 16, 2, 11008, 151936)}
-    keys = (
-        "hidden_size",
-        "num_hidden_layers",
-        "num_attention_heads",
-        "num_key_value_heads",
-        "intermediate_size",
-        "vocab_size",
-    )
-    small = {k: dict(zip(keys, v, strict=True)) | {"tie_word_embeddings": True} for k, v in sizes.items()}
+def test_shipped_configs_fit_the_cards_that_they_name(name, gib, no_network):
     config = load_config(ROOT / "configs" / f"{name}.yaml")
-    shape = shape_of(without_weights(small.get(name.removeprefix("qwen2.5-"), SEVEN)), config.lora_rank)
+    shape = read_shape(config)
     memory = memory_of(config, shape)
     check_fit(config, shape, memory, gib)
     assert memory.total < gib * GIB

@@ -149,7 +149,11 @@ def test_missing_bitsandbytes_is_a_clear_error(nf4, monkeypatch):
 
 
 def test_the_miniature_starts_without_the_packages_of_a_node():
-    script = "import sys; from asl_min.run.command import set_up_process; set_up_process(); import asl_min.rounds; print([m for m in ('bitsandbytes', 'fastapi', 'faiss', 'uvicorn', 'asl_min.sampling.server') if sys.modules.get(m)])"
+    unwanted = ("bitsandbytes", "fastapi", "faiss", "uvicorn", "asl_min.sampling.server")
+    script = (
+        "import sys; from asl_min.run.command import set_up_process; set_up_process(); import asl_min.rounds; "
+        f"print([m for m in {unwanted} if sys.modules.get(m)])"
+    )
     assert subprocess.run([sys.executable, "-c", script], capture_output=True, text=True).stdout.strip() == "[]"
 
 

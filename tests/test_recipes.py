@@ -20,7 +20,7 @@ from asl_min.model import ROLES
 from asl_min.phase import Agent
 from asl_min.run import gold, run_dir
 from asl_min.run.errors import InputError
-from asl_min.tools.report import BUDGET, round_summary
+from asl_min.tools.summary import BUDGET, round_summary
 from asl_min.world.oracle import Oracle
 
 ARMS = {path.stem: load_config(path) for path in (ROOT / "configs" / "arms").glob("*.yaml")}

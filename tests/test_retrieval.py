@@ -14,6 +14,7 @@ import pytest
 import torch
 import uvicorn
 from helpers import new_tokenizer
+from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers import BertConfig, BertModel
 
 from asl_min.corpus import load_corpus, load_questions
@@ -256,6 +257,24 @@ def test_dry_run_fetches_and_writes_nothing(module, words, said, mirror, tmp_pat
     places = {"OUT": str(tmp_path / "new"), "CORPUS": str(data / "corpus.jsonl")}
     assert script(module, *(places.get(word, word) for word in words), "--dry-run") == 0
     assert said in capsys.readouterr().out and not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize(
+    ("error", "why"),
+    [
+        (LocalEntryNotFoundError("An error happened"), "the hub cannot be reached"),
+        (httpx2.ConnectError("refused\nagain"), "refused"),
+    ],
+)
+def test_hub_that_does_not_answer_is_one_line(error, why, tmp_path, monkeypatch, script, capsys):
+    def download(*_, **__):
+        raise error
+
+    monkeypatch.setattr(hub, "hf_hub_download", download)
+    code = script("asl_min.search.hub", "questions", "--out", tmp_path)
+    said = capsys.readouterr().err
+    assert code == 2 and said.startswith("error: RUC-NLPIR/FlashRAG_datasets: nq/test.jsonl")
+    assert said.endswith(f": {why}\n") and said.count("\n") == 1
 
 
 def test_seven_sets_become_one_file_in_turn(mirror, tmp_path):

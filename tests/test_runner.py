@@ -81,7 +81,8 @@ def commands(monkeypatch):
     def command(job):
         started.append(job.run.name)
         summary = {"config": dataclasses.asdict(job.config()), "rounds": [{"accuracy": {"mean": 0.123456789}}]}
-        code = f"import pathlib, sys; p = pathlib.Path({str(job.run)!r}); p.mkdir(); (p / 'summary.json').write_text({json.dumps(summary)!r})"
+        code = f"import pathlib; p = pathlib.Path({str(job.run)!r}); p.mkdir()"
+        code += f"; (p / 'summary.json').write_text({json.dumps(summary)!r})"
         return [sys.executable, "-c", "raise SystemExit(3)" if job.arm == "frozen_grm" else code]
 
     monkeypatch.setattr(runner.Job, "command", command)

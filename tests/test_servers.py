@@ -515,8 +515,11 @@ def test_merged_checkpoint_computes_the_same_and_old_readers_find_what_they_look
 
 def test_sidecar_starts_restarts_and_ends_its_server(tmp_path):
     """The server is a process that writes its checkpoint's name and waits."""
-    said = tmp_path / "said"
-    child = "import sys, time; open(sys.argv[1], 'a').write(sys.argv[2] + '\\n'); time.sleep(60)"
+    said, child = (
+        tmp_path / "said",
+        "import sys, time; open(sys.argv[1], 'a').write(sys.argv[2] + '\\n'); "
+        "time.sleep(60 if sys.argv[2] != 'dies' else 0)",
+    )
     script = [
         sys.executable,
         ROOT / "asl_min" / "sampling" / "tgi_sidecar.py",

@@ -93,14 +93,28 @@ def tracked(config, tmp_path_factory) -> Path:
 
 
 def test_code_of_a_model_card_loads_the_adapter(tracked, config):
-    adapter = run_dir.phase_dir(tracked, 1, "prompt_generator") / "adapter"
-    card = adapter / "README.md"
-    card.write_text(share.model_card(config, 1, "prompt_generator", adapter))
+    share.write_cards(tracked)
+    card = tracked / "round_01" / "prompt_generator" / "adapter" / "README.md"
     code = re.search(r"```python\n(.*?)```", card.read_text(), re.DOTALL)[1]
     names: dict = {}
     exec(code, names)
     assert len(code.splitlines()) == 5 and names["model"].peft_config["default"].r == config.lora_rank
     assert front_matter(card)["library_name"] == "peft" and front_matter(card)["base_model"] == config.base_model
+
+
+def test_cards_are_written_for_finished_adapters_without_one(config, tmp_path):
+    run_dir.create(tmp_path, config)
+    for role in ("prompt_generator", "reward_model"):
+        folder = run_dir.begin(tmp_path, 1, role)
+        (folder / "adapter").mkdir()
+        (folder / "adapter" / "adapter_config.json").write_text("{}")
+        run_dir.finish(folder, {})
+    (run_dir.begin(tmp_path, 1, "policy") / "adapter").mkdir()  # not finished
+    own = tmp_path / "round_01" / "reward_model" / "adapter" / "README.md"
+    own.write_text("edited by hand")
+    assert share.write_cards(tmp_path) == [tmp_path / "round_01" / "prompt_generator" / "adapter" / "README.md"]
+    assert own.read_text() == "edited by hand" and share.write_cards(tmp_path) == []
+    assert run_dir.mend(tmp_path, 1) == []
 
 
 def scalars(folder: Path, name: str) -> list[tuple[int, float]]:
@@ -166,7 +180,8 @@ def test_generated_page_is_what_the_code_says(name):
 )
 def test_bash_completes_scripts_options_and_keys(typed, offered):
     words = typed.split(" ")
-    script = 'source docs/completion.bash; compopt() { :; }; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _asl_min; echo "${COMPREPLY[@]}"'
+    script = "source docs/completion.bash; compopt() { :; }; "
+    script += 'COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _asl_min; echo "${COMPREPLY[@]}"'
     said = subprocess.run(
         ["bash", "-c", script, "bash", *words], cwd=ROOT, capture_output=True, text=True, check=True, timeout=30
     )

@@ -1,5 +1,4 @@
-"""What `--dry-run` says: what a run would do, how large it is and about how long it takes. Nothing is loaded but names
-and shapes."""
+"""What `--dry-run` says: what a run would do, its size and about how long it takes. Loads names and shapes only."""
 
 from pathlib import Path
 
@@ -9,29 +8,22 @@ from asl_min.model import ROLES, empty_base
 from asl_min.run import run_dir, terminal
 
 TINY_RATE = 100
-"""Rollouts a second of the tiny base on two CPU cores, over whole phases (README, the table of rounds)."""
+"""Rollouts a second of the tiny base on two CPU cores, averaged over whole phases."""
 
 
 def rollouts(config: Config, phase: str) -> int:
-    """Episodes and judge calls, at most: a task costs itself, M votes, K attempts and their verdicts; the policy's
-    answers a verdict each."""
+    """Most episodes and judge calls of one phase. A draft costs itself, M votes, K attempts and their verdicts; an
+    episode of the policy costs itself and a verdict."""
     if phase == "prompt_generator":
-        return (
-            config.pg_max_steps
-            * config.pg_prompts
-            * config.pg_samples
-            * (1 + config.verify_samples + 2 * config.attempts)
-        )
+        drafts = config.pg_max_steps * config.pg_prompts * config.pg_samples
+        return drafts * (1 + config.verify_samples + 2 * config.attempts)
     if phase == "reward_model":
         return config.grm_max_steps * config.grm_prompts * config.grm_samples
     if phase == "policy":
         return 2 * config.policy_max_steps * config.policy_prompts * config.policy_samples
     held_out = 2 * 3 * config.eval_per_hop if config.questions else 0
-    return (
-        held_out
-        + (3 * config.eval_judgments if config.judgments else 0)
-        + (4 * config.eval_tasks if config.oracle else 0)
-    )
+    judged = 3 * config.eval_judgments if config.judgments else 0
+    return held_out + judged + (4 * config.eval_tasks if config.oracle else 0)
 
 
 def plan(config: Config, run: Path | None = None, phases: list[tuple[int, str]] | None = None) -> dict:
@@ -80,17 +72,13 @@ def tell_plan(plan: dict) -> None:
 
 
 def measured_rate(run: Path | None, config: Config) -> tuple[float, str]:
-    """Rollouts a second, and where they were measured; 0 where nobody knows."""
-    done = [
-        run_dir.facts(run, n, role)
-        for n in range(1, config.rounds + 1)
-        for role in ROLES
-        if run and run_dir.is_done(run, n, role)
-    ]
+    """Rollouts a second (0 where unknown), and where this number comes from."""
+    rounds = range(1, config.rounds + 1)
+    done = [(n, role) for n in rounds for role in ROLES if run and run_dir.is_done(run, n, role)]
     if done:
-        return sum(f["episodes"] + f["judge_calls"] for f in done) / sum(
-            f["seconds"] for f in done
-        ), f"{len(done)} finished phases of this run"
+        spent = [run_dir.facts(run, n, role) for n, role in done]
+        played = sum(f["episodes"] + f["judge_calls"] for f in spent)
+        return played / sum(f["seconds"] for f in spent), f"{len(done)} finished phases of this run"
     if config.base_model == Config().base_model:
         return TINY_RATE, "the tiny base on two CPU cores"
     return 0, "not known before a phase of this base is finished; run --dry-run again then"

@@ -1,12 +1,12 @@
-"""What the paper searches and is evaluated on, from the Hugging Face hub: Wikipedia 2018 (21M passages, 14 GB) with its
-E5 index (64 GB), and seven QA sets.
+"""Download what the paper searches and is evaluated on from the Hugging Face hub: Wikipedia 2018 (21M passages, 14 GB)
+with its E5 index (64 GB), and seven QA sets.
 
     python -m asl_min.search.hub corpus --out data/wiki18
     python -m asl_min.search.hub e5 --out data/wiki18/e5
     python -m asl_min.search.hub questions --out data/flashrag
 
-corpus: corpus.jsonl, and topics.jsonl: titles for the Prompt Generator to start from. e5: the dense index of that
-corpus, ready for asl_min.search.server. questions: questions.jsonl, `--per-set` questions of each set in turn.
+corpus: corpus.jsonl, and topics.jsonl: passages whose titles the Prompt Generator starts from. e5: the dense index of
+that corpus, ready for asl_min.search.server. questions: questions.jsonl, `--per-set` questions of each set in turn.
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
@@ -26,10 +26,13 @@ from argparse import Namespace
 from itertools import zip_longest
 from pathlib import Path
 
+from httpx2 import HTTPError
 from huggingface_hub import hf_hub_download
+from huggingface_hub.errors import LocalEntryNotFoundError
 
 from asl_min.corpus import load_questions, write_jsonl
 from asl_min.run import terminal
+from asl_min.run.errors import InputError
 from asl_min.search.disk import complete
 from asl_min.search.passages import PassageFile
 
@@ -52,12 +55,18 @@ SOURCES = {
 
 
 def fetch(repo: str, file: str) -> Path:
-    return Path(hf_hub_download(repo, file, repo_type="dataset"))
+    """The file in the hub's cache, downloaded if it is not there yet. Raises `InputError` if the hub does not answer or
+    does not have the file."""
+    try:
+        return Path(hf_hub_download(repo, file, repo_type="dataset"))
+    except (LocalEntryNotFoundError, HTTPError) as error:
+        why = "the hub cannot be reached" if isinstance(error, LocalEntryNotFoundError) else str(error).split("\n")[0]
+        raise InputError(f"{repo}: {file} is not in the hub's cache and was not downloaded: {why}") from None
 
 
 def questions(out: Path, per_set: int) -> None:
-    """The first `per_set` questions of each set, the sets in turn, so that the first n of the file are spread over
-    all."""
+    """Write the first `per_set` questions of each set, the sets in turn, so that the first lines of the file hold
+    questions of all sets."""
     tables = []
     for name, split in SETS.items():
         rows = load_questions(fetch("RUC-NLPIR/FlashRAG_datasets", f"{name}/{split}.jsonl"))[:per_set]
@@ -66,6 +75,7 @@ def questions(out: Path, per_set: int) -> None:
 
 
 def corpus(out: Path, seed: int = 0) -> None:
+    """Write corpus.jsonl, and topics.jsonl with `TOPICS` passages drawn at random."""
     out.mkdir(parents=True, exist_ok=True)
     with (
         gzip.open(fetch("PeterJinGo/wiki-18-corpus", "wiki-18.jsonl.gz")) as packed,
@@ -79,13 +89,14 @@ def corpus(out: Path, seed: int = 0) -> None:
 
 
 def e5(out: Path) -> None:
-    """The index comes in two parts; the corpus must be in the folder above."""
+    """Join the two parts of the index. Raises `InputError` if the corpus is not in the folder above."""
+    passages = PassageFile.scan(out.parent / "corpus.jsonl")
     out.mkdir(parents=True, exist_ok=True)
     with open(out / "flat.faiss", "wb") as whole:
         for part in ("part_aa", "part_ab"):
             with open(fetch("PeterJinGo/wiki-18-e5-index", part), "rb") as file:
                 shutil.copyfileobj(file, whole, 2**24)
-    complete(out, PassageFile.scan(out.parent / "corpus.jsonl"), "dense", "intfloat/e5-base-v2")
+    complete(out, passages, "dense", "intfloat/e5-base-v2")
 
 
 def main(args: Namespace) -> None:

@@ -1,12 +1,12 @@
-"""A folder of documents into a corpus: text, reStructuredText, Markdown, HTML and PDF into passages with titles, as
-`corpus.py` reads them.
+"""A document or a folder of documents into a corpus of titled passages, in the form that `corpus.py` reads.
 
     python -m asl_min.search.ingest my_documents --out my_corpus.jsonl
     python -m asl_min.rounds --config configs/own_corpus.yaml --run runs/mine corpus=my_corpus.jsonl
 
-A document is cut at its headings, a section into passages of whole paragraphs. A passage's title, and with it a topic
-of the first round, is "document: section"; the document's name is its first heading, or the file's name where the text
-begins without one.
+Reads text, reStructuredText, Markdown, HTML and PDF. A section of a document becomes passages of whole paragraphs. The
+title of a passage, and with it a topic of the first round, is "document: section"; a document is named by its first
+heading, or by its file if the text begins without one. Documents that cannot be read are left out and listed; with
+--strict the first of them ends the command.
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
@@ -14,151 +14,164 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
 
     from asl_min.run.command import argument, start
 
-    folder = argument("folder", type=Path)
+    folder = argument("folder", type=Path, help="or one document")
     out = argument("--out", type=Path, required=True, help="corpus file, JSONL")
     words = argument("--words", type=int, default=100, help="of a passage at most (100)")
-    start("asl_min.search.ingest", __doc__, folder, out, words)
+    strict = argument("--strict", action="store_true", help="end at the first document that cannot be read")
+    start("asl_min.search.ingest", __doc__, folder, out, words, strict)
 
-import itertools
+import os
 import re
 from argparse import Namespace
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
-
-from bs4 import BeautifulSoup
-from markdown_it import MarkdownIt
-from pypdf import PdfReader
-from pypdf.errors import PyPdfError
 
 from asl_min.corpus import Passage, write_jsonl
 from asl_min.run import terminal
 from asl_min.run.errors import InputError
+from asl_min.search.documents import KINDS, Section, sections
 
-HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
-BLOCKS = ("p", "li", "pre", "tr", "dt", "dd", "blockquote")
 MAX_TITLE = 100
-
-Section = tuple[str, list[str]]
-"""A heading ("" before the first one) and the paragraphs under it."""
-
-
-def sections_of_html(text: str) -> list[Section]:
-    soup = BeautifulSoup(text, "html.parser")
-    for tag in soup(["script", "style", "nav", "template"]):
-        tag.decompose()
-    found: list[Section] = [("", [])]
-    for tag in soup.find_all((*HEADINGS, *BLOCKS)):
-        if tag.name in HEADINGS:
-            found.append((one_line(tag.get_text()), []))
-        elif not tag.find_parent(BLOCKS):
-            found[-1][1].append(one_line(tag.get_text(" ")))
-    return found if len(found) > 1 or found[0][1] else [("", [one_line(soup.get_text(" "))])]
+"""Characters of a title."""
+LONGEST_WORD = 100
+"""Characters; a longer run without a blank is taken for data, not for a word."""
+UNSPACED = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff]")
+"""Letters of scripts without blanks between words: Thai, Lao, Burmese, Khmer, Japanese, Chinese."""
+SENTENCE_ENDS = (".", "?", "!", "。", "？", "！")
+PAIR = re.compile("[^。？！]{1,2}[。？！]?|[。？！]")
+"""Two characters with the sentence end after them: what counts as a word where there are no blanks. About as many
+tokens as an English word."""
 
 
-def sections_of_markdown(text: str) -> list[Section]:
-    return sections_of_html(MarkdownIt("commonmark").enable("table").render(text))
+@dataclass(frozen=True)
+class Ingested:
+    """`rows`: the corpus; `kinds`: number of documents by suffix; `guessed`: documents that are not UTF-8, with the
+    encoding they were read in; `left_out`: why the other documents are not in the corpus, a line each."""
+
+    rows: list[dict]
+    kinds: Counter
+    guessed: dict[str, str]
+    left_out: list[str]
 
 
-def sections_of_text(text: str) -> list[Section]:
-    """Headings are lines underlined by three or more of one punctuation mark, as in reStructuredText."""
-    found: list[Section] = [("", [])]
-    pieces = re.split(r"^(\S.*)\n([=\-~^\"'*#+.])\2{2,}[ \t]*$", text, flags=re.MULTILINE)
-    found[0][1].extend(paragraphs(pieces[0]))
-    for heading, _, body in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
-        found.append((one_line(heading), paragraphs(body)))
+def ingest(path: Path, words: int, strict: bool = False) -> Ingested:
+    """The corpus of a document, or of all below a folder in the order of their paths; passages of at most `words`
+    words.
+
+    Raises `InputError` if there is no such path or no text below it, and with `strict` on the first document that
+    cannot be read.
+    """
+    found, kinds, guessed, left_out = [], Counter(), {}, []
+    for file in documents(path):
+        try:
+            passages, guess = passages_of(file, words)
+        except InputError as error:
+            if strict:
+                raise
+            left_out.append(str(error))
+            continue
+        found += passages
+        kinds[file.suffix.lower()] += 1
+        guessed |= {str(file): guess} if guess else {}
+    if not found:
+        raise InputError(left_out[0] if left_out else f"{path}: holds no document of the kinds {', '.join(KINDS)}")
+    rows = [{"id": str(i), "contents": Passage(str(i), title, text).contents} for i, (title, text) in enumerate(found)]
+    return Ingested(rows, kinds, guessed, left_out)
+
+
+def documents(path: Path) -> list[Path]:
+    """The file itself, or all documents below a folder. Raises `InputError` if there is no such path."""
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        raise InputError(f"{path}: no such file or folder")
+    return sorted(f for f in path.rglob("*") if f.is_file() and f.suffix.lower() in KINDS)
+
+
+def passages_of(path: Path, words: int) -> tuple[list[tuple[str, str]], str | None]:
+    """(title, text) of each passage of a document, and its encoding if that is a guess. Raises `InputError` if it
+    cannot be read or holds no text."""
+    found, guess = sections(path)
+    found = [(heading, [p for p in body if any(map(str.isalnum, p))]) for heading, body in found]
+    passages = [(title, text) for title, body in titled(found, path.stem) for text in packed(body, words)]
+    if not passages:
+        raise InputError(f"{path}: holds no text")
+    return passages, guess
+
+
+def titled(found: list[Section], name: str) -> Iterator[Section]:
+    """The sections under the titles of their passages; `name`: of a document that begins without a heading."""
+    document = name if found[0][1] else next((heading for heading, _ in found if heading), name)
+    for heading, body in found:
+        title = document if heading in ("", document) else f"{document}: {heading}"
+        yield title[:MAX_TITLE], body
+
+
+def packed(paragraphs: list[str], words: int) -> Iterator[str]:
+    """Paragraphs joined to passages of at most `words` words; a longer paragraph is cut."""
+    held: list[str] = []
+    for paragraph in paragraphs:
+        for piece in cut(units(paragraph), words):
+            if held and len(held) + len(piece) > words:
+                yield "".join(held).strip()
+                held = []
+            held += piece
+    if held:
+        yield "".join(held).strip()
+
+
+def cut(found: list[str], words: int) -> Iterator[list[str]]:
+    """Pieces of at most `words` units, which end where a sentence does if one ends in their second half."""
+    start = 0
+    while len(found) - start > words:
+        piece = found[start : start + words]
+        ends = [i for i, unit in enumerate(piece, 1) if 2 * i > words and unit.rstrip().endswith(SENTENCE_ENDS)]
+        yield piece[: ends[-1]] if ends else piece
+        start += ends[-1] if ends else words
+    yield found[start:]
+
+
+def units(paragraph: str) -> list[str]:
+    """The words, each with a blank after it. Where a script has no blanks, or a run of characters is too long for a
+    word, two characters count as one."""
+    found = []
+    for word in paragraph.split():
+        whole = len(word) <= LONGEST_WORD and not UNSPACED.search(word)
+        pieces = [word] if whole else PAIR.findall(word)
+        found += [*pieces[:-1], pieces[-1] + " "]
     return found
 
 
-def paragraphs(text: str) -> list[str]:
-    return [one_line(p) for p in re.split(r"\n[ \t]*\n", text)]
+def check_out(file: Path) -> None:
+    """Raises `InputError` if the file cannot be written, before the work is done."""
+    if file.is_dir():
+        raise InputError(f"--out: {file} is a folder; name a file")
+    folder = next(parent for parent in file.absolute().parents if parent.exists())
+    if not folder.is_dir() or not os.access(folder, os.W_OK):
+        raise InputError(f"--out: {file}: cannot write to {folder}")
 
 
-def sections_of_pdf(path: Path) -> list[Section]:
-    """One section without a heading: a PDF does not say which lines are headings."""
-    try:
-        pages = [page.extract_text() for page in PdfReader(path).pages]
-    except (PyPdfError, OSError, ValueError, KeyError) as error:
-        raise InputError(f"{path}: not a PDF that can be read: {one_line(str(error))}") from None
-    return [("", paragraphs("\n\n".join(pages)))]
-
-
-READERS = {
-    ".txt": sections_of_text,
-    ".rst": sections_of_text,
-    ".md": sections_of_markdown,
-    ".html": sections_of_html,
-    ".htm": sections_of_html,
-}
-
-
-def sections(path: Path) -> list[Section]:
-    """Raises `InputError` on a PDF that cannot be read; bytes that are no UTF-8 become replacement characters."""
-    if path.suffix.lower() == ".pdf":
-        return sections_of_pdf(path)
-    return READERS[path.suffix.lower()](path.read_text(encoding="utf-8-sig", errors="replace").replace("\r\n", "\n"))
-
-
-def passages(path: Path, words: int) -> Iterator[tuple[str, str]]:
-    """(title, text) of each passage of a document."""
-    found = [(heading, [p for p in body if any(map(str.isalnum, p))]) for heading, body in sections(path)]
-    document = path.stem if found[0][1] else next((heading for heading, _ in found if heading), path.stem)
-    for heading, body in found:
-        title = document if heading in ("", document) else f"{document}: {heading}"
-        for text in packed(body, words):
-            yield title[:MAX_TITLE], text
-
-
-def packed(body: list[str], words: int) -> Iterator[str]:
-    """Paragraphs joined up to `words` words; a longer one is cut, at the end of a sentence where there is one."""
-    pieces = [piece for paragraph in body for piece in cut(paragraph, words)]
-    while pieces:
-        sizes = itertools.accumulate(len(piece.split()) for piece in pieces)
-        n = max(1, sum(size <= words for size in sizes))
-        yield " ".join(pieces[:n])
-        pieces = pieces[n:]
-
-
-def cut(paragraph: str, words: int) -> Iterator[str]:
-    """Pieces of at most `words` words."""
-    rest = paragraph.split()
-    while len(rest) > words:
-        ends = [i for i, word in enumerate(rest[:words], start=1) if word.endswith((".", "?", "!")) and 2 * i > words]
-        n = ends[-1] if ends else words
-        yield " ".join(rest[:n])
-        rest = rest[n:]
-    yield " ".join(rest)
-
-
-def one_line(text: str) -> str:
-    return " ".join(text.split())
-
-
-def ingest(folder: Path, words: int) -> tuple[list[dict], Counter]:
-    """Corpus rows of all documents below a folder, in the order of their paths, and how many files there are of each
-    kind.
-
-    Raises `InputError` where there is no text.
-    """
-    if not folder.is_dir():
-        raise InputError(f"{folder}: no such folder")
-    files = sorted(f for f in folder.rglob("*") if f.is_file() and f.suffix.lower() in (*READERS, ".pdf"))
-    found = [passage for file in files for passage in passages(file, words)]
-    if not found:
-        raise InputError(f"{folder}: holds no text in a file of {', '.join((*READERS, '.pdf'))}")
-    rows = [{"id": str(i), "contents": Passage(str(i), title, text).contents} for i, (title, text) in enumerate(found)]
-    return rows, Counter(f.suffix.lower() for f in files)
+def tell(found: Ingested, out: Path, dry_run: bool) -> None:
+    """What was made on stdout, and on stderr what was left out or guessed."""
+    for line in found.left_out:
+        terminal.say(f"left out: {line}", "left_out", why=line)
+    for file, encoding in found.guessed.items():
+        terminal.say(f"{file}: not UTF-8, read as {encoding}", "guessed", file=file, encoding=encoding)
+    titles = len({row["contents"].split("\n")[0] for row in found.rows})
+    kinds = ", ".join(f"{n} {kind}" for kind, n in sorted(found.kinds.items()))
+    left = f"; {len(found.left_out)} left out" if found.left_out else ""
+    text = f"{out}: {len(found.rows)} passages under {titles} titles, from {kinds}{left}"
+    facts = {"out": str(out), "passages": len(found.rows), "titles": titles, "files": dict(found.kinds)}
+    terminal.tell(f"{'would write' if dry_run else 'wrote'} {text}", **facts, left_out=found.left_out)
 
 
 def main(args: Namespace) -> None:
     if args.words < 1:
         raise InputError(f"--words: {args.words}, must be above 0")
-    rows, kinds = ingest(args.folder, args.words)
-    titles = len({row["contents"].split("\n")[0] for row in rows})
-    files = ", ".join(f"{n} {kind}" for kind, n in sorted(kinds.items()))
-    said = f"{args.out}: {len(rows)} passages under {titles} titles, from {files}"
-    if args.dry_run:
-        terminal.tell(f"would write {said}", out=str(args.out), passages=len(rows), titles=titles, files=dict(kinds))
-        return
-    write_jsonl(args.out, rows)
-    print(f"wrote {said}")
+    check_out(args.out)
+    found = ingest(args.folder, args.words, args.strict)
+    if not args.dry_run:
+        write_jsonl(args.out, found.rows)
+    tell(found, args.out, args.dry_run)

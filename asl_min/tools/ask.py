@@ -1,11 +1,12 @@
-"""Ask a trained agent, and see how it searches.
+"""Ask a trained agent a question, and see how it searches.
 
     python -m asl_min.tools.ask runs/NAME "What is the capital of the country where Lyon lies?"
-    python -m asl_min.tools.ask runs/NAME/round_02 --compare base "Which city is the largest of Japan?"
+    python -m asl_min.tools.ask runs/NAME/round_02 --compare base "Which city is the largest of France?"
     python -m asl_min.tools.ask some/peft/adapter --config configs/own_corpus.yaml corpus=my_corpus.jsonl
 
 A checkpoint is a run (after its last finished round), one of its round folders, any peft adapter folder, or "base".
-Without a question, questions are read line by line. Answers are greedy; the corpus is that of the run or of the config.
+Base model and corpus are those of the run or of --config, for "base" alone those of the miniature. Without a question,
+questions are read line by line. Answers are greedy.
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
@@ -36,46 +37,65 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from asl_min import protocol, roles
-from asl_min.config import Config
+from asl_min.config import Config, check
 from asl_min.episode import Episode, Turn
 from asl_min.model import ROLES
 from asl_min.phase import Agent
-from asl_min.run import run_dir, terminal
-from asl_min.run.command import config_of
+from asl_min.run import command, run_dir, terminal
 from asl_min.run.errors import InputError
 
-WIDE = 120  # columns of a terminal from which two checkpoints stand side by side
+WIDE = 120
+"""Columns that a terminal needs to show two checkpoints side by side."""
 
 
 def adapters_of(checkpoint: str, config: Config) -> dict[str, Path]:
-    """The adapter folder of each role. Raises `InputError` where the checkpoint is none of the four kinds."""
+    """The adapter folder of each role. Raises `InputError` if the checkpoint is none of the four kinds, or a round that
+    the run does not have or has not finished."""
     path = Path(checkpoint)
     if checkpoint == "base":
         return {}
     if (path / "adapter_config.json").is_file():
         return dict.fromkeys(ROLES, path)
-    run, number = (
-        (path.parent, path.name.removeprefix("round_"))
-        if path.name.startswith("round_")
-        else (path, last_round(path, config))
-    )
-    if not (run / "config.yaml").is_file() or not str(number).isdigit():
-        raise InputError(f"{checkpoint}: neither a run, nor a round of one, nor a peft adapter, nor 'base'")
-    return run_dir.latest_adapters(run, config, int(number), None)
+    if (path / "config.yaml").is_file():
+        return run_dir.latest_adapters(path, config, last_round(path, config), None)
+    number = path.name.removeprefix("round_")
+    if (path.parent / "config.yaml").is_file() and number != path.name and number.isdigit():
+        return adapters_after(path.parent, int(number), config)
+    require_path(path)
+    raise InputError(f"{checkpoint}: neither a run, nor a round of one, nor a peft adapter, nor 'base'")
+
+
+def adapters_after(run: Path, number: int, config: Config) -> dict[str, Path]:
+    """The adapter folder of each role after a round of a run. Raises `InputError` if there is no such round."""
+    rounds = run_dir.read_config(run).rounds
+    if number > rounds:
+        raise InputError(f"{run}: has no round {number}; its last one is {rounds}")
+    return run_dir.latest_adapters(run, config, number, None)
+
+
+def require_path(path: Path) -> None:
+    """Raises `InputError` if there is nothing at this path."""
+    if not path.exists():
+        raise InputError(f"{path}: no such run, round or adapter")
 
 
 def last_round(run: Path, config: Config) -> int:
-    """The last round of a run whose policy phase is finished; 0 (the base) if there is none."""
+    """The last finished round of a run; 0 (the base) if there is none."""
     return max((n for n in range(1, config.rounds + 1) if run_dir.is_done(run, n, "policy")), default=0)
 
 
-def run_of(checkpoints: list[str]) -> Path:
-    """The first run that a checkpoint belongs to. Raises `InputError` where there is none."""
-    for path in map(Path, checkpoints):
-        for folder in (path, *path.parents):
-            if (folder / "config.yaml").is_file():
-                return folder
-    raise InputError(f"{checkpoints[0]}: belongs to no run; name a --config")
+def config_of(checkpoints: list[str], file: Path | None, overrides: list[str]) -> Config:
+    """The given config file; else the config of the first run that a checkpoint belongs to; else, for the base alone,
+    the default; with the overrides. Raises `InputError` for an adapter that belongs to no run."""
+    folders = [folder for path in map(Path, checkpoints) for folder in (path, *path.parents)]
+    run = next((folder for folder in folders if (folder / "config.yaml").is_file()), None)
+    trained = [checkpoint for checkpoint in checkpoints if checkpoint != "base"]
+    if file or run:
+        return command.config_of(file, None if file else run, overrides)
+    if not trained:
+        return check(command.parse_overrides(overrides), "command line")
+    require_path(Path(trained[0]))
+    raise InputError(f"{trained[0]}: belongs to no run; name a --config")
 
 
 def ask(agent: Agent, question: str) -> Episode:
@@ -84,7 +104,7 @@ def ask(agent: Agent, question: str) -> Episode:
 
 
 def shown(title: str, episode: Episode) -> Panel:
-    """The episode's turns, and its answer or why there is none."""
+    """The episode's turns, and its answer or the reason why there is none."""
     answer = roles.answer_of(episode)
     last = (
         Text(f"answer: {clean(answer)}", "bold green")
@@ -99,7 +119,7 @@ def shown(title: str, episode: Episode) -> Panel:
 
 
 def lines(turn: Turn) -> Iterator[Text]:
-    """What the turn thinks, asks and is shown."""
+    """The turn's thought, its queries and the passages it got."""
     thought = protocol.thought(turn.text)
     yield Text(clean(thought if thought is not None else turn.text), "italic")
     if turn.queries:
@@ -109,11 +129,12 @@ def lines(turn: Turn) -> Iterator[Text]:
 
 
 def clean(text: str) -> str:
-    """Model output and passages may hold terminal codes."""
+    """The text without terminal escape codes, which model output and passages may contain."""
     return "".join(c if c.isprintable() or c == "\n" else "\ufffd" for c in text)
 
 
 def questions(given: str | None) -> Iterator[str]:
+    """The question given, else one for each line of standard input."""
     if given is not None:
         yield given
         return
@@ -129,7 +150,7 @@ def questions(given: str | None) -> Iterator[str]:
 def main(args: Namespace) -> None:
     question, overrides = split_words(args.words)
     checkpoints = [c for c in (args.checkpoint, args.compare) if c]
-    config = config_of(args.config, None if args.config else run_of(checkpoints), overrides)
+    config = config_of(checkpoints, args.config, overrides)
     found = {checkpoint: adapters_of(checkpoint, config) for checkpoint in checkpoints}
     if args.dry_run:
         adapters = {checkpoint: str(a["policy"]) if a else None for checkpoint, a in found.items()}
@@ -152,6 +173,7 @@ def split_words(words: list[str]) -> tuple[str | None, list[str]]:
 
 
 def answer(agents: dict[str, Agent], question: str) -> None:
+    """Ask every checkpoint and print the episodes: as panels, as JSON lines, or the answers alone."""
     episodes = {checkpoint: ask(agent, question) for checkpoint, agent in agents.items()}
     if terminal.mode == "bar":
         console, panels = Console(), [shown(checkpoint, episode) for checkpoint, episode in episodes.items()]

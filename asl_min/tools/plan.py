@@ -1,24 +1,29 @@
-"""Before anything runs: memory per GPU by part, tokens and hours a round, disk. Refuses what cannot fit.
+"""Plan a run before it starts: memory per GPU, tokens and hours a round, disk. Refuses what cannot fit.
 
     python -m asl_min.tools.plan configs/qwen2.5-7b.yaml --gpus 1 --gib 80
 
-Only the base model's config.json is read; parameters are counted on torch's meta device. With T padded tokens of a
-micro-batch (at least one longest episode), L layers, hidden size h, query and key-value widths q and k, MLP width m,
-vocabulary V, LoRA rank r, b bytes a value (4, or 2 in bfloat16):
+Reads only the base model's config.json, from a folder or the hub. The sizes of the models that the shipped configs name
+are built in, so that they can be planned without a network. Parameters are counted on torch's meta device.
 
-    weights       linear layers of the blocks: 4 or 2 bytes a parameter, nf4 1/2 + 1/64 + 4/(64·256); all others 4 or 2.
-    With --fsdp a GPU's share
-                  of the former (not of nf4's scales), and two whole blocks: the one that computes and the next
-    adapters      4 bytes a parameter, of every adapter;   gradients 4, and AdamW 8, of the one that trains
-    activations   T · (L · layer, or with gradient_checkpointing (L + 1) · h · b + layer), and T² · b for a mask of
-    trees
-        layer     float32: (6h + 3q + 2k + 4m + 7r) · 4;  bfloat16: (9h + 3q + 2k + 4m + 14r) · 2  (norms in float32)
+T: padded tokens of a micro-batch, at least one episode of the greatest length; L: layers; h: hidden size; q, k: widths
+of queries and of keys (or values); m: MLP width; V: vocabulary; r: LoRA rank; b: bytes a value, 4, or 2 in bfloat16.
+
+    weights       linear layers of the blocks: 4 or 2 bytes a parameter, nf4 1/2 + 1/64 + 4/(64·256); the rest 4 or 2.
+                  With --fsdp each GPU holds its share of these layers (but all of nf4's scales) and two gathered
+                  blocks: the one that computes and the next.
+    adapters      4 bytes a parameter of every adapter
+    gradients     4 bytes a parameter of the adapter that is trained, and 8 for AdamW's state
+    activations   T · (L · layer), or with gradient_checkpointing T · ((L + 1) · h · b + layer); and T² · b for the
+                  attention mask of packed episodes. Bytes of a layer, a token:
+                  float32   (6h + 3q + 2k + 4m + 7r) · 4
+                  bfloat16  (9h + 3q + 2k + 4m + 14r) · 2   (norms are computed in float32)
     logits        4 · min(T · V, LOGITS_AT_ONCE) · 4
-    sampling      backend local: generation_batch_size · (longest episode · 2kL · b + 24 V); it and the update (activations,
-    logits, gradients) take turns runtime       1 GiB for the CUDA context and workspaces: an assumption
+    sampling      backend local: generation_batch_size · (longest episode · 2kL · b + 24 V). Sampling and the update
+                  (activations, logits, gradients) take turns, so only the larger one counts.
+    runtime       1 GiB for the CUDA context and workspaces, an assumption
 
-Hours rest on two rates that were not measured on GPUs: give your own by --sample-rate and --train-rate (tokens a second
-and GPU).
+The hours rest on two assumed rates, not measured on GPUs: give your own with --sample-rate and --train-rate (tokens a
+second and GPU).
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
@@ -45,7 +50,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import torch
-from transformers import PreTrainedModel
+from huggingface_hub import try_to_load_from_cache
+from transformers import PreTrainedModel, Qwen2Config, Qwen2ForCausalLM
 
 from asl_min.config import Config
 from asl_min.grpo import LOGITS_AT_ONCE
@@ -58,17 +64,34 @@ from asl_min.run.errors import InputError
 GIB = 2**30
 NF4_BYTES = 0.5 + 1 / 64 + 4 / (64 * 256)
 RUNTIME = 1.0 * GIB
-USABLE = 0.95  # of a GPU's memory; the allocator's gaps take the rest
+USABLE = 0.95
+"""Share of a GPU's memory; fragmentation takes the rest."""
 SAMPLE_RATE, TRAIN_RATE = 1000.0, 2000.0
-# of the longest episode that is sampled, on average; and half of an episode that is prompt and passages, an assumption
-# as well
 EPISODE_SHARE = 0.25
+"""Tokens sampled in an average episode, as a share of `max_episode_tokens`; prompt and passages are as many again. Both
+are assumptions."""
+SIZES = (
+    "hidden_size",
+    "num_hidden_layers",
+    "num_attention_heads",
+    "num_key_value_heads",
+    "intermediate_size",
+    "vocab_size",
+    "tie_word_embeddings",
+)
+QWEN = {
+    "Qwen/Qwen2.5-0.5B-Instruct": (896, 24, 14, 2, 4864, 151936, True),
+    "Qwen/Qwen2.5-3B-Instruct": (2048, 36, 16, 2, 11008, 151936, True),
+    "Qwen/Qwen2.5-7B-Instruct": (3584, 28, 28, 4, 18944, 152064, False),
+}
+"""`SIZES` of the bases of the shipped configs, as published in their config.json; all read 32,768 positions and have
+biases on queries, keys and values (which `Qwen2ForCausalLM` always has)."""
 
 
 @dataclass(frozen=True)
 class Shape:
-    """What the formulas need of a model: sizes, and parameters of the blocks' linear layers, of their adapters, and of
-    the rest."""
+    """What the formulas need to know of a model: its sizes, and the number of parameters in the blocks' linear layers,
+    in everything else and in one adapter."""
 
     layers: int
     hidden: int
@@ -84,7 +107,7 @@ class Shape:
 
 @dataclass(frozen=True)
 class Memory:
-    """Bytes on one GPU of the trainer."""
+    """Bytes on one GPU of the trainer, by part."""
 
     weights: float
     adapters: float
@@ -102,7 +125,26 @@ class Memory:
         return self.weights + self.adapters + self.optimizer + self.runtime + max(update, self.sampling)
 
 
+def read_shape(config: Config) -> Shape:
+    """The shape of the config's base model. Raises `InputError` if it is not built in and cannot be read."""
+    if not is_built_in(config):
+        return shape_of(empty_base(config), config.lora_rank)
+    sizes = dict(zip(SIZES, QWEN[config.base_model], strict=True))
+    with torch.device("meta"):
+        base = Qwen2ForCausalLM(Qwen2Config(**sizes, max_position_embeddings=32768))
+    return shape_of(base, config.lora_rank)
+
+
+def is_built_in(config: Config) -> bool:
+    """Whether the base's sizes come from `QWEN`: its own config.json is neither in a folder nor in the hub's cache."""
+    name = config.base_model
+    if name not in QWEN or config.path(name).is_dir():
+        return False
+    return not isinstance(try_to_load_from_cache(name, "config.json"), str)
+
+
 def shape_of(whole: PreTrainedModel, rank: int) -> Shape:
+    """The shape of a model with LoRA adapters of this rank."""
     model = whole.config
     linears = [
         m
@@ -126,11 +168,10 @@ def shape_of(whole: PreTrainedModel, rank: int) -> Shape:
 
 
 def memory_of(config: Config, shape: Shape, shards: int = 1) -> Memory:
-    """By the formulas above; `shards`: GPUs that share the blocks' weights."""
+    """By the formulas at the top of this file; `shards`: GPUs that share the blocks' weights."""
     low = 2 if config.quantization else 4
-    shared, whole = (
-        (0.5, NF4_BYTES - 0.5) if config.quantization == "nf4" else (low, 0)
-    )  # bytes a parameter; scales of nf4 stay on every GPU
+    # bytes a parameter that GPUs share, and that each keeps: nf4's scales
+    shared, whole = (0.5, NF4_BYTES - 0.5) if config.quantization == "nf4" else (low, 0)
     gathered = 2 / shape.layers if shards > 1 else 0
     weights = shape.linear * (shared * (1 / shards + gathered) + whole) + shape.other * low
     tokens = max(padded(config.max_episode_tokens), config.micro_batch_tokens)
@@ -151,7 +192,7 @@ def memory_of(config: Config, shape: Shape, shards: int = 1) -> Memory:
 
 
 def layer_bytes(shape: Shape, rank: int, b: int) -> int:
-    """What autograd keeps of one layer, a token."""
+    """Bytes that autograd keeps of one layer for each token; `b`: bytes a value."""
     h, q, k, m = shape.hidden, shape.queries, shape.keys, shape.mlp
     if b == 4:
         return (6 * h + 3 * q + 2 * k + 4 * m + 7 * rank) * 4
@@ -159,7 +200,7 @@ def layer_bytes(shape: Shape, rank: int, b: int) -> int:
 
 
 def work_of(config: Config) -> dict[str, int]:
-    """Rollouts and tokens of a round at most (no plateau, every task verified)."""
+    """Most rollouts and tokens of a round: no phase ends early and every task is attempted."""
     tasks = config.pg_max_steps * config.pg_prompts * config.pg_samples
     grm = config.grm_max_steps * config.grm_prompts * config.grm_samples
     policy = config.policy_max_steps * config.policy_prompts * config.policy_samples
@@ -169,17 +210,15 @@ def work_of(config: Config) -> dict[str, int]:
 
 
 def disk_of(config: Config, shape: Shape) -> float:
-    """Bytes: the base in bfloat16, an adapter a phase, and what a server is given."""
+    """Bytes: the base in bfloat16, an adapter for each phase, and the weights that a server is given."""
     base, adapter = 2 * (shape.linear + shape.other), 4 * shape.lora
-    return (
-        base
-        + adapter * len(ROLES) * config.rounds
-        + {"local": 0, "vllm": 4 * adapter, "tgi": 3 * base + 4 * adapter}[config.backend]
-    )
+    served = {"local": 0, "vllm": 4 * adapter, "tgi": 3 * base + 4 * adapter}[config.backend]
+    return base + adapter * len(ROLES) * config.rounds + served
 
 
 def check_fit(config: Config, shape: Shape, memory: Memory, gib: float | None) -> None:
-    """Raises `InputError` for what cannot run, with the part that takes most."""
+    """Raises `InputError` if episodes are longer than the model reads, or if `gib` GiB are too few; the message names
+    the largest part."""
     if config.max_episode_tokens > shape.positions:
         raise InputError(
             f"key 'max_episode_tokens' is {config.max_episode_tokens}, the base model reads {shape.positions}"
@@ -188,44 +227,66 @@ def check_fit(config: Config, shape: Shape, memory: Memory, gib: float | None) -
         parts = {k: v for k, v in asdict(memory).items() if k != "runtime"}
         most = max(parts, key=parts.get)
         raise InputError(
-            f"does not fit: {memory.total / GIB:.1f} GiB are needed, {USABLE * gib:.1f} of {gib:g} GiB usable; most goes to {most} ({parts[most] / GIB:.1f})"
+            f"does not fit: {memory.total / GIB:.1f} GiB are needed, {USABLE * gib:.1f} of {gib:g} GiB usable; "
+            f"most goes to {most} ({parts[most] / GIB:.1f})"
         )
 
 
+def check_positive(**values: float | None) -> None:
+    """Raises `InputError` naming the first option that is not above 0; None is an option that was not given."""
+    for name, value in values.items():
+        if value is not None and not value > 0:
+            raise InputError(f"--{name.replace('_', '-')}: {value:g}, must be above 0")
+
+
 def report(config: Config, shape: Shape, memory: Memory, gpus: int, sample_rate: float, train_rate: float) -> str:
-    work = work_of(config)
+    """The plan as text; rates in tokens a second and GPU."""
     lines = [
-        f"{config.base_model}: {(shape.linear + shape.other) / 1e9:.2f}B parameters, adapters {shape.lora / 1e6:.1f}M",
+        f"{config.base_model}: {count_text(shape.linear + shape.other)} parameters, adapters {count_text(shape.lora)}",
+        *(["  (built-in sizes: the model's config.json is not in the hub's cache)"] if is_built_in(config) else []),
         "memory per GPU of the trainer, GiB",
+        *(f"  {part:<12}{value / GIB:8.2f}" for part, value in asdict(memory).items()),
+        f"  {'peak':<12}{memory.total / GIB:8.2f}   (sampling and the update take turns)",
+        *([server_text(config, shape)] if config.backend != "local" else []),
+        work_text(config, gpus, sample_rate, train_rate),
+        f"disk: {disk_of(config, shape) / GIB:.1f} GiB for {config.rounds} rounds, corpus and index apart",
     ]
-    lines += [f"  {part:<12}{value / GIB:8.2f}" for part, value in asdict(memory).items()]
-    lines += [f"  {'peak':<12}{memory.total / GIB:8.2f}   (sampling and the update take turns)"]
-    if config.backend != "local":
-        cache = config.generation_batch_size * config.max_episode_tokens * shape.layers * 4 * shape.keys
-        lines += [
-            f"the {config.backend} server: weights {2 * (shape.linear + shape.other) / GIB:.1f} GiB (bfloat16), KV cache up to {cache / GIB:.1f} GiB"
-        ]
+    return "\n".join(lines)
+
+
+def count_text(parameters: int) -> str:
+    """A number of parameters in billions, or in millions below 0.1 billion."""
+    return f"{parameters / 1e9:.2f}B" if parameters >= 1e8 else f"{parameters / 1e6:.1f}M"
+
+
+def server_text(config: Config, shape: Shape) -> str:
+    """What the generation server's GPU holds, in bfloat16."""
+    weights = 2 * (shape.linear + shape.other)
+    cache = config.generation_batch_size * config.max_episode_tokens * shape.layers * 4 * shape.keys
+    return (
+        f"the {config.backend} server: weights {weights / GIB:.1f} GiB (bfloat16), KV cache up to {cache / GIB:.1f} GiB"
+    )
+
+
+def work_text(config: Config, gpus: int, sample_rate: float, train_rate: float) -> str:
+    """The rollouts, tokens and hours of a round."""
+    work = work_of(config)
     hours = (work["sampled_tokens"] / sample_rate + work["trained_tokens"] / train_rate) / gpus / 3600
-    lines += [
-        f"a round at most: {work['rollouts']:,} rollouts, {work['sampled_tokens']:,} tokens sampled, {work['trained_tokens']:,} trained on"
-    ]
-    lines += [
-        f"  {hours:.1f} hours on {gpus} GPU(s) at {sample_rate:g} sampled and {train_rate:g} trained tokens a second and GPU (rates assumed, not measured)"
-    ]
-    return "\n".join(
-        [*lines, f"disk: {disk_of(config, shape) / GIB:.1f} GiB for {config.rounds} rounds, corpus and index apart"]
+    return (
+        f"a round at most: {work['rollouts']:,} rollouts, {work['sampled_tokens']:,} tokens sampled, "
+        f"{work['trained_tokens']:,} trained on\n"
+        f"  {hours:.1f} hours on {gpus} GPU(s) at {sample_rate:g} sampled and {train_rate:g} trained tokens a second "
+        "and GPU (rates assumed, not measured)"
     )
 
 
 def main(args: Namespace) -> None:
     config = config_of(args.config, None, args.overrides)
-    here = torch.cuda.is_available()
-    gib = args.gib or (torch.cuda.get_device_properties(0).total_memory / GIB if here else None)
-    gpus, rates = args.gpus or max(torch.cuda.device_count(), 1), (args.sample_rate, args.train_rate)
-    sample_rate, train_rate = (
-        given or default for given, default in zip(rates, (SAMPLE_RATE, TRAIN_RATE), strict=True)
-    )
-    shape = shape_of(empty_base(config), config.lora_rank)
+    check_positive(gpus=args.gpus, gib=args.gib, sample_rate=args.sample_rate, train_rate=args.train_rate)
+    here = torch.cuda.get_device_properties(0).total_memory / GIB if torch.cuda.is_available() else None
+    gib, gpus = here if args.gib is None else args.gib, args.gpus or max(torch.cuda.device_count(), 1)
+    sample_rate, train_rate = args.sample_rate or SAMPLE_RATE, args.train_rate or TRAIN_RATE
+    shape = read_shape(config)
     memory = memory_of(config, shape, gpus if args.fsdp else 1)
     terminal.tell(
         report(config, shape, memory, gpus, sample_rate, train_rate),

@@ -1,10 +1,8 @@
-"""What a run gives to others: a model card in every adapter folder, and its tasks and judgments as a data set with a
-card.
+"""What a run gives to others: a model card for each adapter, and a data set of the run's tasks and judgments.
 
     python -m asl_min.tools.share runs/NAME --out my_dataset
 
-Both folders can be pushed to a hub: `hf upload NAME FOLDER`, with `--repo-type dataset` for the data set. Gold answers
-are in neither.
+Upload either with `hf upload NAME FOLDER` (the data set with `--repo-type dataset`). Neither contains gold answers.
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
@@ -21,6 +19,7 @@ from pathlib import Path
 
 from asl_min.config import Config
 from asl_min.corpus import read_jsonl, write_jsonl
+from asl_min.model import ROLES
 from asl_min.run import durable, run_dir, terminal
 from asl_min.run.errors import InputError
 
@@ -32,7 +31,8 @@ tags: [lora, agentic-self-learning]
 ---
 # {recipe}, seed {seed}: after the {role} phase of round {round_number}
 
-A LoRA adapter trained by asl_min, recipe `{recipe}`, on the corpus `{corpus}`. {who} With plain peft, from the folder that the paths below start from:
+A LoRA adapter trained by asl_min, recipe `{recipe}`, on the corpus `{corpus}`. {who} \
+With plain peft, from the folder that the paths below start from:
 
 ```python
 from peft import PeftModel
@@ -42,7 +42,8 @@ base = AutoModelForCausalLM.from_pretrained({base!r})
 model = PeftModel.from_pretrained(base, {folder!r})
 ```
 
-The prompts that it was trained with are `prompts.yaml` of the run; `python -m asl_min.tools.ask {folder} "question"` plays the search episode.
+The prompts that it was trained with are `prompts.yaml` of the run; \
+`python -m asl_min.tools.ask {folder} "question"` plays the search episode.
 """
 DATASET_CARD = """---
 configs:
@@ -53,12 +54,16 @@ configs:
 ---
 # {recipe}, seed {seed}: tasks and judgments of {rounds} rounds
 
-Written by the model itself while asl_min trained it (recipe `{recipe}`, base `{base}`, corpus `{corpus}`). No person checked them: a task's
-`answer` is the Prompt Generator's, a `verdict` the reward model's, and both are often wrong, the more so in early rounds.
+Written by the model itself while asl_min trained it (recipe `{recipe}`, base `{base}`, corpus `{corpus}`). \
+No person checked them: a task's
+`answer` is the Prompt Generator's, a `verdict` the reward model's, \
+and both are often wrong, the more so in early rounds.
 
-- `tasks` ({n_tasks} rows): `round`, `question`, `answer`; what it was made from (`topic`, or `parent` question with `direction` and `way`);
+- `tasks` ({n_tasks} rows): `round`, `question`, `answer`; \
+what it was made from (`topic`, or `parent` question with `direction` and `way`);
   `votes` of the verify gate; `verdicts` on the policy's attempts; `reward` in nats; `kept` if it was trained on.
-- `judgments` ({n_judgments} rows): `round`, `question`, `answer` of a policy attempt, `verdict` (null: unreadable or no answer), `phase` it is from.
+- `judgments` ({n_judgments} rows): `round`, `question`, `answer` of a policy attempt, \
+`verdict` (null: unreadable or no answer), `phase` it is from.
 
 ```python
 from datasets import load_dataset
@@ -67,8 +72,26 @@ tasks = load_dataset({folder!r}, "tasks")["train"]
 """
 
 
+def write_cards(run: Path) -> list[Path]:
+    """Write README.md into the adapter folder of each finished phase that has none; returns the new files.
+
+    The checksums in `done.json` stay valid: they cover only the files that existed when the phase finished.
+    """
+    config = run_dir.read_config(run)
+    adapters = {
+        run_dir.phase_dir(run, number, role) / "adapter": (number, role)
+        for number in range(1, config.rounds + 1)
+        for role in ROLES
+        if run_dir.is_done(run, number, role)
+    }
+    missing = [folder for folder in adapters if folder.is_dir() and not (folder / "README.md").exists()]
+    for folder in missing:
+        durable.write_text(folder / "README.md", model_card(config, *adapters[folder], folder))
+    return [folder / "README.md" for folder in missing]
+
+
 def model_card(config: Config, round_number: int, role: str, folder: Path) -> str:
-    """README.md of an adapter folder."""
+    """The text of an adapter's README.md."""
     who = "The three roles share it." if config.adapters == "shared" else "The other two roles have their own."
     facts = {
         "base": str(config.path(config.base_model)),
@@ -82,8 +105,8 @@ def model_card(config: Config, round_number: int, role: str, folder: Path) -> st
 
 
 def export(run: Path, folder: Path) -> dict[str, int]:
-    """Write tasks.jsonl, judgments.jsonl and README.md of the finished rounds; numbers of rows. Raises `InputError`
-    where there are none."""
+    """Write tasks.jsonl, judgments.jsonl and README.md of the finished rounds into `folder`. Returns the number of rows
+    by table. Raises `InputError` if no round is finished."""
     config = run_dir.read_config(run)
     rounds = [n for n in range(1, config.rounds + 1) if run_dir.is_done(run, n, "policy")]
     if not rounds:
@@ -113,6 +136,7 @@ def export(run: Path, folder: Path) -> dict[str, int]:
 
 
 def task_row(round_number: int, draft: dict) -> dict:
+    """A row of tasks.jsonl from a row of drafts.jsonl."""
     asked = draft["parent"]
     made_from = {
         "topic": asked.get("topic"),
@@ -130,6 +154,7 @@ def task_row(round_number: int, draft: dict) -> dict:
 
 
 def judgments(run: Path, round_number: int) -> list[dict]:
+    """The rows of judgments.jsonl from one round."""
     files = {"prompt_generator": "verification.jsonl", "policy": "outcomes.jsonl"}
     found = [
         (phase, row)

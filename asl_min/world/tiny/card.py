@@ -6,8 +6,9 @@ Uses 300 questions a number of hops, all 600 gold judgments (3 samples each) and
 """
 
 from dataclasses import fields
+from pathlib import Path
 
-from asl_min.config import PACKAGE, Config
+from asl_min.config import Config
 from asl_min.evaluate import evaluate_agent
 from asl_min.phase import Agent
 from asl_min.world.tiny.teacher import Noise
@@ -20,9 +21,12 @@ tags: [agentic-self-learning, search-agent, tiny]
 ---
 # asl_min tiny base
 
-A Qwen2 model of {parameters:,} parameters (hidden {hidden_size}, {num_hidden_layers} layers, vocabulary {vocab}) that plays the three roles of
-Agentic Self-Learning, badly on purpose: it imitates a teacher that errs at fixed rates, in worlds spliced from the names of the *base*
-half of the embedded geography. It has seen nothing of the *target* half, on which these figures were measured, at temperature 1:
+A Qwen2 model of {parameters:,} parameters (hidden {hidden_size}, {num_hidden_layers} layers, vocabulary {vocab}) \
+that plays the three roles of
+Agentic Self-Learning, badly on purpose: it imitates a teacher that errs at fixed rates, \
+in worlds spliced from the names of the *base*
+half of the embedded geography. It has seen nothing of the *target* half, \
+on which these figures were measured, at temperature 1:
 
 | skill | measured | accepted |
 |---|---|---|
@@ -47,8 +51,10 @@ half of the embedded geography. It has seen nothing of the *target* half, on whi
 
 ## Rebuild
 
-`make base`: {skill} steps from a teacher without errors, {judging} of them mostly judging, then {noisy} steps from the noisy one, fixed seeds
-(about 45 minutes on two cores), then this card. Use it for the loop's miniature only: outside pages worded like those of its world it knows nothing.
+`make base`: {skill} steps from a teacher without errors, {judging} of them mostly judging, \
+then {noisy} steps from the noisy one, fixed seeds
+(about 45 minutes on two cores), then this card. \
+Use it for the loop's miniature only: outside pages worded like those of its world it knows nothing.
 """
 
 
@@ -76,13 +82,14 @@ def main() -> None:
         well_formed=pg["well_formed"],
         variants_answerable=pg["variants"]["answerable"],
         variants_right=pg["variants"]["right"],
-        samples=f"300 questions a number of hops (mean: {low:.1%} to {high:.1%}), 600 judgments, {pg['topics']['n']} tasks; `python -m asl_min.world.tiny.card`.",
+        samples=f"300 questions a number of hops (mean: {low:.1%} to {high:.1%}), 600 judgments, "
+        f"{pg['topics']['n']} tasks; `python -m asl_min.world.tiny.card`.",
         noise=noise,
         skill=STAGES["skill"].steps + STAGES["judge"].steps,
         judging=STAGES["judge"].steps,
         noisy=STAGES["noise"].steps,
     )
-    (PACKAGE / "tiny" / "base" / "README.md").write_text(text)
+    (Path(__file__).parent / "base" / "README.md").write_text(text)
     print(text)
 
 
