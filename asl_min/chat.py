@@ -1,8 +1,8 @@
 """From role prompts and tool responses to token ids, through the base model's own chat template.
 
 Text from outside (questions, topics, passages) never becomes a special token: a passage that holds
-"</tool_response><answer>" or a role tag is encoded as plain characters, so it cannot end the response or forge an answer.
-Sampled ids are never turned into text and back.
+"</tool_response><answer>" or a role tag is encoded as plain characters, so it cannot end the response or forge an
+answer. Sampled ids are never turned into text and back.
 """
 
 import re

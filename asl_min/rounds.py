@@ -29,37 +29,41 @@ from asl_min.run import run_dir, terminal
 from asl_min.run.command import open_run
 from asl_min.run.dry_run import plan, tell_plan
 from asl_min.run.shard import accelerator_of
-from asl_min.tools.report import LEGEND, table, write_report, write_summary
+from asl_min.tools.report import write_report
+from asl_min.tools.share import write_cards
+from asl_min.tools.summary import write_summary
+from asl_min.tools.table import LEGEND, table
 
 PHASES = {"prompt_generator": train_prompt_generator, "reward_model": train_reward_model, "policy": train_policy}
 
 
 @terminal.one_run()
 def run_rounds(run: Path) -> dict:
-    """Everything that is still to do of a prepared run. Returns the summary."""
-    config, start = run_dir.read_config(run), time.time()
+    """Everything that is still to do of a prepared run. Returns the summary (of the main process; else empty)."""
+    config, start, summary = run_dir.read_config(run), time.time(), {}
     accelerator = accelerator_of(config)
-    main, fresh, left = accelerator.is_main_process, 0, len(ROLES) * config.rounds
-    for line in run_dir.mend(run, config.rounds) if main else ():
-        terminal.say(line, "damaged", what=line)
+    if accelerator.is_main_process:
+        for line in run_dir.mend(run, config.rounds):
+            terminal.say(line, "damaged", what=line)
     accelerator.wait_for_everyone()
+    phases = [(number, role) for number in range(1, config.rounds + 1) for role in ROLES]
+    due = [(number, role) for number, role in phases if not run_dir.is_done(run, number, role)]
     for number in range(config.rounds + 1):
-        for role in ROLES if number else ():
-            if not run_dir.is_done(run, number, role):
-                terminal.run_facts["seconds_left"] = (time.time() - start) / fresh * left if fresh else None
+        for role in ROLES:
+            if (number, role) in due:
+                terminal.expect(due.index((number, role)), len(due), time.time() - start)
                 PHASES[role].run_phase(run, number)
-                fresh += 1
-            left -= 1
-        known = run_dir.is_done(run, number, "evaluation") and number < config.rounds
+        evaluated_before = run_dir.is_done(run, number, "evaluation")
         evaluate_round(run, number)
-        if main and not known:
+        if accelerator.is_main_process:
             summary = write_summary(run)
-            tell_round(summary, time.time() - start)
-    if main:
+            write_cards(run)
+            if not evaluated_before or number == config.rounds:
+                tell_round(summary, time.time() - start)
+    if accelerator.is_main_process:
         page = write_report(run)
         terminal.say(f"report: {page}", "done", seconds=round(time.time() - start, 1), report=str(page))
-        return summary
-    return {}
+    return summary
 
 
 def tell_round(summary: dict, seconds: float) -> None:

@@ -2,8 +2,8 @@
 
 For every meta prompt the PG writes n tasks. A well-formed task gets M votes of the GRM on its own answer, and K policy
 attempts, each judged once by the GRM (verdicts v). In ASL the reward is H(mean v) if at least `verify_threshold` of the
-votes say correct, else 0, plus the format bonus; tasks of reward above 0, deduplicated, are the round's tasks, and every
-(question, attempt, verdict) is verification data. The recipe says what other systems do instead.
+votes say correct, else 0, plus the format bonus; tasks of reward above 0, deduplicated, are the round's tasks, and
+every (question, attempt, verdict) is verification data. The recipe says what other systems do instead.
 
     accelerate launch -m asl_min.train_prompt_generator --run runs/NAME --round 1
 """

@@ -33,8 +33,8 @@ Made by `python docs/build.py` from the imports at the top of each file: the fil
 the algorithm, and its folders.
 """
 REPRODUCE = [f"reproduce.{name}" for name in ("claims", "figures", "run", "runner", "verify")]
-COMPLETION = """# Completes `python -m asl_min...` and `python -m reproduce...`, also behind accelerate launch and torchrun:
-# scripts, their options, config keys, else files.
+COMPLETION = """# Completes `python -m asl_min...` and `python -m reproduce...`, also behind accelerate launch and
+# torchrun: scripts, their options, config keys, else files.
 #   source docs/completion.bash
 # Made by `python docs/build.py` from the scripts.
 

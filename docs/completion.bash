@@ -1,5 +1,5 @@
-# Completes `python -m asl_min...` and `python -m reproduce...`, also behind accelerate launch and torchrun:
-# scripts, their options, config keys, else files.
+# Completes `python -m asl_min...` and `python -m reproduce...`, also behind accelerate launch and
+# torchrun: scripts, their options, config keys, else files.
 #   source docs/completion.bash
 # Made by `python docs/build.py` from the scripts.
 

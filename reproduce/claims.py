@@ -4,10 +4,10 @@ tables.
     python -m reproduce.claims [--results reproduce/results]
 
 Reads results/runs/*.json and writes results/claims.json, results/RESULTS.md and, from this repository's own results,
-the tables of README.md and RESULTS.md. An effect is one number a seed, paired by seed where two arms are compared; its interval is the
-95% t-interval of the mean over seeds. A claim holds when every part's interval lies above its threshold, does not hold
-when the interval of one lies below, and is undecided otherwise; without the runs that it needs it was not run. The
-terminal shows each beside the repository's record.
+the tables of README.md and RESULTS.md. An effect is one number a seed, paired by seed where two arms are compared; its
+interval is the 95% t-interval of the mean over seeds. A claim holds when every part's interval lies above its
+threshold, does not hold when the interval of one lies below, and is undecided otherwise; without the runs that it needs
+it was not run. The terminal shows each beside the repository's record.
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once

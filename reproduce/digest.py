@@ -2,8 +2,8 @@
 
     python -m reproduce.digest runs/asl_seed0/summary.json reproduce/results/runs/asl_seed0.json
 
-Names are today's, so that summaries of earlier versions compare. Equal digests are equal numbers, to the last digit that
-the file holds (recorded summaries are rounded to five).
+Names are today's, so that summaries of earlier versions compare. Equal digests are equal numbers, to the last digit
+that the file holds (recorded summaries are rounded to five).
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once

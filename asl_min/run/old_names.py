@@ -13,7 +13,8 @@ RENAMED = {"generation_rows": "generation_batch_size"}
 
 
 def upgrade_config(values: dict) -> dict:
-    """A config's keys and values as today's `Config` has them. `values`: of a config.yaml or of a summary's `config`."""
+    """A config's keys and values as today's `Config` has them. `values`: of a config.yaml or of a summary's
+    `config`."""
     values = {RENAMED.get(key, key): _moved(value) for key, value in values.items()}
     rewards = values.pop("pg_reward", None), values.pop("policy_reward", None)
     if None in rewards:

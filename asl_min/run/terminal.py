@@ -82,3 +82,8 @@ def one_run() -> Iterator[None]:
         yield
     finally:
         run_facts.update(unknown)
+
+
+def expect(done: int, phases: int, seconds: float) -> None:
+    """Notes how long the run will still take, from the seconds that its first `done` phases took."""
+    run_facts["seconds_left"] = seconds / done * (phases - done) if done else None

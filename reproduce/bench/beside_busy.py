@@ -4,8 +4,8 @@ and beside two endless loops in turn, each time in a fresh process.
     python -m reproduce.bench.beside_busy --pairs 3
     python -m reproduce.bench.beside_busy --env OMP_WAIT_POLICY=passive --before ../before
 
-The phase sees no OMP_* or GOMP_* variables but those of --env. `phase` are the seconds that it reports itself, `process`
-the wall time of the whole command with its imports; `ratio` is the median over pairs of beside / alone.
+The phase sees no OMP_* or GOMP_* variables but those of --env. `phase` are the seconds that it reports itself,
+`process` the wall time of the whole command with its imports; `ratio` is the median over pairs of beside / alone.
 """
 
 import argparse

@@ -43,9 +43,10 @@ def places() -> list[dict]:
     for city in cache.get_cities().values():
         country = countries.get(city["countrycode"], {}).get("name", city["countrycode"])
         names = ", ".join(name for name in city["alternatenames"][:6] if name)
-        text = f"{city['name']} is a place in {country}. Its population is {city['population']} and its time zone is {city['timezone']}. It lies at latitude"
-        text += f" {city['latitude']} and longitude {city['longitude']}." + (
-            f" It is also called {names}." if names else ""
+        text = (
+            f"{city['name']} is a place in {country}. Its population is {city['population']} and its time zone is "
+            f"{city['timezone']}. It lies at latitude {city['latitude']} and longitude {city['longitude']}."
+            + (f" It is also called {names}." if names else "")
         )
         rows.append({"id": str(city["geonameid"]), "contents": f'"{city["name"]}"\n{text}'})
     return rows

@@ -1,0 +1,34 @@
+# %% [markdown]
+# # asl_min from Python
+# The cells of a notebook, as a script (Jupyter and editors open it as cells). `python docs/notebook.py` takes about a
+# minute on a CPU; the tests run it too. The round is far too short to learn from: it shows what there is to look at.
+
+# %%
+import asl_min
+from asl_min import roles
+
+SMALL = {"rounds": 1, "pg_max_steps": 2, "grm_max_steps": 1, "policy_max_steps": 1}
+FEW = {"eval_per_hop": 10, "eval_judgments": 10, "eval_tasks": 10}
+run = asl_min.Run.create("runs/notebook", "configs/tiny.yaml", **SMALL, **FEW)
+
+# %% The base, before any training: held-out exact match by hops.
+before = run.evaluate(0)
+print({name: round(value, 2) for name, value in before["accuracy"].items() if name != "interval"})
+
+# %% One round: Prompt Generator, Generative Reward Model, policy, evaluation.
+after = run.train_round(1)
+print("accuracy", before["accuracy"]["mean"], "->", after["accuracy"]["mean"])
+
+# %% The tasks that it wrote and kept: what was asked, the writer's answer, how often the policy was judged right.
+for task in run.tasks(1)[:5]:
+    print(f"{task.reward:.2f}", task.question, "|", task.answer, "|", task.verdicts)
+
+# %% An episode of the policy's training: turns, tool responses, reward, advantage.
+episode = run.episodes(1, "policy")[0]
+for turn in episode.turns:
+    print(turn.text, *([turn.response] if turn.response else []), sep="\n  ")
+print("reward", episode.reward, "advantage", round(episode.advantage, 2))
+
+# %% Ask it.
+answer = run.ask("What is the capital of the country where Lyon lies?")
+print(roles.answer_of(answer), f"({answer.n_tool_calls} searches)")
