@@ -6,7 +6,7 @@
 `Run` (see `asl_min/tools/api.py`) is all that a notebook needs. Importing the package loads nothing else.
 """
 
-__all__ = ["Run"]  # noqa: F822 (defined below, when it is first used)
+__all__ = ["Run"]
 
 
 def __getattr__(name: str) -> object:

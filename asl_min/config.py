@@ -221,7 +221,7 @@ class Config:
         return self
 
 
-MAY_CHANGE = frozenset({"rounds", "search_url", "server_folder", "server_url", "save_every", "threads", "trackers"})
+MAY_CHANGE = frozenset({"rounds", "server_folder", "server_url", "save_every", "threads", "trackers"})
 """Keys that may differ when a run goes on: they say how and how long it is computed here, not what."""
 
 
