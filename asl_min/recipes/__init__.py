@@ -89,8 +89,9 @@ class Recipe(Protocol):
     # 2. Generative Reward Model phase
 
     def label(self, triple: "Triple") -> bool | None:
-        """What the judge should have said of an attempt of phase 1; None leaves the attempt out of its data."""
-        return None
+        """What the judge should have said of an attempt of phase 1; None leaves the attempt out of its data. By default
+        the match with the task's own answer, on verified tasks alone."""
+        return rewards.exact_match(triple.answer, [triple.reference]) if triple.verified else None
 
     # 3. Policy phase
 

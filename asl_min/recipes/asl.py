@@ -57,6 +57,4 @@ class Recipe(recipes.Recipe):
         return task.reward > 0
 
     def label(self, triple: Triple) -> bool | None:
-        if self.config.grm_labels == "self":
-            return triple.verdict
-        return rewards.exact_match(triple.answer, [triple.reference]) if triple.verified else None
+        return triple.verdict if self.config.grm_labels == "self" else super().label(triple)

@@ -1,7 +1,7 @@
 """Everything that reads what others wrote, fed with hostile input: it may refuse, but not crash, hang, or let outside
 text pass for a tag.
 
-    pip install -e '.[fuzz]' && python tests/stress/fuzz.py -runs=1000000 -timeout=5 -max_len=4096 -seed=1
+    pip install -e '.[fuzz]' && python -m tests.stress.fuzz -runs=1000000 -timeout=5 -max_len=4096 -seed=1
 
 The first byte of an input picks the target; the rest is its text. Coverage of `asl_min` guides the mutations (atheris,
 with libFuzzer's options).

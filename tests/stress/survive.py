@@ -1,6 +1,6 @@
 """Kill a small run again and again, at random moments, and compare what it ends with with a run that nobody touched.
 
-    python tests/stress/survive.py --kills 100 --out reproduce/results/survival.json
+    python -m tests.stress.survive --kills 100 --out reproduce/results/survival.json
 
 Each run is two rounds of `configs/tiny.yaml` with few steps. Its process gets SIGKILL after a random time and is
 started again by the same command, until it comes to its end; then every file must hold the same bytes (JSON: the same
