@@ -149,8 +149,7 @@ class Learner:
         """Update on groups [prompts][samples]; returns them with advantages filled in (times `weights`, one a group),
         and the step's metrics.
 
-        The metrics and their formulas stand in docs/metrics.md. Without any group of unequal rewards nothing is
-        updated.
+        Metrics are defined in docs/metrics.md. If no group has unequal rewards, nothing is updated.
         """
         use(self.model, self.adapter, trainable=True)
         weights = [1.0] * len(groups) if weights is None else weights
@@ -205,9 +204,8 @@ class Learner:
             last = number == len(part) - 1
             with nullcontext() if last else self.accelerator.no_sync(self.scorer):
                 loss = self._loss(batch, sums, measure_kl and number == 0) / tokens
-                self.accelerator.backward(
-                    loss * self.accelerator.num_processes
-                )  # gradients are averaged over processes
+                # DDP averages gradients over processes; the loss is a mean over the tokens of all of them
+                self.accelerator.backward(loss * self.accelerator.num_processes)
         norm = self.accelerator.clip_grad_norm_(self.parameters, self.config.max_grad_norm)
         if torch.isfinite(norm):
             self.optimizer.step()

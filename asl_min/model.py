@@ -33,9 +33,8 @@ from asl_min.config import PACKAGE, Config
 from asl_min.run.errors import InputError
 
 transformers.utils.logging.disable_progress_bar()
-warnings.filterwarnings(
-    "ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning
-)  # peft asks transformers by its old name
+# peft asks transformers for this by its old name
+warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
 
 ROLES = ("prompt_generator", "reward_model", "policy")
 PAD_TO = 16  # lengths are rounded up to this, so that few shapes occur and memory stays flat
@@ -104,9 +103,8 @@ def load_base(config: Config) -> PreTrainedModel:
     with readable(config), damage_named(source):
         base = AutoModelForCausalLM.from_pretrained(source, **arguments)
     for module in base.modules():
-        if hasattr(
-            module, "support_avx512bf16_for_cpu"
-        ):  # else a forward pass of `eval` repacks the weights, and later ones pass no gradient on
+        # If bitsandbytes may use AVX512 here, an evaluation's forward pass repacks the weights, and gradients are lost.
+        if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
     if config.gradient_checkpointing:
         base.activation_checkpointing_enable({"use_reentrant": False})
@@ -129,8 +127,8 @@ def find_bitsandbytes() -> None:
 
 
 def load_backbone(config: Config, saved: dict[str, Path]) -> PeftModel:
-    """The base with an adapter for every name; read from `saved[role]` where there is one, else new (and without
-    effect)."""
+    """The base with an adapter for every name, read from `saved[role]` if given, else new. A new adapter changes
+    nothing until it is trained."""
     torch.manual_seed(config.seed)
     lora = LoraConfig(
         r=config.lora_rank, lora_alpha=2 * config.lora_rank, target_modules="all-linear", task_type="CAUSAL_LM"
@@ -166,7 +164,7 @@ def hidden_states(model: PreTrainedModel | PeftModel, ids: torch.Tensor, **argum
 
 
 def logits_of(model: PreTrainedModel | PeftModel, hidden: torch.Tensor) -> torch.Tensor:
-    """Logits [..., vocabulary] in float32: only of the places that are asked for, since a vocabulary is wide."""
+    """Logits [..., vocabulary] in float32 of hidden states [..., hidden]. Ask for few: a vocabulary is large."""
     return _plain(model).get_output_embeddings()(hidden).float()
 
 
@@ -201,8 +199,8 @@ def use(model: PeftModel, name: str, trainable: bool = False) -> None:
 
 @contextmanager
 def merged(model: PeftModel, name: str) -> Iterator[None]:
-    """Sampling runs faster on plain weights: inside, each float32 layer holds W + BA. The untouched W comes back
-    afterwards, bit for bit.
+    """Inside, each float32 layer holds W + BA, so that sampling runs on plain weights, faster. Afterwards W comes back,
+    bit for bit.
 
     Weights of lower precision are left alone, since merging would round them; their adapter stays in the forward pass.
     """

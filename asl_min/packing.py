@@ -1,6 +1,14 @@
 """Episodes into the batches of one forward and backward pass. Episodes of a prompt that begin alike form a tree, so
-that what they share is computed once; a mask lets each token see its own episode only. The loss and its gradient are
-those of the episodes apart.
+that their common part is computed once; a mask lets each token see its own episode only. Loss and gradient are the same
+as those of separate episodes.
+
+Two episodes 5 6 7 and 5 6 8 9 become one sequence of five nodes:
+
+    node     0  1  2  3  4
+    id       5  6  7  8  9
+    depth    0  1  2  2  3      the position in the episode
+    end      5  5  3  5  5      one past the node's subtree; node j sees node i if i <= j < end of i
+    path     of 5 6 7: 0 1 2    of 5 6 8 9: 0 1 3 4
 """
 
 from collections.abc import Sequence
@@ -16,8 +24,8 @@ from asl_min.model import padded
 
 @dataclass
 class Tree:
-    """Episodes as one sequence in which what they share from the start stands once. Nodes are in preorder, a chain for
-    one episode."""
+    """Episodes as one sequence in which their common beginning occurs once. Nodes are in preorder; one episode is a
+    chain."""
 
     ids: list[int] = field(default_factory=list)
     depths: list[int] = field(default_factory=list)
@@ -33,7 +41,7 @@ class Tree:
         return sum(1 for _ in takewhile(bool, same))
 
     def add(self, episode: Episode, shared: int) -> None:
-        """Episodes must come in the order of their tokens, so that new nodes follow the last path's."""
+        """Adds an episode that shares its first tokens with the last one added. Episodes must come sorted by tokens."""
         path = self.paths[-1][1][:shared] if self.paths else []
         start = len(self.ids)
         new = list(range(start, start + len(episode.ids) - shared))
@@ -51,7 +59,7 @@ def _keys(episode: Episode) -> zip:
 
 
 def trees(episodes: Sequence[Episode], max_nodes: int) -> list[Tree]:
-    """The episodes in trees of at most `max_nodes` nodes. One joins a tree when half of its tokens or more stand there
+    """The episodes in trees of at most `max_nodes` nodes. An episode joins a tree that has at least half of its tokens
     already."""
     found: list[Tree] = []
     for episode in sorted(episodes, key=lambda e: tuple(_keys(e))):
@@ -103,9 +111,8 @@ def micro_batches(episodes: Sequence[Episode], max_tokens: int) -> list[MicroBat
 def _collate(batch: list[Tree]) -> MicroBatch:
     length = padded(len(batch[0].ids))
     ids = np.zeros((len(batch), length), dtype=np.int64)
-    depths = np.tile(
-        np.arange(length), (len(batch), 1)
-    )  # running on over the padding, or transformers takes a chain for packed sequences
+    # Positions go on over the padding: transformers would take a restart at 0 for the start of a packed sequence.
+    depths = np.tile(np.arange(length), (len(batch), 1))
     ends = depths + 1
     nodes, parents, advantages, logprobs = [], [], [], []
     for row, tree in enumerate(batch):

@@ -56,9 +56,8 @@ def tool_call(text: str) -> ToolCall | None:
     queries = [query] if isinstance(query, str) else query
     if not isinstance(queries, list) or not queries or not all(isinstance(q, str) and q.strip() for q in queries):
         return ToolCall(error='error: "query" must be a text or a list of texts')
-    return ToolCall(
-        tuple(q.encode(errors="replace").decode() for q in queries[:MAX_QUERIES])
-    )  # JSON may spell half a surrogate pair
+    # JSON may spell half a surrogate pair, which cannot be encoded
+    return ToolCall(tuple(q.encode(errors="replace").decode() for q in queries[:MAX_QUERIES]))
 
 
 def render_tool_call(query: str) -> str:

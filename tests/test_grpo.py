@@ -482,3 +482,13 @@ def test_each_weight_of_a_block_is_held_by_one_process(whole_and_shared):
     (whole, _), shared = (results(folder) for folder in whole_and_shared)
     assert sum(whole["held"] - r["held"] for r in shared) == whole["blocks"] > 0
     assert all(r["held"] < whole["held"] for r in shared)
+
+
+def test_tree_of_the_docstring():
+    both = [
+        replace(make_episode(0, len(ids), [2]), ids=ids, mask=(False,) * 2 + (True,) * (len(ids) - 2))
+        for ids in ((5, 6, 7), (5, 6, 8, 9))
+    ]
+    (tree,) = trees(both, 16)
+    assert (tree.ids, tree.depths, tree.ends) == ([5, 6, 7, 8, 9], [0, 1, 2, 2, 3], [5, 5, 3, 5, 5])
+    assert [path for _, path in tree.paths] == [[0, 1, 2], [0, 1, 3, 4]]
