@@ -1,8 +1,8 @@
 # GNU make. Everything runs in .venv here, whatever environment is active.
-# PYTHON: interpreters to try for a new .venv, first fit wins. ARGS: passed on by reproduce and test. PROFILE: of reproduce/arms.yaml; RESULTS: where its
-# summaries, tables and figures go (reproduce/results: into the record, whose runs are not run again).
-# CONFIG: what reproduce runs instead of the miniature. LAUNCH: what starts it, such as ".venv/bin/accelerate launch --config_file
-# configs/accelerate/multi_gpu.yaml". SERVER: vllm, tgi or nothing.
+# PYTHON: interpreters to try for a new .venv, first fit wins. ARGS: passed on by reproduce and test. PROFILE: of
+# reproduce/arms.yaml; RESULTS: where its summaries, tables and figures go (reproduce/results: into the record, whose
+# runs are not run again). CONFIG: what reproduce runs instead of the miniature. LAUNCH: what starts it, such as
+# ".venv/bin/accelerate launch --config_file configs/accelerate/multi_gpu.yaml". SERVER: vllm, tgi or nothing.
 
 PYTHON ?= python3.11 python3 python3.12 python3.13
 VENV := .venv
