@@ -70,7 +70,7 @@ world: setup ## rebuild the shipped geography and world
 	$(PY) -m asl_min.world.tiny.build_geography
 	$(PY) -m asl_min.world.tiny.build_world
 
-base: setup ## retrain the shipped tiny base (about 45 minutes)
+base: setup ## retrain the shipped tiny base (about 37 minutes)
 	$(PY) -m asl_min.world.tiny.train_base skill --out build/skill
 	$(PY) -m asl_min.world.tiny.train_base judge --start build/skill --out build/judge
 	$(PY) -m asl_min.world.tiny.train_base noise --start build/judge --out asl_min/world/tiny/base

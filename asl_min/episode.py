@@ -116,7 +116,7 @@ class Task:
 
     question: str | None
     answer: str | None
-    """The writer's own; None, as the question, where the task is malformed."""
+    """The writer's own; None, as the question, where the format is malformed."""
     parent: dict[str, str] | None = None
     """What the writer was asked for: a topic, or an earlier question with a direction."""
     well_formed: bool = False
@@ -156,7 +156,7 @@ class Triple:
     """The task's own answer."""
     verified: bool = False
     verdict: bool | None = None
-    """What was said of the attempt when it was made."""
+    """What was said of the attempt when it was made; an unreadable judgment counts as wrong."""
     label: bool | None = None
     """What should be said of it."""
     injected: bool = False
@@ -178,5 +178,5 @@ def _of_row(cls: type, row: dict[str, Any]) -> Any:
 
 
 def seed_of(*key: object) -> int:
-    """A 56-bit seed that depends on the key alone: run seed, round, phase, step, place."""
+    """A 56-bit seed that depends on the key alone: run seed, round, role, step, index."""
     return int.from_bytes(hashlib.blake2b(repr(key).encode(), digest_size=7).digest(), "big")

@@ -93,7 +93,7 @@ def evaluate_round(run: Path, round_number: int) -> dict:
         results["trace"] = trace(run, round_number, folders, config, agent.tool)
     if folders and config.oracle:
         tasks = read_tasks(folders["prompt_generator"] / "tasks.jsonl")
-        results["frozen"] = frozen_policy(agent, tasks, Oracle.of(config.oracle))
+        results["frozen"] = base_policy(agent, tasks, Oracle.of(config.oracle))
     if agent.accelerator.is_main_process:
         folder = run_dir.begin(run, round_number, "evaluation")
         for name, table in rows.items():
@@ -241,7 +241,9 @@ def task_quality(agent: Agent, oracle: Oracle) -> tuple[dict, list[MeasuredTask]
     asked = [VARIANTS[i % len(VARIANTS)] | {"question": task.question} for i, task in enumerate(tasks)]
     meta_prompts = [{"prompt": "task_from_question", "fields": fields} for fields in asked]
     variants = [measured(task, oracle) for task in write_tasks(agent, meta_prompts, *key, "variants")]
-    asked_of = [replace(task, question=task.parent["question"]) for task in variants]  # `distinct` counts these
+    asked_of = [
+        replace(task, question=task.parent["question"]) for task in variants
+    ]  # measure `distinct` over the parent questions
     kinds = {"topics": shares(on_topics), "variants": shares(asked_of)}
     result = {name: mean([kind[name] for kind in kinds.values() if kind["n"]]) for name in ("answerable", "right")}
     policy = {
@@ -258,7 +260,7 @@ def write_tasks(agent: Agent, meta_prompts: list[dict], *seed_key: object) -> li
     return [task for task in map(roles.task_of, episodes) if task.well_formed]
 
 
-def frozen_policy(agent: Agent, tasks: Sequence[Task], oracle: Oracle) -> dict:
+def base_policy(agent: Agent, tasks: Sequence[Task], oracle: Oracle) -> dict:
     """The base model, all adapters off, at a round's tasks: how hard they are by a measure that does not learn. One
     attempt each; `accuracy`: share right among the tasks that the oracle can answer; `answerable`: share of these."""
     tasks = tasks[: agent.config.eval_tasks]
@@ -273,11 +275,13 @@ def main(args: Namespace) -> None:
     if args.adapter and args.run:
         raise InputError(f"--adapter: {args.adapter}: stands in the place of a run; leave --run out")
     run, config = open_run(args)
+    run_dir.check_round(config, args.round, first=0)
     if args.dry_run:
         tell_plan(plan(config, run, [(args.round, "evaluation")]))
         return
     if run:
-        results = evaluate_round(run, args.round)
+        with run_dir.lock(run):
+            results = evaluate_round(run, args.round)
     else:
         results, _ = evaluate_agent(Agent(config, dict.fromkeys(ROLES, args.adapter) if args.adapter else {}))
     print(json.dumps(results, indent=1))

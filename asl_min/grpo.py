@@ -28,15 +28,15 @@ from asl_min.run.shard import hide_shards
 LOGITS_AT_ONCE = 2**27  # half a GiB of float32; more are computed in chunks and again in the backward pass
 
 
-def advantages(rewards_PG: np.ndarray) -> np.ndarray:
+def advantages(rewards: np.ndarray) -> np.ndarray:
     """A = (r - mean r) / (std r + 1e-6) within each group: advantages [prompts, samples] of rewards [prompts, samples].
     Exactly 0 in groups whose rewards are all equal or not finite."""
-    rewards_PG = np.asarray(rewards_PG, dtype=np.float64)
-    usable = np.isfinite(rewards_PG).all(1, keepdims=True)
-    rewards_PG = np.where(usable, rewards_PG, 0.0)
-    spread = rewards_PG.max(1, keepdims=True) - rewards_PG.min(1, keepdims=True) > 1e-9
-    centred = rewards_PG - rewards_PG.mean(1, keepdims=True)
-    return np.where(spread, centred / (rewards_PG.std(1, keepdims=True) + 1e-6), 0.0)
+    rewards = np.asarray(rewards, dtype=np.float64)
+    usable = np.isfinite(rewards).all(1, keepdims=True)
+    rewards = np.where(usable, rewards, 0.0)
+    spread = rewards.max(1, keepdims=True) - rewards.min(1, keepdims=True) > 1e-9
+    centred = rewards - rewards.mean(1, keepdims=True)
+    return np.where(spread, centred / (rewards.std(1, keepdims=True) + 1e-6), 0.0)
 
 
 def grpo_loss(
@@ -109,8 +109,7 @@ class Scorer(nn.Module):
 
 
 class Learner:
-    """Updates one adapter. Optimizer state lives for one phase: the roles take turns on the weights, each starts
-    afresh."""
+    """Updates one adapter. Each phase starts with a new AdamW."""
 
     def __init__(self, accelerator: Accelerator, model: PeftModel, adapter: str, config: Config):
         use(model, adapter, trainable=True)

@@ -93,8 +93,8 @@ class Phase:
     @classmethod
     @contextmanager
     def open(cls, run: Path, round_number: int, role: str) -> Iterator["Phase"]:
-        """Everything inside is training, which reaches no gold answers but those that the recipe names. An interrupted
-        phase goes on from its last saved step. At the end of the block the adapter is saved and the phase is done."""
+        """Inside, gold files cannot be opened, except those in `recipe.gold_files`. An interrupted phase goes on from
+        its last saved step. At the end of the block the adapter is saved and the phase is done."""
         config = run_dir.read_config(run)
         declare_gold(run, config)
         with gold.training(f"round {round_number}, {role}", recipes.load(config).gold_files(round_number, role)):
@@ -167,7 +167,7 @@ class Phase:
         return steps | self.agent.budget | {"gold_labels": self.gold_labels, "seconds": seconds}
 
     def _save(self, step: int, total: int) -> None:
-        """The state after this step, if it is due; a process that was told to end does so here."""
+        """Save the state after this step, if it is due. After SIGTERM it is, and the process exits here."""
         told = stopping.told(self.accelerator)
         due = told or (step + 1) % self.config.save_every == 0 or step + 1 == total
         if due:
@@ -205,8 +205,8 @@ def verdicts(
     key: Callable[[Task], list[str] | None],
     step: int,
 ) -> list[list[bool | None]]:
-    """For each task a verdict on each of its `answers`: whether it matches one of `key(task)`; where the recipe has no
-    such key, the judge's."""
+    """For each task, a verdict on each of its `answers`: whether it matches one of `key(task)`, or the judge's verdict
+    if `key` returns None."""
     keys = [key(task) for task in tasks]
     if None not in keys:
         return [rewards.matched(own, right) for own, right in zip(answers, keys, strict=True)]
@@ -218,6 +218,7 @@ def verdicts(
 def phase_main(args: Namespace, role: str, run_phase: Callable[[Path, int], None]) -> None:
     """What a phase script does: one phase of one round, or its plan."""
     run, config = open_run(args)
+    run_dir.check_round(config, args.round)
     if args.dry_run:
         tell_plan(plan(config, run, [(args.round, role)]))
         return

@@ -61,7 +61,7 @@ def distinct(tasks: Iterable[Task]) -> list[Task]:
 
 
 def plateaued(rewards: Sequence[float], window: int, threshold: float) -> bool:
-    """The released code's end of a phase. With s the reward per step, latest first, and N = `window`, both
+    """The released code's stopping rule. With s the reward per step, latest first, and N = `window`, both
 
         (mean s[0:N/2] - mean s[N/2:N]) / mean s[N/2:N] < threshold
         (mean s[0:N/4] - mean s[N/4:N/2]) / mean s[N/4:N/2] < threshold

@@ -67,7 +67,7 @@ def verdict_of(episode: Episode) -> bool | None:
 def judge(
     rollout: Callable[[Sequence[Request]], list[Episode]], pairs: Sequence[tuple[str, str | None]], *seed_key: object
 ) -> list[bool | None]:
-    """One verdict for each (question, answer); None also where there is no answer, which is not put to the model."""
+    """One verdict for each (question, answer); None also where there is no answer, which is not sent to the model."""
     asked = [i for i, (_, answer) in enumerate(pairs) if answer]
     episodes = rollout([judge_request(*pairs[i], *seed_key, i) for i in asked])
     verdicts: list[bool | None] = [None] * len(pairs)

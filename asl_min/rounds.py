@@ -51,8 +51,8 @@ def run_rounds(run: Path) -> dict:
     for number in range(config.rounds + 1):
         for role in ROLES:
             if (number, role) in due:
-                terminal.expect(due.index((number, role)), len(due), time.time() - start)
                 PHASES[role].run_phase(run, number)
+                terminal.expect(due.index((number, role)) + 1, len(due), time.time() - start)
         evaluated_before = run_dir.is_done(run, number, "evaluation")
         evaluate_round(run, number)
         if accelerator.is_main_process:
@@ -67,7 +67,7 @@ def run_rounds(run: Path) -> dict:
 
 
 def tell_round(summary: dict, seconds: float) -> None:
-    """The table so far; in a log, the figures of the last round."""
+    """The table so far; with --json, the figures of the last round."""
     last = summary["rounds"][-1]
     terminal.run_facts["accuracy"] = (last["accuracy"] or {}).get("mean")
     facts = {key: value for key, value in last.items() if isinstance(value, int | float)}

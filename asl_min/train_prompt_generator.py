@@ -85,7 +85,7 @@ def verified(phase: Phase, tasks: list[Task], step: int) -> list[Task]:
     """The tasks with M votes on the own answer of each well-formed one; without votes, well-formed is verified."""
     recipe, m = phase.recipe, phase.recipe.votes()
     if not m:
-        return [replace(task, verified=True) for task in tasks]
+        return [replace(task, verified=task.well_formed) for task in tasks]
     pairs = [(task.question, task.answer) for task in tasks if task.well_formed for _ in range(m)]
     with phase.timed("judging"):
         said = recipe.judge(phase, pairs, *phase.seed_key, step, "verify")

@@ -17,6 +17,7 @@ from safetensors import SafetensorError
 from asl_min.config import Config, dump_config
 from asl_min.model import ROLES, load_backbone, save_adapter
 from asl_min.run import command, run_dir
+from asl_min.run.errors import InputError
 from asl_min.run.inputs import check_inputs
 
 sys.path.insert(0, str(ROOT / "docs"))
@@ -196,6 +197,7 @@ def test_run_goes_on_with_other_threads(module, number, phase, script, a_run, co
 @pytest.mark.parametrize("with_config", [False, True])
 def test_other_values_of_a_run_are_refused(dry, with_config, script, a_run, file, capsys):
     words = ["--config", file] if with_config else []
+    (a_run / "round_00").mkdir(exist_ok=True)  # it has begun
     assert script("asl_min.rounds", *words, "--run", a_run, "seed=1", "--prepare", *dry) == 2
     assert capsys.readouterr().err == f"error: {a_run}: holds a run with seed = 0, not 1; take another --run folder\n"
 
@@ -256,3 +258,28 @@ def test_run_where_nothing_can_be_written_is_refused(script, file, tmp_path, mon
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # the tests may run as root, who can write everywhere
     assert script("asl_min.rounds", "--config", file, "--run", tmp_path / "new", "--dry-run") == 2
     assert capsys.readouterr().err == f"error: {tmp_path / 'new'}: no permission to write in {tmp_path}\n"
+
+
+# --- rounds that a run does not have, and starts that failed
+
+
+@pytest.mark.parametrize("module", [f"asl_min.train_{role}" for role in ROLES])
+@pytest.mark.parametrize("number", ["0", "-1", "9"])
+def test_round_that_the_run_does_not_have_is_refused(changed, tmp_path, script, capsys, module, number):
+    run_dir.create(tmp_path / "run", changed())
+    for more in ([], ["--dry-run"]):
+        assert script(module, "--run", tmp_path / "run", "--round", number, *more) == 2
+        assert capsys.readouterr().err == f"error: round {number}: the run has rounds 1 to 2 (key 'rounds')\n"
+
+
+def test_failed_start_does_not_refuse_the_corrected_command(changed, tmp_path):
+    run_dir.create(tmp_path, changed(seed=1))
+    run_dir.create(tmp_path, changed(seed=2))  # nothing has been computed yet
+    run_dir.begin(tmp_path, 0, "evaluation")
+    with pytest.raises(InputError, match="holds a run with seed = 2, not 3"):
+        run_dir.create(tmp_path, changed(seed=3))
+
+
+def test_real_verification_data_needs_a_judge_that_may_read_it(changed):
+    with pytest.raises(InputError, match="'inject_round' is 1, but the recipe 'absolute_zero' gives its judge no gold"):
+        check_inputs(changed(recipe="absolute_zero", inject_round=1))

@@ -231,6 +231,7 @@ def test_run_folder_accepts_other_ways_to_compute_the_same(config, tmp_path):
 
 def test_run_folder_refuses_another_config(config, tmp_path):
     run = new_run(tmp_path / "run", config)
+    run_dir.begin(run, 0, "evaluation")
     with pytest.raises(InputError, match="seed = 0, not 1"):
         run_dir.create(run, replace(config, seed=1))
 

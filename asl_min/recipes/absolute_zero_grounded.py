@@ -1,4 +1,4 @@
-"""Absolute Zero in which a task whose answer does not stand verbatim in a tool response of its writer counts as
+"""Absolute Zero in which a task whose answer does not occur verbatim in a tool response of its writer counts as
 malformed: it is not attempted, earns -1 and is not kept. A control of this repository, not a published system."""
 
 from asl_min.episode import Episode, Task

@@ -23,7 +23,7 @@ def task_reward(hits: Sequence[bool], format_score: float) -> float:
 
 
 def format_score(episode: Episode, task: Task) -> float:
-    """(1 + share of turns that think + [tool used] + [answer stands in a tool response]) / 4; the last term is 1/2 for
+    """(1 + share of turns that think + [tool used] + [answer occurs in a tool response]) / 4; the last term is 1/2 for
     an answer of 6 to 10 words and 0 for a longer one. 0 if the task is malformed or gives its answer away."""
     if not task.well_formed or normalize(task.answer) in normalize(task.question):
         return 0.0

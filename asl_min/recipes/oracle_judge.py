@@ -1,5 +1,5 @@
 """Gold, openly: ASL in which, from round `oracle_from_round` on, the embedded world's oracle gives the verdicts that
-reward Prompt Generator and policy. The Generative Reward Model is trained as ever."""
+reward Prompt Generator and policy. The Generative Reward Model is trained as in ASL."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -68,8 +68,8 @@ def cluster_shares(questions: Sequence[str], threshold: float = 0.5) -> list[flo
 
 
 def bleu(words: Sequence[str], reference: Sequence[str]) -> float:
-    """Sentence BLEU of up to 4-grams with its brevity penalty. 0.1 stands for a count of 0 matches (smoothing method
-    1); 0 if no word matches."""
+    """Sentence BLEU of up to 4-grams with its brevity penalty. Counts of 0 matches are replaced by 0.1 (smoothing
+    method 1); 0 if no word matches."""
     log_sum = 0.0
     for n in range(1, 5):
         mine, theirs = (

@@ -1,4 +1,4 @@
-"""ASL in which the policy is paid by a rule: the exact match with the task's own answer. Tasks are chosen by the
+"""ASL in which the policy is rewarded by a rule: the exact match with the task's own answer. Tasks are chosen by the
 judge."""
 
 from asl_min.episode import Task

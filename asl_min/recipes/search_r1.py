@@ -2,8 +2,8 @@
 
     policy    [exact match with a gold answer]
 
-The config gives Prompt Generator and judge no steps, and the policy theirs. `policy_tasks` questions are drawn by the
-seed, the same in every round; 0 takes all.
+The config sets the steps of Prompt Generator and judge to 0 and adds their episodes to the policy's. `policy_tasks`
+questions are drawn by the seed, the same in every round; 0 takes all.
 """
 
 from pathlib import Path

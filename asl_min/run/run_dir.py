@@ -50,8 +50,9 @@ def check_place(run: Path) -> None:
 
 
 def refuse_conflict(run: Path, config: Config) -> None:
-    """Raises `InputError` where the folder holds a run with another value of a key that must not change."""
-    if not (run / "config.yaml").is_file():
+    """Raises `InputError` where the folder holds a run with another value of a key that must not change. A run that
+    has not begun a round may be replaced: its start failed, say."""
+    if not (run / "config.yaml").is_file() or not any(run.glob("round_*")):
         return
     old = asdict(read_config(run))
     for key, new in asdict(config).items():
@@ -68,6 +69,12 @@ def read_config(run: Path) -> Config:
     if not isinstance(values, dict):
         raise InputError(f"{file}: expected keys and values, found {type(values).__name__}")
     return check(upgrade_config(values), str(file))
+
+
+def check_round(config: Config, number: int, first: int = 1) -> None:
+    """Raises `InputError` for a round that the run does not have. `first`: 0 where the base counts as a round."""
+    if not first <= number <= config.rounds:
+        raise InputError(f"round {number}: the run has rounds {first} to {config.rounds} (key 'rounds')")
 
 
 def phase_dir(run: Path, round_number: int, phase: str) -> Path:
@@ -136,8 +143,9 @@ def mend(run: Path, rounds: int) -> list[str]:
 
 @contextmanager
 def lock(run: Path) -> Iterator[None]:
-    """Let one process, or one group of processes, at a time work on a run. Raises `InputError` where another one
-    does."""
+    """Let one process, or one group of processes, at a time work on a run. Raises `InputError` where another one does,
+    or where the folder holds no run."""
+    read_config(run)
     if os.environ.get("RANK", "0") != "0":
         yield
         return

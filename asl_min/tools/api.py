@@ -46,6 +46,7 @@ class Run:
     def train_round(self, number: int) -> dict:
         """The three phases of a round, from 1, and its evaluation; finished ones are kept. Returns the evaluation's
         results. Raises `InputError` if the round before is not finished."""
+        run_dir.check_round(self.config, number)
         with run_dir.lock(self.folder):
             for role in ROLES:
                 if not run_dir.is_done(self.folder, number, role):
@@ -54,6 +55,7 @@ class Run:
 
     def evaluate(self, number: int) -> dict:
         """Results of a round whose phases are finished; 0 is the base."""
+        run_dir.check_round(self.config, number, first=0)
         with run_dir.lock(self.folder):
             return evaluate_round(self.folder, number)
 
