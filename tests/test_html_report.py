@@ -5,6 +5,7 @@ import json
 import math
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,11 +17,12 @@ from asl_min.episode import Episode, FinishReason, Request, Turn
 from asl_min.model import ROLES
 from asl_min.run import run_dir
 from asl_min.run.errors import InputError
-from asl_min.tools.figures import Line, Panel, draw, svg
+from asl_min.tools.figures import Line, Panel, draw, side_by_side, svg
 from asl_min.tools.html import episodes as html_episodes
 from asl_min.tools.html import page as html_page
 from asl_min.tools.report import load_claims, write_report
 from asl_min.tools.summary import BUDGET
+from asl_min.tools.table import ACCURACY, LONG_NAMES
 from asl_min.world.oracle import Oracle
 
 HOSTILE = "</script><script>window.hit=1</script><!--<script><img src=x onerror=window.hit=1>\u2028&lt;"
@@ -36,6 +38,13 @@ CLAIM = {
     "verdict": "holds",
 }
 RESULTS = {"accuracy": None, "accuracy_greedy": None, "grm": None, "pg": None, "phase": None}
+ALL_RESULTS = {
+    "accuracy": dict.fromkeys(("hop1", "hop2", "hop3", "mean"), 0.75) | {"interval": [0.7, 0.8]},
+    "accuracy_greedy": {"mean": 0.75},
+    "grm": {"balanced_accuracy": 0.75},
+    "pg": {"answerable": 0.75},
+    "phase": {"drafts": {"answerable": 0.75}, "kept": {"right": 0.75}, "judge_reward": 0.75, "true_accuracy": 0.75},
+}
 
 
 def episode(chat, kind: str, fields: dict, final: str, reward: float, **meta) -> Episode:
@@ -220,6 +229,17 @@ def test_episodes_are_sampled_to_the_cap(run, tmp_path, monkeypatch):
     assert "random sample of 4 of 5 episodes" in " ".join(text.split())
 
 
+def test_columns_that_were_not_measured_have_no_group():
+    counts = ["tasks", "episodes", "seconds"]
+    assert html_page.column_groups(["round", "1 hop", "mean", "GRM", *counts]) == [
+        ("", 1),
+        ("held-out accuracy, %", 2),
+        ("judge, tasks and policy, %", 1),
+        ("training", 3),
+    ]
+    assert html_page.column_groups(["round", *counts]) == [("", 1), ("training", 3)]
+
+
 def test_sample_keeps_order_and_budget():
     rows = [{"n": n} for n in range(100)]
     kept = [row["n"] for row in html_episodes.sample(rows, 200)]
@@ -258,11 +278,22 @@ def ticks(axis) -> list[float]:
 
 
 def test_ticks_are_round_numbers():
-    for panel, found in ((STEPS, [0, 0.05, 0.1, 0.15, 0.2]), (SHARES, [0, 20, 40, 60, 80, 100])):
-        axis = Figure().subplots()
-        draw(axis, panel)
-        assert [tick for tick in ticks(axis.yaxis) if tick <= (panel.top or 0.2)] == found
+    high = Panel("Reward by step", "step", "reward", [Line("round 1", range(5), [0.55, 0.85, 0.6, 0.7, 0.8])])
+    shares = [0, 0.2, 0.4, 0.6, 0.8, 1]
+    for panel, found in ((STEPS, [0, 0.05, 0.1, 0.15, 0.2]), (high, shares), (SHARES, [100 * y for y in shares])):
+        axis = draw(Figure(layout="constrained"), panel)
+        assert ticks(axis.yaxis) == found and axis.get_ylim() == (0, found[-1])
         assert all(tick.is_integer() for tick in ticks(axis.xaxis))
+
+
+def test_legends_stand_below_the_axes_and_within_the_figure():
+    names = [name for column, name in LONG_NAMES.items() if column not in ACCURACY]
+    figure = side_by_side([replace(SHARES, lines=[Line(name, [0, 1], [10, 20]) for name in names])] * 2)
+    figure.draw_without_rendering()
+    for part in figure.subfigs:
+        legend = part.legends[0].get_window_extent()
+        assert part.bbox.x0 <= legend.x0 and legend.x1 <= part.bbox.x1 and part.bbox.y0 <= legend.y0
+        assert legend.y1 <= part.axes[0].get_tightbbox().y0
 
 
 def test_figure_says_in_words_what_it_shows():
@@ -369,6 +400,28 @@ def test_browser_is_worked_by_keyboard(opened):
         "#detail"
     )
     assert HOSTILE.split("\u2028")[0] in opened.inner_text("#detail")
+
+
+def test_browser_list_is_one_stop_of_the_tab_key(opened):
+    opened.focus("#list button")
+    opened.keyboard.press("ArrowDown")
+    opened.focus("#search")
+    opened.keyboard.press("Tab")
+    assert opened.evaluate("document.activeElement.ariaCurrent") == "true"
+    opened.keyboard.press("Tab")
+    assert not opened.evaluate("document.querySelector('#list').contains(document.activeElement)")
+
+
+def test_browser_shows_and_prints_every_column_of_the_rounds(opened, run, tmp_path):
+    copy = shutil.copytree(run, tmp_path / "run")
+    for number in (0, 1):
+        (run_dir.phase_dir(copy, number, "evaluation") / "results.json").write_text(json.dumps(ALL_RESULTS))
+    opened.goto(write_report(copy).as_uri())
+    for width, media in ((1280, "screen"), (718, "print")):  # 718: A4 with Chromium's margins
+        opened.set_viewport_size({"width": width, "height": 900})
+        opened.emulate_media(media=media)
+        assert opened.locator(".wide thead tr:last-child th").count() == 15
+        assert opened.evaluate("document.querySelector('.wide').getBoundingClientRect().right") <= width
 
 
 def test_browser_greys_what_was_given(opened):

@@ -13,7 +13,7 @@ from pathlib import Path
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
 from asl_min.corpus import read_jsonl
@@ -44,7 +44,7 @@ STYLE = {
     "svg.fonttype": "none",
     "svg.hashsalt": "asl_min",
 }
-PANEL = (5.0, 3.6)
+PANEL = (4.8, 3.6)
 """Width and height in inches."""
 TITLES = {
     "prompt_generator": "Prompt Generator: reward by step",
@@ -125,8 +125,10 @@ def step_lines(run: Path, rounds: int, role: str) -> list[Line]:
     return lines
 
 
-def draw(axis: Axes, panel: Panel) -> None:
-    """Draw a panel's lines; ticks are round numbers, the legend stands below the axes."""
+def draw(figure: Figure | SubFigure, panel: Panel) -> Axes:
+    """Draw a panel as the only axes of a figure with constrained layout; the legend stands below, where it covers no
+    line. Ticks are round numbers."""
+    axis = figure.subplots()
     for i, line in enumerate(panel.lines):
         look = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
         axis.plot(line.x, line.y, label=line.label, markersize=3.5, linewidth=1.5, **look)
@@ -137,16 +139,18 @@ def draw(axis: Axes, panel: Panel) -> None:
     axis.yaxis.set_major_locator(MaxNLocator(nbins=5, steps=[1, 2, 5, 10]))
     if min(np.nanmin(line.y) for line in panel.lines) >= 0:
         axis.set_ylim(0, panel.top)
-    axis.legend(fontsize=9, loc="upper center", bbox_to_anchor=(0.5, -0.2), ncols=2, frameon=False)
+        axis.set_ylim(0, axis.get_yticks()[-1])
+    spacing = {"handlelength": 1.4, "handletextpad": 0.5, "columnspacing": 0.8, "borderpad": 0.2}
+    figure.legend(loc="outside lower center", ncols=2, fontsize=9, frameon=False, **spacing)
+    return axis
 
 
 def side_by_side(panels: list[Panel]) -> Figure:
     """The panels with their titles in one figure, on white."""
     with matplotlib.rc_context(STYLE):
         figure = Figure((PANEL[0] * len(panels), PANEL[1]), layout="constrained", facecolor="white")
-        for axis, panel in zip(figure.subplots(1, len(panels), squeeze=False)[0], panels, strict=True):
-            draw(axis, panel)
-            axis.set_title(panel.title)
+        for part, panel in zip(figure.subfigures(1, len(panels), squeeze=False)[0], panels, strict=True):
+            draw(part, panel).set_title(panel.title)
     return figure
 
 
@@ -158,7 +162,7 @@ def svg(panel: Panel, name: str) -> str:
     buffer = io.StringIO()
     with matplotlib.rc_context(STYLE):
         figure = Figure(PANEL, layout="constrained")
-        draw(figure.subplots(), panel)
+        draw(figure, panel)
         metadata = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(buffer, format="svg", transparent=True, metadata=metadata)
     text = re.sub(r"<!--.*?-->|<style.*?</style>", "", buffer.getvalue(), flags=re.DOTALL)

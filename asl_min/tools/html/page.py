@@ -16,7 +16,7 @@ from asl_min.model import ROLES
 from asl_min.run import durable, run_dir
 from asl_min.tools.figures import Panel, svg
 from asl_min.tools.html.episodes import MAX_EPISODE_BYTES, episode_groups, sample
-from asl_min.tools.table import LEGEND, LONG_NAMES, table
+from asl_min.tools.table import ACCURACY, COUNTS, LEGEND, LONG_NAMES, table
 
 
 def write_html(run: Path, summary: dict, panels: dict[str, list[Panel]], claims: list[dict]) -> Path:
@@ -29,6 +29,7 @@ def write_html(run: Path, summary: dict, panels: dict[str, list[Panel]], claims:
     header, *rows = table([summary])
     text = template().render(
         summary=summary,
+        column_groups=column_groups(header),
         header=[LONG_NAMES.get(name, name) for name in header],
         rows=rows,
         legend=LEGEND,
@@ -50,6 +51,14 @@ def template() -> jinja2.Template:
     return jinja2.Environment(loader=loader, autoescape=True, trim_blocks=True, lstrip_blocks=True).get_template(
         "page.jinja"
     )
+
+
+def column_groups(header: list[str]) -> list[tuple[str, int]]:
+    """What groups of columns in the table of rounds measure, and how many columns each has."""
+    accuracy = sum(name in ACCURACY for name in header)
+    others = len(header) - 1 - accuracy - len(COUNTS)
+    groups = [("", 1), ("held-out accuracy, %", accuracy), ("judge, tasks and policy, %", others)]
+    return [(name, columns) for name, columns in groups if columns] + [("training", len(COUNTS))]
 
 
 def figures(panels: dict[str, list[Panel]]) -> list[dict]:
