@@ -33,12 +33,8 @@ class Recipe(Protocol):
 
     def check(self) -> None:
         """Raises `InputError` for settings that the system cannot run with, naming key and value."""
-        config = self.config
-        if config.pg_samples < 2:
-            raise InputError(f"key 'pg_samples' is {config.pg_samples!r}, a group needs at least 2 samples")
-        if config.inject_round and not self.gold_files(config.inject_round, "reward_model"):
-            name = f"the recipe {config.recipe!r}"
-            raise InputError(f"key 'inject_round' is {config.inject_round!r}, but {name} gives its judge no gold")
+        if self.config.pg_samples < 2:
+            raise InputError(f"key 'pg_samples' is {self.config.pg_samples!r}, a group needs at least 2 samples")
 
     def gold_files(self, round_number: int, role: str) -> list[Path]:
         """The gold files that this phase of this round may read; none in a system without labels."""
@@ -124,4 +120,8 @@ def load(config: "Config") -> Recipe:
         raise InputError(f"key 'recipe' is {name!r}: no file asl_min/recipes/{name}.py; there are {', '.join(known)}")
     recipe = importlib.import_module(f"{__name__}.{name}").Recipe(config)
     recipe.check()
+    if config.inject_round and not recipe.gold_files(config.inject_round, "reward_model"):
+        raise InputError(
+            f"key 'inject_round' is {config.inject_round!r}, but the recipe {name!r} gives its judge no gold"
+        )
     return recipe

@@ -13,17 +13,33 @@ with the same base and steps. profile: where the seconds of sampling go, and wha
 take alone. Each bench has a process of its own, so that none sees what another left in memory.
 """
 
-import argparse
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from pathlib import Path
+
+    from asl_min.run.command import argument, start
+
+    NAMES = ("rollout", "update", "step", "accuracy", "retrieval", "startup", "memory", "round", "profile")
+    start(
+        "reproduce.bench.bench",
+        __doc__,
+        argument("benches", nargs="+", choices=NAMES, metavar="BENCH", help=", ".join(NAMES)),
+        argument("--pairs", type=int, default=5, help="alternations (accuracy: seeds)"),
+        argument("--out", type=Path, help="JSON file; results of other benches in it are kept"),
+        argument("--before", type=Path, help="round: folder of another checkout to measure beside"),
+    )
+
 import json
 import os
 import platform
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
 import torch
 
 from asl_min.config import Config
+from asl_min.run import terminal
 from reproduce.bench import alone, beside_trl
 
 BENCHES = {
@@ -39,17 +55,16 @@ BENCHES = {
 }
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("benches", nargs="+", choices=BENCHES, metavar="BENCH", help=", ".join(BENCHES))
-    parser.add_argument("--pairs", type=int, default=5, help="alternations (accuracy: seeds)")
-    parser.add_argument("--out", type=Path, help="JSON file; results of other benches in it are kept")
-    parser.add_argument("--before", type=Path, help="round: folder of another checkout to measure beside")
-    args = parser.parse_args()
+def main(args: Namespace) -> None:
+    if args.dry_run:
+        terminal.tell(
+            f"would measure {', '.join(args.benches)}, {args.pairs} pairs", benches=args.benches, pairs=args.pairs
+        )
+        return
     if len(args.benches) > 1:
         options = [argument for argument in sys.argv[1:] if argument not in args.benches]
         for name in args.benches:
-            subprocess.run([sys.executable, __file__, name, *options], check=True)
+            subprocess.run([sys.executable, "-m", "reproduce.bench.bench", name, *options], check=True)
         return
     (name,) = args.benches
     machine = {
@@ -64,7 +79,3 @@ def main() -> None:
     if args.out:
         old = json.loads(args.out.read_text()) if args.out.is_file() else {}
         args.out.write_text(json.dumps(old | found, indent=1) + "\n")
-
-
-if __name__ == "__main__":
-    main()

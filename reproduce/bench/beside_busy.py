@@ -8,7 +8,19 @@ The phase sees no OMP_* or GOMP_* variables but those of --env. `phase` are the 
 `process` the wall time of the whole command with its imports; `ratio` is the median over pairs of beside / alone.
 """
 
-import argparse
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from pathlib import Path
+
+    from asl_min.run.command import argument, start
+
+    start(
+        "reproduce.bench.beside_busy",
+        __doc__,
+        argument("--pairs", type=int, default=3, help="runs alone and beside, in turn"),
+        argument("--env", action="append", default=[], metavar="NAME=VALUE", help="a variable of the phase"),
+        argument("--before", type=Path, help="folder of another checkout of asl_min, to measure as well"),
+    )
+
 import json
 import os
 import shutil
@@ -17,9 +29,12 @@ import subprocess
 import sys
 import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from asl_min.run import terminal
 
 HERE = Path(__file__).parents[2]
 BUSY = 2
@@ -79,17 +94,11 @@ def medians(seconds: list[tuple[float, float]]) -> dict[str, float]:
     return {"alone": alone, "beside": beside, "ratio": round(statistics.median(b / a for a, b in seconds), 2)}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--pairs", type=int, default=3, help="runs alone and beside, in turn")
-    parser.add_argument("--env", action="append", default=[], metavar="NAME=VALUE", help="a variable of the phase")
-    parser.add_argument("--before", type=Path, help="folder of another checkout of asl_min, to measure as well")
-    args = parser.parse_args()
+def main(args: Namespace) -> None:
+    if args.dry_run:
+        terminal.tell(f"would run a phase {2 * args.pairs} times", pairs=args.pairs)
+        return
     given = dict(pair.split("=", 1) for pair in args.env)
     checkouts = {"now": HERE} | ({"before": args.before.resolve()} if args.before else {})
     found = {name: bench(checkout, given, args.pairs) for name, checkout in checkouts.items()}
     print(json.dumps({"cores": os.cpu_count(), "busy": BUSY, "pairs": args.pairs, "env": given} | found, indent=1))
-
-
-if __name__ == "__main__":
-    main()

@@ -66,7 +66,7 @@ def peak_of(side: str, groups: list[list]) -> int:
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "groups.pickle"  # our own objects, read back at once
         file.write_bytes(pickle.dumps(groups))
-        command = [sys.executable, Path(__file__).with_name("peak.py"), side, file]
+        command = [sys.executable, "-m", "reproduce.bench.peak", side, file]
         return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 

@@ -9,10 +9,24 @@ installed; then the local backend's generation. Not run on a GPU yet; `--shape t
 measured.
 """
 
-import argparse
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from pathlib import Path
+
+    from asl_min.run.command import argument, start
+
+    start(
+        "reproduce.bench.gpu",
+        __doc__,
+        argument("--shape", choices=("tiny", "0.5b", "3b", "7b"), default="7b"),
+        argument("--lengths", type=int, nargs="+", default=[2048, 4096, 10240]),
+        argument("--quantization", default="nf4"),
+        argument("--out", type=Path),
+    )
+
 import json
 import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -26,6 +40,7 @@ from asl_min.episode import Episode, FinishReason, Request, Turn
 from asl_min.grpo import Learner
 from asl_min.model import load_backbone, load_tokenizer
 from asl_min.phase import accelerator_of
+from asl_min.run import terminal
 from asl_min.sampling.generate import Generator
 from asl_min.tools.plan import RUNTIME, memory_of, read_shape
 
@@ -174,13 +189,14 @@ def generation(config: Config, rows: int = 32, context: int = 512, new: int = 25
     return rate | {"rows": rows, "context": context, "new_tokens": found[-1]}
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--shape", choices=SHAPES, default="7b")
-    parser.add_argument("--lengths", type=int, nargs="+", default=[2048, 4096, 10240])
-    parser.add_argument("--quantization", default="nf4")
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
+def main(args: Namespace) -> None:
+    if args.dry_run:
+        terminal.tell(
+            f"would measure a random {args.shape} model at lengths {args.lengths}",
+            shape=args.shape,
+            lengths=args.lengths,
+        )
+        return
     found: dict = {"device": torch.cuda.get_device_name() if GPU else "cpu", "shape": args.shape}
     with tempfile.TemporaryDirectory() as folder:
         random_base(Path(folder), args.shape)
@@ -200,7 +216,3 @@ def main() -> None:
     print(json.dumps(found, indent=1))
     if args.out:
         args.out.write_text(json.dumps(found, indent=1))
-
-
-if __name__ == "__main__":
-    main()

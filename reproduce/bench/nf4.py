@@ -7,11 +7,24 @@ Held-out accuracy (150 questions, temperature 1) before and after the steps; the
 log-probabilities before any.
 """
 
-import argparse
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from pathlib import Path
+
+    from asl_min.run.command import argument, start
+
+    start(
+        "reproduce.bench.nf4",
+        __doc__,
+        argument("--steps", type=int, default=8),
+        argument("--seeds", type=int, default=3),
+        argument("--out", type=Path),
+    )
+
 import json
 import random
 import statistics
 import time
+from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
@@ -20,6 +33,7 @@ import torch
 from asl_min.config import load_config
 from asl_min.grpo import Scorer
 from asl_min.packing import micro_batches
+from asl_min.run import terminal
 from reproduce.bench.bench import Ours, accuracy_of, splits
 
 CONFIG = Path(__file__).parents[2] / "configs" / "tiny.yaml"
@@ -52,12 +66,14 @@ def quantisation_gap(config) -> float:
     return (scores[0] - scores[1]).abs().mean().item()
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=8)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
+def main(args: Namespace) -> None:
+    if args.dry_run:
+        terminal.tell(
+            f"would train {args.seeds} seeds for {args.steps} steps in nf4 and in float32",
+            seeds=args.seeds,
+            steps=args.steps,
+        )
+        return
     config = load_config(CONFIG, threads=1)
     found: dict = {"steps": args.steps, "gap": round(quantisation_gap(config), 4)}
     for side in SIDES:
@@ -68,7 +84,3 @@ def main() -> None:
         print(json.dumps({str(side): found[side or "float32"]}), flush=True)
     if args.out:
         args.out.write_text(json.dumps(found, indent=1))
-
-
-if __name__ == "__main__":
-    main()

@@ -13,7 +13,21 @@ keeps corpus and index, and asks a second server of the same format the same que
 LOG.md.
 """
 
-import argparse
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from pathlib import Path
+
+    from asl_min.run.command import argument, start
+
+    start(
+        "reproduce.bench.retrieval",
+        __doc__,
+        argument("--requests", type=int, default=2000),
+        argument("--folder", type=Path, help="keep corpus and index here, or take those that are there"),
+        argument("--beside", help="address of another server, over the same corpus"),
+        argument("--pairs", type=int, default=5),
+        argument("--out", type=Path),
+    )
+
 import json
 import random
 import resource
@@ -23,6 +37,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from argparse import Namespace
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
@@ -33,6 +48,7 @@ import httpx2
 import psutil
 
 from asl_min.corpus import write_jsonl
+from asl_min.run import terminal
 
 
 def places() -> list[dict]:
@@ -144,14 +160,10 @@ def beside(index: Path, names: list[str], requests: int, other: str, pairs: int)
         return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--requests", type=int, default=2000)
-    parser.add_argument("--folder", type=Path, help="keep corpus and index here, or take those that are there")
-    parser.add_argument("--beside", help="address of another server, over the same corpus")
-    parser.add_argument("--pairs", type=int, default=5)
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
+def main(args: Namespace) -> None:
+    if args.dry_run:
+        terminal.tell(f"would send {args.requests} requests", requests=args.requests)
+        return
     with nullcontext(args.folder) if args.folder else tempfile.TemporaryDirectory() as folder:
         corpus, index, rows = Path(folder) / "corpus.jsonl", Path(folder) / "index", places()
         corpus.parent.mkdir(parents=True, exist_ok=True)
@@ -168,7 +180,3 @@ def main() -> None:
     print(json.dumps(found, indent=1))
     if args.out:
         args.out.write_text(json.dumps(found, indent=1))
-
-
-if __name__ == "__main__":
-    main()

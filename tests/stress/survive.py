@@ -7,7 +7,19 @@ started again by the same command, until it comes to its end; then every file mu
 values, but for measured seconds) as in the untouched run. Then a new run begins, until there were enough kills.
 """
 
-import argparse
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from pathlib import Path
+
+    from asl_min.run.command import argument, start
+
+    start(
+        "tests.stress.survive",
+        __doc__,
+        argument("--kills", type=int, default=100),
+        argument("--seed", type=int, default=0),
+        argument("--out", type=Path),
+    )
+
 import collections
 import json
 import os
@@ -17,9 +29,11 @@ import subprocess
 import sys
 import tempfile
 import time
+from argparse import Namespace
 from pathlib import Path
 
 from asl_min.model import ROLES
+from asl_min.run import terminal
 from asl_min.run.durable import write_text
 from asl_min.run.run_dir import is_done
 from reproduce.verify import contents
@@ -86,12 +100,10 @@ def same(found: dict[str, object], wanted: dict[str, object]) -> bool:
     return not differing
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--kills", type=int, default=100)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--out", type=Path)
-    args = parser.parse_args()
+def main(args: Namespace) -> None:
+    if args.dry_run:
+        terminal.tell(f"would kill a small run {args.kills} times", kills=args.kills)
+        return
     rng, killed, runs, equal = random.Random(args.seed), collections.Counter(), 0, 0
     with tempfile.TemporaryDirectory() as folder:
         untouched, run = Path(folder) / "untouched", Path(folder) / "run"
@@ -127,7 +139,3 @@ def main() -> None:
     if args.out:
         write_text(args.out, json.dumps(found, indent=1) + "\n")
     raise SystemExit(0 if runs == equal else 1)
-
-
-if __name__ == "__main__":
-    main()

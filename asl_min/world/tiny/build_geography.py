@@ -7,6 +7,14 @@ GeoNames data is CC BY 4.0 (https://www.geonames.org). Deviations from it: names
 rounded to three digits, countries without a capital of another name, a currency or a calling code are left out.
 """
 
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from asl_min.run.command import start
+
+    start(
+        "asl_min.world.tiny.build_geography",
+        __doc__,
+    )
+
 import json
 import random
 import re

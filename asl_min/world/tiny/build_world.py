@@ -7,10 +7,20 @@ evaluation: only the recipes that openly use gold read them.
 python -m asl_min.world.tiny.build_world
 """
 
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from asl_min.run.command import start
+
+    start(
+        "asl_min.world.tiny.build_world",
+        __doc__,
+    )
+
 import random
+from argparse import Namespace
 from pathlib import Path
 
 from asl_min.corpus import write_jsonl
+from asl_min.run import terminal
 from asl_min.world.world import Query, World, load_world, passages, questions, without_decimals
 
 DATA = Path(__file__).parents[1] / "data"
@@ -73,7 +83,10 @@ def wrong_answer(world: World, row: dict, rows: list[dict], rng: random.Random) 
             return answer, kind
 
 
-def main() -> None:
+def main(args: Namespace) -> None:
+    if args.dry_run:
+        terminal.tell(f"would write the files of both halves to {DATA}")
+        return
     for half in ("base", "target"):
         world = load_world(half)
         rows = questions(world, PER_HOP, seed=0)
@@ -85,7 +98,3 @@ def main() -> None:
             train = questions(world, PER_HOP, seed=1, without=rows)
             write_jsonl(DATA / half / "train_questions.jsonl", train)
             write_jsonl(DATA / half / "train_judgments.jsonl", judgments(world, train, seed=1, hops=(1, 2, 3)))
-
-
-if __name__ == "__main__":
-    main()

@@ -5,12 +5,22 @@
 Uses 300 questions a number of hops, all 600 gold judgments (3 samples each) and 512 tasks, at temperature 1, seed 0.
 """
 
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from asl_min.run.command import start
+
+    start(
+        "asl_min.world.tiny.card",
+        __doc__,
+    )
+
+from argparse import Namespace
 from dataclasses import fields
 from pathlib import Path
 
 from asl_min.config import Config
 from asl_min.evaluate import evaluate_agent
 from asl_min.phase import Agent
+from asl_min.run import terminal
 from asl_min.world.tiny.teacher import Noise
 from asl_min.world.tiny.train_base import ARCHITECTURE, STAGES, VOCAB_SIZE
 
@@ -58,7 +68,10 @@ Use it for the loop's miniature only: outside pages worded like those of its wor
 """
 
 
-def main() -> None:
+def main(args: Namespace) -> None:
+    if args.dry_run:
+        terminal.tell("would measure the base and write its card")
+        return
     config = Config(eval_per_hop=300, eval_judgments=600, eval_tasks=512)
     agent = Agent(config, {})
     results, _ = evaluate_agent(agent)
@@ -91,7 +104,3 @@ def main() -> None:
     )
     (Path(__file__).parent / "base" / "README.md").write_text(text)
     print(text)
-
-
-if __name__ == "__main__":
-    main()

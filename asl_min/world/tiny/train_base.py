@@ -12,9 +12,22 @@ The loss is next-token cross-entropy over the assistant's tokens only; the token
 `VERDICT_WEIGHT`, since it is one token among fifty and the last skill to appear. Nothing of the target half is seen.
 """
 
-import argparse
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from pathlib import Path
+
+    from asl_min.run.command import argument, start
+
+    start(
+        "asl_min.world.tiny.train_base",
+        __doc__,
+        argument("stage", choices=("skill", "judge", "noise")),
+        argument("--start", type=Path, help="model that a stage after the first starts from"),
+        argument("--out", type=Path, required=True),
+    )
+
 import random
 import time
+from argparse import Namespace
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +37,7 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from asl_min.chat import Chat
+from asl_min.run import terminal
 from asl_min.world.tiny.alternate import alternate_world
 from asl_min.world.tiny.teacher import JUDGING_MIX, ROLE_MIX, Demonstration, Noise, Teacher, demonstrate
 from asl_min.world.tiny.tokenizer import train_tokenizer
@@ -177,12 +191,10 @@ def new_model() -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
     return Qwen2ForCausalLM(Qwen2Config(vocab_size=len(tokenizer), **ARCHITECTURE, **ids)), tokenizer
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("stage", choices=STAGES)
-    parser.add_argument("--start", type=Path, help="model that a stage after the first starts from")
-    parser.add_argument("--out", type=Path, required=True)
-    args = parser.parse_args()
+def main(args: Namespace) -> None:
+    if args.dry_run:
+        terminal.tell(f"{args.out}: would get the stage {args.stage}, {STAGES[args.stage].steps} steps")
+        return
     stage, start = STAGES[args.stage], time.time()
     torch.manual_seed(stage.seed)
     if args.start:
@@ -219,7 +231,3 @@ def main() -> None:
 def save(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
-
-
-if __name__ == "__main__":
-    main()
