@@ -1,7 +1,7 @@
 """asl_min beside TRL's GRPOTrainer on the tiny base, alternating in one process; medians over pairs and their ratios.
 
     pip install -e '.[bench]'
-    python -m reproduce.bench.bench rollout update step accuracy retrieval startup memory --out reproduce/results/bench.json
+    python -m reproduce.bench.bench rollout update step accuracy retrieval startup memory --out BENCH.json
 
 rollout: multi-turn search episodes a second, 128 and 1024 of them. update: one GRPO step on the same recorded episodes,
 and the peak memory of each side in a process of its own. step: rollout, gold exact match as the reward, update.
