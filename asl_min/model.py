@@ -37,6 +37,8 @@ transformers.utils.logging.disable_progress_bar()
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
 
 ROLES = ("prompt_generator", "reward_model", "policy")
+BAD_ADAPTER = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError)
+"""What peft raises where the files of an adapter are missing, unreadable or of another model."""
 PAD_TO = 16  # lengths are rounded up to this, so that few shapes occur and memory stays flat
 
 
@@ -69,8 +71,31 @@ def readable(config: Config) -> Iterator[None]:
     """Inside, what cannot be read of the base model is an `InputError`."""
     try:
         yield
+    except InputError:
+        raise
     except (OSError, ValueError) as error:
-        raise InputError(f"base_model: {config.base_model!r}: {str(error).splitlines()[0]}") from None
+        raise InputError(f"base_model: {config.base_model!r}: {one_line(error)}") from None
+
+
+@contextmanager
+def readable_adapter(folder: Path | None) -> Iterator[None]:
+    """Inside, an adapter that cannot be read or does not fit the base is an `InputError`, and damaged weights say where
+    they are."""
+    try:
+        with damage_named(folder):
+            yield
+    except torch.OutOfMemoryError:
+        raise
+    except BAD_ADAPTER as error:
+        if folder is None:
+            raise
+        said = f"{type(error).__name__} {one_line(error)}"
+        raise InputError(f"{folder}: not an adapter of this base and rank: {said}") from None
+
+
+def one_line(error: Exception) -> str:
+    """The message of an error, as one line of at most 300 characters."""
+    return " ".join(str(error).split())[:300]
 
 
 def load_tokenizer(config: Config) -> PreTrainedTokenizerBase:
@@ -144,14 +169,14 @@ def load_backbone(config: Config, saved: dict[str, Path]) -> PeftModel:
         if model is None:
             base = load_base(config)
             check_head(base, config.base_model)
-            with damage_named(folder):
+            with readable_adapter(folder):
                 model = (
                     PeftModel.from_pretrained(base, folder, adapter_name=name)
                     if folder
                     else get_peft_model(base, lora, adapter_name=name)
                 )
         elif folder:
-            with damage_named(folder):
+            with readable_adapter(folder):
                 model.load_adapter(folder, adapter_name=name)
         else:
             model.add_adapter(name, lora)

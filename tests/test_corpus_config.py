@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from asl_min.config import PACKAGE, Config, check, dump_config, load_config
-from asl_min.corpus import load_corpus, load_questions, read_jsonl, topics, write_jsonl
+from asl_min.corpus import load_corpus, load_judgments, load_questions, read_jsonl, topics, write_jsonl
 from asl_min.run.command import parse_overrides
 from asl_min.run.errors import InputError
 
@@ -94,6 +94,31 @@ def test_corpus_with_a_byte_order_mark_is_read(file):
 def test_bad_question_is_refused(file, row):
     good = '{"question": "q", "golden_answers": ["x"]}\n'
     refused(load_questions, file(good + json.dumps(row)), ":2:", "golden_answers")
+
+
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [
+        (7, ":2: 'metadata' must be an object, found 7"),
+        ([], ":2: 'metadata' must be an object, found []"),
+        ({"hops": "2"}, ":2: 'hops' must be a whole number above 0, found '2'"),
+        ({"hops": 0}, "found 0"),
+        ({"hops": True}, "found True"),
+        ({"hops": None}, "found None"),
+        ({"hops": 1, "kind": 3}, ":2: 'kind' must be a text, found 3"),
+        ({}, "1 of 2 rows have 'hops'"),
+        (None, "1 of 2 rows have 'hops'"),
+    ],
+)
+@pytest.mark.parametrize("load", [load_questions, load_judgments])
+def test_bad_metadata_is_refused(load, file, metadata, said):
+    row = {"question": "q", "golden_answers": ["x"], "answer": "x", "label": True}
+    rows = [row | {"metadata": {"hops": 1}}, row | {"metadata": metadata}]
+    refused(load, file("\n".join(map(json.dumps, rows))), said)
+
+
+def test_folder_in_the_place_of_a_corpus_is_refused(tmp_path):
+    refused(load_corpus, tmp_path, "is a folder, not a file")
 
 
 def test_empty_question_set_is_refused(file):
