@@ -125,23 +125,20 @@ def load_judgments(path: str | Path) -> list[dict]:
 
 def metadata(row: dict, where: str) -> dict:
     """A row's metadata; of its keys, `hops` and `kind` are read. Raises `InputError` naming `where`."""
-    found = row.get("metadata")
-    found = {} if found is None else found
+    found = {} if row.get("metadata") is None else row["metadata"]
     if not isinstance(found, dict):
         raise InputError(f"{where}: 'metadata' must be an object, found {found!r}")
-    hops, kind = found.get("hops", 1), found.get("kind", "")
-    if type(hops) is not int or hops < 1:
+    if type(hops := found.get("hops", 1)) is not int or hops < 1:
         raise InputError(f"{where}: 'hops' must be a whole number above 0, found {hops!r}")
-    if not isinstance(kind, str):
+    if not isinstance(kind := found.get("kind", ""), str):
         raise InputError(f"{where}: 'kind' must be a text, found {kind!r}")
     return found
 
 
 def refuse_some_hops(path: str | Path, rows: list[dict]) -> None:
     """Raises `InputError` where some rows have `hops` and others have none."""
-    having = sum("hops" in row["metadata"] for row in rows)
-    if 0 < having < len(rows):
-        raise InputError(f"{path}: {having} of {len(rows)} rows have 'hops' in their metadata; give it in all or in none")
+    if 0 < sum("hops" in row["metadata"] for row in rows) < len(rows):
+        raise InputError(f"{path}: some rows have 'hops' in their metadata and others have none")
 
 
 def write_jsonl(path: str | Path, rows: list[dict]) -> None:
