@@ -30,6 +30,7 @@ Number = Annotated[float, BeforeValidator(_number)]
 PositiveInt = Annotated[int, Field(gt=0)]
 Count = Annotated[int, Field(ge=0)]
 GroupSize = Annotated[int, Field(ge=2)]
+Turns = Annotated[int, Field(gt=0, le=64)]
 PositiveFloat = Annotated[Number, Field(gt=0)]
 Weight = Annotated[Number, Field(ge=0)]
 Share = Annotated[Number, Field(ge=0, le=1)]
@@ -48,7 +49,7 @@ class Config:
     rounds: PositiveInt = 4
     """Rounds of PG -> GRM -> PM."""
 
-    # what is learnt on
+    # model and data
     base_model: str = "asl_min/world/tiny/base"
     """Folder or hub id of any causal LM with a chat template; a relative folder may also be the package's own."""
     prompts: str = "tiny"
@@ -84,8 +85,9 @@ class Config:
     alone."""
 
     # episodes
-    max_turns: PositiveInt = 6
-    """Assistant turns an episode (paper: 9)."""
+    max_turns: Turns = 6
+    """Assistant turns an episode (paper: 9). At most 64, since an episode of seed s samples turn t with the seed
+    64 s + t."""
     max_turn_tokens: PositiveInt = 96
     """Sampled tokens a turn (paper: 2048)."""
     max_episode_tokens: PositiveInt = 640
@@ -198,7 +200,7 @@ class Config:
 
     @property
     def name(self) -> str:
-        """The arm's."""
+        """The name of the run: its arm, else its recipe."""
         return self.arm or self.recipe
 
     def path(self, value: str) -> Path:
@@ -212,6 +214,8 @@ class Config:
         if self.max_turn_tokens > self.max_episode_tokens:
             episode = f"'max_episode_tokens' {self.max_episode_tokens!r}"
             raise ValueError(f"key 'max_turn_tokens' is {self.max_turn_tokens!r}, above {episode}")
+        if "/" in self.arm or "\\" in self.arm:
+            raise ValueError(f"key 'arm' is {self.arm!r}, but it names a folder and must not hold / or \\")
         if self.backend != "local" and not self.server_url:
             raise ValueError(f"key 'backend' is {self.backend!r}, which needs 'server_url'")
         if self.inject_round and not self.labelled_judgments:

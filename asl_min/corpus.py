@@ -28,14 +28,21 @@ class Passage:
 def read_jsonl(path: str | Path) -> list[tuple[int, dict]]:
     """All non-empty lines of a JSONL file as (line number, object). Raises `InputError` naming file and line."""
     path = Path(path)
-    if not path.is_file():
-        raise InputError(f"{path}: no such file")
+    refuse_no_file(path)
     rows = []
     for number, line in enumerate(path.read_text(encoding="utf-8-sig", errors="replace").split("\n"), start=1):
         if not line.strip():
             continue
         rows.append((number, parse_row(line, f"{path}:{number}")))
     return rows
+
+
+def refuse_no_file(path: Path) -> None:
+    """Raises `InputError` where there is no file, or a folder."""
+    if path.is_dir():
+        raise InputError(f"{path}: is a folder, not a file")
+    if not path.is_file():
+        raise InputError(f"{path}: no such file")
 
 
 def parse_row(line: str, where: str) -> dict:
@@ -91,11 +98,12 @@ def load_questions(path: str | Path) -> list[dict]:
                 "id": str(row.get("id", number)),
                 "question": row["question"],
                 "golden_answers": [str(a) for a in answers],
-                "metadata": row.get("metadata") or {},
+                "metadata": metadata(row, f"{path}:{number}"),
             }
         )
     if not rows:
         raise InputError(f"{path}: the QA set is empty")
+    refuse_some_hops(path, rows)
     return rows
 
 
@@ -108,10 +116,29 @@ def load_judgments(path: str | Path) -> list[dict]:
         texts = isinstance(row.get("question"), str) and isinstance(row.get("answer"), str)
         if not texts or not isinstance(row.get("label"), bool):
             raise InputError(f"{path}:{number}: needs 'question' and 'answer' (texts) and 'label' (true or false)")
-        rows.append(row | {"metadata": row.get("metadata") or {}})
+        rows.append(row | {"metadata": metadata(row, f"{path}:{number}")})
     if not rows:
         raise InputError(f"{path}: no judgments")
+    refuse_some_hops(path, rows)
     return rows
+
+
+def metadata(row: dict, where: str) -> dict:
+    """A row's metadata; of its keys, `hops` and `kind` are read. Raises `InputError` naming `where`."""
+    found = {} if row.get("metadata") is None else row["metadata"]
+    if not isinstance(found, dict):
+        raise InputError(f"{where}: 'metadata' must be an object, found {found!r}")
+    if type(hops := found.get("hops", 1)) is not int or hops < 1:
+        raise InputError(f"{where}: 'hops' must be a whole number above 0, found {hops!r}")
+    if not isinstance(kind := found.get("kind", ""), str):
+        raise InputError(f"{where}: 'kind' must be a text, found {kind!r}")
+    return found
+
+
+def refuse_some_hops(path: str | Path, rows: list[dict]) -> None:
+    """Raises `InputError` where some rows have `hops` and others have none."""
+    if 0 < sum("hops" in row["metadata"] for row in rows) < len(rows):
+        raise InputError(f"{path}: some rows have 'hops' in their metadata and others have none")
 
 
 def write_jsonl(path: str | Path, rows: list[dict]) -> None:

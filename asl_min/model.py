@@ -37,6 +37,8 @@ transformers.utils.logging.disable_progress_bar()
 warnings.filterwarnings("ignore", message=".*is_gradient_checkpointing.*", category=FutureWarning)
 
 ROLES = ("prompt_generator", "reward_model", "policy")
+UNREADABLE = (OSError, ValueError, RuntimeError, KeyError, TypeError, AttributeError)
+"""What transformers and peft raise where files are missing, malformed or of another model."""
 PAD_TO = 16  # lengths are rounded up to this, so that few shapes occur and memory stays flat
 
 
@@ -56,26 +58,23 @@ def base_source(config: Config) -> str:
 
 
 @contextmanager
-def damage_named(where: str | Path) -> Iterator[None]:
-    """Inside, the error of a damaged file of weights says where it is."""
+def readable(where: str) -> Iterator[None]:
+    """Inside, a base model or adapter that cannot be read is an `InputError`; damaged weights are a `SafetensorError`.
+    Both name `where`."""
     try:
         yield
+    except (InputError, torch.OutOfMemoryError):
+        raise
     except SafetensorError as error:
         raise SafetensorError(f"{where}: damaged weights: {error}") from None
-
-
-@contextmanager
-def readable(config: Config) -> Iterator[None]:
-    """Inside, what cannot be read of the base model is an `InputError`."""
-    try:
-        yield
-    except (OSError, ValueError) as error:
-        raise InputError(f"base_model: {config.base_model!r}: {str(error).splitlines()[0]}") from None
+    except UNREADABLE as error:
+        said = f"{type(error).__name__}: {' '.join(str(error).split())[:300]}"
+        raise InputError(f"{where}: cannot be read: {said}") from None
 
 
 def load_tokenizer(config: Config) -> PreTrainedTokenizerBase:
     """Raises `InputError` where there is no tokenizer or no chat template."""
-    with readable(config):
+    with readable(f"base_model: {config.base_model!r}"):
         tokenizer = AutoTokenizer.from_pretrained(base_source(config))
     if not tokenizer.chat_template:
         raise InputError(f"base_model: {config.base_model!r} has no chat template")
@@ -85,7 +84,7 @@ def load_tokenizer(config: Config) -> PreTrainedTokenizerBase:
 def empty_base(config: Config) -> PreTrainedModel:
     """The base's architecture without its weights, on torch's meta device. Raises `InputError` where its config cannot
     be read."""
-    with readable(config), torch.device("meta"):
+    with readable(f"base_model: {config.base_model!r}"), torch.device("meta"):
         return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base_source(config)))
 
 
@@ -99,9 +98,8 @@ def load_base(config: Config) -> PreTrainedModel:
         arguments["quantization_config"] = BitsAndBytesConfig(
             **nf4, bnb_4bit_compute_dtype=arguments["dtype"], bnb_4bit_quant_storage=torch.bfloat16
         )
-    source = base_source(config)
-    with readable(config), damage_named(source):
-        base = AutoModelForCausalLM.from_pretrained(source, **arguments)
+    with readable(f"base_model: {config.base_model!r}"):
+        base = AutoModelForCausalLM.from_pretrained(base_source(config), **arguments)
     for module in base.modules():
         # If bitsandbytes may use AVX512 here, an evaluation's forward pass repacks the weights, and gradients are lost.
         if hasattr(module, "support_avx512bf16_for_cpu"):
@@ -144,14 +142,14 @@ def load_backbone(config: Config, saved: dict[str, Path]) -> PeftModel:
         if model is None:
             base = load_base(config)
             check_head(base, config.base_model)
-            with damage_named(folder):
+            with readable(str(folder or config.base_model)):
                 model = (
                     PeftModel.from_pretrained(base, folder, adapter_name=name)
                     if folder
                     else get_peft_model(base, lora, adapter_name=name)
                 )
         elif folder:
-            with damage_named(folder):
+            with readable(str(folder or config.base_model)):
                 model.load_adapter(folder, adapter_name=name)
         else:
             model.add_adapter(name, lora)

@@ -257,14 +257,12 @@ def conclude(claim: Claim, runs: m.Runs) -> dict:
 
 def main(args: Namespace) -> None:
     folder = args.results or m.RESULTS
-    files = [folder / "claims.json", folder / "RESULTS.md"]
+    runs, files = m.load_runs(folder / "runs"), [folder / "claims.json", folder / "RESULTS.md"]
     if args.dry_run:
         terminal.tell(f"would write {files[0]} and {files[1]}", files=list(map(str, files)))
         return
-    runs = m.load_runs(folder / "runs")
     rows = [conclude(claim, runs) for claim in CLAIMS]
     record = json.loads((m.RESULTS / "claims.json").read_text())
-    folder.mkdir(parents=True, exist_ok=True)
     files[0].write_text(json.dumps(rows, indent=1) + "\n")
     files[1].write_text(results_text(runs, rows, folder))
     if folder.resolve() == m.RESULTS.resolve() and "asl" in runs:

@@ -19,12 +19,12 @@ from argparse import Namespace
 from pathlib import Path
 
 from asl_min.run import terminal
-from asl_min.run.old_names import upgrade_summary
+from reproduce.measures import read_summary
 
 
 def digest(file: Path) -> str:
-    """16 hex digits of a summary's rounds, without measured seconds."""
-    rounds = upgrade_summary(json.loads(file.read_text()))["rounds"]
+    """16 hex digits of a summary's rounds, without measured seconds. Raises `InputError` where the file is none."""
+    rounds = read_summary(file)["rounds"]
     timeless = [{key: value for key, value in row.items() if key != "seconds"} for row in rounds]
     return hashlib.sha256(json.dumps(timeless, sort_keys=True).encode()).hexdigest()[:16]
 

@@ -8,6 +8,8 @@ from pathlib import Path
 import numpy as np
 from scipy import stats
 
+from asl_min.corpus import refuse_no_file
+from asl_min.run.errors import InputError
 from asl_min.run.old_names import upgrade_summary
 from asl_min.tools.summary import dig
 
@@ -25,11 +27,33 @@ Runs = dict[str, dict[int, dict]]
 """Summaries by arm and seed."""
 
 
-def load_runs(folder: Path) -> Runs:
-    runs: Runs = {}
-    for file in sorted(folder.glob("*.json")):
+def read_summary(file: Path) -> dict:
+    """A run's summary.json with today's names. Raises `InputError` where the file is none."""
+    refuse_no_file(file)
+    try:
         summary = upgrade_summary(json.loads(file.read_text()))
+    except ValueError as error:
+        raise InputError(f"{file}: not JSON: {error}") from None
+    except (KeyError, TypeError, AttributeError):
+        raise InputError(f"{file}: not the summary of a run") from None
+    rounds = summary["rounds"]
+    if not isinstance(rounds, list) or not rounds or not all(isinstance(row, dict) for row in rounds):
+        raise InputError(f"{file}: 'rounds' must be a list of objects that is not empty")
+    if type(summary.get("seed")) is not int:
+        raise InputError(f"{file}: 'seed' must be a whole number, found {summary.get('seed')!r}")
+    return summary
+
+
+def load_runs(folder: Path) -> Runs:
+    """The summaries in a folder. Raises `InputError` where it holds none, or a file that is none."""
+    runs: Runs = {}
+    if not folder.is_dir():
+        raise InputError(f"{folder}: no such folder")
+    for file in sorted(folder.glob("*.json")):
+        summary = read_summary(file)
         runs.setdefault(summary["arm"], {})[summary["seed"]] = summary
+    if not runs:
+        raise InputError(f"{folder}: holds no summary of a run (*.json)")
     return runs
 
 

@@ -19,7 +19,7 @@ from argparse import Namespace
 from pathlib import Path
 
 from asl_min.rounds import run_rounds
-from asl_min.run import run_dir
+from asl_min.run import run_dir, terminal
 from asl_min.run.command import config_of, open_run
 from asl_min.run.dry_run import plan, tell_plan
 
@@ -33,4 +33,7 @@ def main(args: Namespace) -> None:
         tell_plan(plan(config, run))
         return
     with run_dir.lock(run):
-        run_rounds(run)
+        summary = run_rounds(run)
+    if summary:  # of the main process
+        file, accuracy = str(run / "summary.json"), (summary["rounds"][-1]["accuracy"] or {}).get("mean")
+        terminal.tell(file, summary=file, rounds=config.rounds, accuracy=accuracy)

@@ -34,16 +34,16 @@ from argparse import Namespace
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-import yaml
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from asl_min.config import Config, load_config
+from asl_min.config import Config, load_config, read_yaml
+from asl_min.corpus import refuse_no_file
 from asl_min.run import terminal
 from asl_min.run.durable import write_text
 from asl_min.run.errors import InputError
-from asl_min.run.old_names import upgrade_summary
+from reproduce.measures import read_summary
 
 ROOT = Path(__file__).parents[1]
 ARMS = ROOT / "reproduce" / "arms.yaml"
@@ -79,7 +79,7 @@ class Job:
         if not self.result.is_file():
             return False
         old, new = (
-            asdict(Config()) | upgrade_summary(json.loads(self.result.read_text()))["config"],
+            asdict(Config()) | read_summary(self.result)["config"],
             asdict(self.config()),
         )
         for key in new:
@@ -102,15 +102,33 @@ class Job:
         write_text(self.result, json.dumps(summary, indent=1) + "\n")
 
 
+def read_profile(file: Path, name: str) -> dict:
+    """A profile as the file has it. Raises `InputError` where it is not there or has another form."""
+    refuse_no_file(file)
+    profiles = read_yaml(file.read_bytes(), str(file))
+    if not isinstance(profiles, dict) or name not in profiles:
+        there = ", ".join(map(str, profiles)) if isinstance(profiles, dict) else "none"
+        raise InputError(f"{file}: no profile {name!r}; there are {there}")
+    profile, where = profiles[name], f"{file}: profile {name!r}"
+    if not isinstance(profile, dict):
+        raise InputError(f"{where}: expected keys and values, found {profile!r}")
+    if unknown := set(map(str, profile)) - {"arms", "settings", "learning_rates"}:
+        raise InputError(f"{where}: unknown key {min(unknown)!r}")
+    arms, settings, rates = profile.get("arms"), profile.get("settings", {}), profile.get("learning_rates", [])
+    if not isinstance(arms, dict) or not arms or not all(type(seeds) is int and seeds > 0 for seeds in arms.values()):
+        raise InputError(f"{where}: 'arms' must give each arm its number of seeds, at least one arm; found {arms!r}")
+    if not isinstance(settings, dict):
+        raise InputError(f"{where}: 'settings' must be keys and values, found {settings!r}")
+    if not isinstance(rates, list) or not all(type(rate) is float for rate in rates):
+        raise InputError(f"{where}: 'learning_rates' must be a list of numbers such as 3.0e-4, found {rates!r}")
+    return profile
+
+
 def load_jobs(file: Path, profile: str, runs: Path, results: Path) -> list[Job]:
     """A profile's jobs, seed by seed. Raises `InputError` on an unknown profile, key or recipe."""
-    profiles = yaml.safe_load(file.read_text())
-    if profile not in profiles:
-        raise InputError(f"{file}: no profile {profile!r}; there are {', '.join(profiles)}")
-    wanted = {"settings": {}, "learning_rates": []} | profiles[profile]
-    if unknown := set(wanted) - {"arms", "settings", "learning_rates"}:
-        raise InputError(f"{file}: profile {profile!r}: unknown key {sorted(unknown)[0]!r}")
-    folder = results / (profile if len(profiles[profile]) > 1 else "runs")
+    given = read_profile(file, profile)
+    wanted = {"settings": {}, "learning_rates": []} | given
+    folder = results / (profile if len(given) > 1 else "runs")
     jobs = []
     for seed in range(max(wanted["arms"].values())):
         for arm in (arm for arm, seeds in wanted["arms"].items() if seed < seeds):

@@ -1,12 +1,10 @@
 """RESULTS.md: the claims, the arms with their budgets, and what was measured round by round. Written by claims.py."""
 
-import json
 from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from asl_min.run.old_names import upgrade_summary
 from asl_min.tools.summary import BUDGET
 from asl_min.tools.table import LEGEND, markdown, table
 from reproduce.measures import (
@@ -21,6 +19,7 @@ from reproduce.measures import (
     interval,
     judge_error,
     judged_right,
+    read_summary,
     spent,
     truly_right,
 )
@@ -238,7 +237,7 @@ def rates_table(folder: Path) -> str:
     """Final accuracy on the validation split by arm and learning rate."""
     found: dict[str, dict[float, list[float]]] = {}
     for file in sorted(folder.glob("*.json")):
-        summary = upgrade_summary(json.loads(file.read_text()))
+        summary = read_summary(file)
         found.setdefault(summary["arm"], {}).setdefault(summary["config"]["learning_rate"], []).append(final(summary))
     rates = sorted({rate for of_arm in found.values() for rate in of_arm})
     return markdown(

@@ -38,8 +38,7 @@ from asl_min.config import check
 from asl_min.rounds import run_rounds
 from asl_min.run import run_dir, terminal
 from asl_min.run.errors import InputError
-from asl_min.run.inputs import prepare
-from asl_min.run.old_names import upgrade_summary
+from asl_min.run.inputs import check_inputs, prepare
 from asl_min.tools.table import values
 from reproduce import measures as m
 from reproduce.runner import ARMS, load_jobs
@@ -99,9 +98,16 @@ def compare(recorded: dict, found: dict, tolerance: dict[str, np.ndarray]) -> tu
     return sorted(rows), all(abs(old - new) < ROUNDED for _, _, old, new, *_ in rows)
 
 
+def check_record(record: Path, runs: Path) -> None:
+    """Raises `InputError` on anything that its check could fail on later."""
+    recorded = m.read_summary(record)
+    tolerances(m.load_runs(m.RESULTS / "runs"), recorded["arm"])
+    check_inputs(check(recorded["config"], str(record)), run_of(record, runs))
+
+
 def verify(record: Path, runs: Path) -> str:
     """Runs, shows the comparison and says how it ended."""
-    recorded = upgrade_summary(json.loads(record.read_text()))
+    recorded = m.read_summary(record)
     tolerance = tolerances(m.load_runs(m.RESULTS / "runs"), recorded["arm"])
     run = run_of(record, runs)
     prepare(run, check(recorded["config"], str(record)))
@@ -120,8 +126,7 @@ def verify(record: Path, runs: Path) -> str:
 def main(args: Namespace) -> None:
     records = args.records or [job.result for job in load_jobs(ARMS, "quick", args.runs, m.RESULTS)]
     for record in records:
-        if not record.is_file():
-            raise InputError(f"{record}: no such summary")
+        check_record(record, args.runs)
     if args.dry_run:
         runs = {str(record): str(run_of(record, args.runs)) for record in records}
         terminal.tell("\n".join(f"{record}: would be run again in {run}" for record, run in runs.items()), runs=runs)

@@ -317,21 +317,54 @@ def test_seeds_stand_beside_one_another(results):
     assert "held-out accuracy +30.5 ± 6.4" in tables.asl_sentence(runs)
 
 
-def test_claims_without_any_run(tmp_path, script):
-    script("reproduce.claims", "--results", tmp_path)
-    assert {row["verdict"] for row in json.loads((tmp_path / "claims.json").read_text())} == {"not run"}
-    assert "not run: 16." in (tmp_path / "RESULTS.md").read_text()
+BAD_RESULTS = {
+    "no folder": (lambda runs: None, "no such folder"),
+    "no runs": (lambda runs: runs.mkdir(), "holds no summary of a run"),
+    "not JSON": (lambda runs: (runs.mkdir(), (runs / "a.json").write_text("{")), "a.json: not JSON"),
+    "a list": (lambda runs: (runs.mkdir(), (runs / "a.json").write_text("[]")), "a.json: not the summary of a run"),
+    "no rounds": (
+        lambda runs: (runs.mkdir(), (runs / "a.json").write_text(json.dumps(summary("asl", 0) | {"rounds": 7}))),
+        "a.json: 'rounds' must be a list",
+    ),
+}
+
+
+@pytest.mark.parametrize(("make", "said"), BAD_RESULTS.values(), ids=BAD_RESULTS)
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]])
+@pytest.mark.parametrize("module", ["reproduce.claims", "reproduce.figures"])
+def test_results_without_runs_are_refused_and_nothing_is_made(module, flags, make, said, tmp_path, script, capsys):
+    make(tmp_path / "runs")
+    before = sorted(tmp_path.rglob("*"))
+    assert script(module, "--results", tmp_path, *flags) == 2
+    error = capsys.readouterr().err
+    assert said in error and error.count("\n") == 1 and sorted(tmp_path.rglob("*")) == before
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    [
+        ("{", "not JSON"),
+        ("[1]", "not the summary of a run"),
+        ("{}", "not the summary of a run"),
+        (None, "no such file"),
+    ],
+)
+@pytest.mark.parametrize("module", ["reproduce.digest", "reproduce.verify"])
+def test_file_that_is_no_summary_is_refused(module, text, said, tmp_path, script, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    if text is not None:
+        (tmp_path / "s.json").write_text(text)
+    before = sorted(tmp_path.rglob("*"))
+    assert script(module, "s.json") == 2
+    error = capsys.readouterr().err
+    assert error.startswith(f"error: s.json: {said}") and error.count("\n") == 1
+    assert sorted(tmp_path.rglob("*")) == before
 
 
 def test_figures_of_the_arms_that_were_run(results, script):
     script("reproduce.figures", "--results", results)
     drawn = {path.name for path in (results / "figures").iterdir()}
     assert drawn == {f"{name}.{ending}" for name in figures.FIGURES for ending in ("png", "svg")}
-
-
-def test_figures_without_any_run(tmp_path, script):
-    script("reproduce.figures", "--results", tmp_path)
-    assert list((tmp_path / "figures").iterdir()) == []
 
 
 def test_figure_is_the_same_when_drawn_again(results, monkeypatch, script):

@@ -83,6 +83,29 @@ def test_installed_script_runs_as_its_module_does(tmp_path):
     assert run(program, "nowhere.yaml").stderr == "error: nowhere.yaml: no such config file\n"
 
 
+@pytest.mark.parametrize(
+    ("module", "words", "said"),
+    [
+        ("asl_min.tools.plan", [], "the following arguments are required: config"),
+        ("asl_min.rounds", ["--run", ""], "argument --run: is empty, expected a path"),
+        ("asl_min.evaluate", ["--run", ""], "argument --run: is empty, expected a path"),
+        ("asl_min.train_policy", ["--run", "x", "--round", "one"], "argument --round: invalid int value: 'one'"),
+        ("asl_min.rounds", ["--run", "x", "--no-such"], "unrecognized arguments: --no-such"),
+    ],
+)
+def test_wrong_arguments_are_one_line(module, words, said, script, capsys):
+    assert script(module, *words) == 2 and capsys.readouterr().err == f"error: {said} (see --help)\n"
+
+
+@pytest.mark.parametrize("module", ["asl_min.rounds", "asl_min.tools.plan"])
+def test_misspelt_key_is_reported_before_the_script_is_imported(module, script, monkeypatch, capsys):
+    monkeypatch.setattr("importlib.import_module", lambda name: pytest.fail(f"{name} imported"))
+    config = ROOT / "configs" / "tiny.yaml"
+    words = [config] if module.endswith("plan") else ["--config", config, "--run", "x"]
+    assert script(module, *words, "rouns=2") == 2
+    assert capsys.readouterr().err == "error: command line: unknown key 'rouns' (value 2); did you mean 'rounds'?\n"
+
+
 # --- the process
 
 
@@ -129,6 +152,7 @@ def test_waiting_of_threads_is_set_unless_the_user_did(given, set_to, monkeypatc
     [
         (PermissionError(errno.EACCES, "Permission denied", "a/b"), "a/b: Permission denied"),
         (FileNotFoundError(errno.ENOENT, "No such file or directory", "a/b"), "a/b: No such file or directory"),
+        (FileExistsError(errno.EEXIST, "File exists", "a/b"), "a/b: File exists"),
         (NotADirectoryError(errno.ENOTDIR, "Not a directory", "a/b"), "a/b: Not a directory"),
         (IsADirectoryError(errno.EISDIR, "Is a directory", "a/b"), "a/b: Is a directory"),
         (SafetensorError("a/b: damaged weights: header too small"), "a/b: damaged weights: header too small"),
@@ -138,6 +162,13 @@ def test_file_errors_are_one_line_and_code_1(error, said, capsys):
     with pytest.raises(SystemExit) as ended, command.clear_errors():
         raise error
     assert ended.value.code == 1 and capsys.readouterr().err == f"error: {said}\n"
+
+
+def test_interruption_is_one_line(capsys):
+    with pytest.raises(SystemExit) as ended, command.clear_errors():
+        raise KeyboardInterrupt
+    assert ended.value.code == 130
+    assert capsys.readouterr().err == "interrupted; the same command goes on from the last saved step\n"
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError("no file is named"), ConnectionError("gone"), KeyError("a bug")])

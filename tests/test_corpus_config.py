@@ -4,11 +4,13 @@ import json
 
 import pytest
 import yaml
+from helpers import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
 from asl_min.config import PACKAGE, Config, check, dump_config, load_config
-from asl_min.corpus import load_corpus, load_questions, read_jsonl, topics, write_jsonl
+from asl_min.corpus import load_corpus, load_judgments, load_questions, read_jsonl, topics, write_jsonl
+from asl_min.rollout import SEED_STRIDE
 from asl_min.run.command import parse_overrides
 from asl_min.run.errors import InputError
 
@@ -96,6 +98,31 @@ def test_bad_question_is_refused(file, row):
     refused(load_questions, file(good + json.dumps(row)), ":2:", "golden_answers")
 
 
+@pytest.mark.parametrize(
+    ("metadata", "said"),
+    [
+        (7, ":2: 'metadata' must be an object, found 7"),
+        ([], ":2: 'metadata' must be an object, found []"),
+        ({"hops": "2"}, ":2: 'hops' must be a whole number above 0, found '2'"),
+        ({"hops": 0}, "found 0"),
+        ({"hops": True}, "found True"),
+        ({"hops": None}, "found None"),
+        ({"hops": 1, "kind": 3}, ":2: 'kind' must be a text, found 3"),
+        ({}, "some rows have 'hops'"),
+        (None, "some rows have 'hops'"),
+    ],
+)
+@pytest.mark.parametrize("load", [load_questions, load_judgments])
+def test_bad_metadata_is_refused(load, file, metadata, said):
+    row = {"question": "q", "golden_answers": ["x"], "answer": "x", "label": True}
+    rows = [row | {"metadata": {"hops": 1}}, row | {"metadata": metadata}]
+    refused(load, file("\n".join(map(json.dumps, rows))), said)
+
+
+def test_folder_in_the_place_of_a_corpus_is_refused(tmp_path):
+    refused(load_corpus, tmp_path, "is a folder, not a file")
+
+
 def test_empty_question_set_is_refused(file):
     refused(load_questions, file(""), "empty")
 
@@ -179,6 +206,23 @@ def test_bad_config_is_refused(file, text, said):
         load_config(file(text, "run.yaml"))
     for part in (".yaml", *said):
         assert part in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"arm": "../a"}, "key 'arm' is '../a', but it names a folder"),
+        ({"arm": "a\\b"}, "key 'arm'"),
+        ({"max_turns": 65}, "key 'max_turns' is 65"),
+    ],
+)
+def test_value_that_would_break_a_run_is_refused(file, values, said):
+    with pytest.raises(InputError, match=said):
+        load_config(file(""), **values)
+
+
+def test_seeds_of_the_longest_episode_do_not_meet_those_of_the_next():
+    assert load_config(ROOT / "configs" / "tiny.yaml", max_turns=SEED_STRIDE).max_turns == SEED_STRIDE
 
 
 def test_config_that_is_not_text_is_refused(file):

@@ -252,6 +252,12 @@ def test_harder_without_an_oracle_is_what_was_asked_for():
     assert not html_episodes.is_harder(PARENT, {"direction": "harder", "question": QUESTION}, Oracle.of("target"))
 
 
+def test_command_tells_the_page_as_json(run, tmp_path, script, capsys):
+    copy = shutil.copytree(run, tmp_path / "run")
+    assert script("asl_min.tools.report", copy, "--json") == 0
+    assert Path(json.loads(capsys.readouterr().out)["report"]).is_file()
+
+
 def test_run_that_is_not_evaluated_has_no_report(config, tmp_path):
     run_dir.create(tmp_path / "run", config)
     with pytest.raises(InputError, match="no round is evaluated"):

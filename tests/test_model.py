@@ -6,7 +6,17 @@ from helpers import new_tokenizer
 from peft import PeftModel
 from transformers import AutoModelForCausalLM, GraniteConfig, GraniteForCausalLM
 
-from asl_min.model import ROLES, adapter_name, load_backbone, load_base, load_tokenizer, merged, save_adapter, use
+from asl_min.model import (
+    ROLES,
+    adapter_name,
+    empty_base,
+    load_backbone,
+    load_base,
+    load_tokenizer,
+    merged,
+    save_adapter,
+    use,
+)
 from asl_min.run.errors import InputError
 
 IDS = torch.tensor([[20, 30, 40, 50, 60]])
@@ -201,6 +211,36 @@ def test_base_without_chat_template_is_refused(changed, tmp_path):
     bare.save_pretrained(tmp_path)
     with pytest.raises(InputError, match="chat template"):
         load_tokenizer(changed(base_model=str(tmp_path)))
+
+
+def test_base_that_cannot_be_read_says_why_once_and_whole(changed, tmp_path):
+    with pytest.raises(InputError, match=r"^base_model: './nope': no such folder$"):
+        load_base(changed(base_model="./nope"))
+    with pytest.raises(InputError) as said:
+        empty_base(changed(base_model=str(tmp_path)))
+    assert "\n" not in str(said.value) and not str(said.value).endswith(": ")
+
+
+DAMAGES = {
+    "settings that are not JSON": lambda folder: (folder / "adapter_config.json").write_text("{"),
+    "settings that are a list": lambda folder: (folder / "adapter_config.json").write_text("[]"),
+    "settings that lack everything": lambda folder: (folder / "adapter_config.json").write_text("{}"),
+    "no weights": lambda folder: (folder / "adapter_model.safetensors").unlink(),
+    "another rank": lambda folder: (folder / "adapter_config.json").write_text(
+        (folder / "adapter_config.json").read_text().replace('"r": 4', '"r": 2')
+    ),
+}
+
+
+@pytest.mark.parametrize("damage", DAMAGES.values(), ids=DAMAGES)
+@pytest.mark.parametrize("roles", [ROLES, ROLES[1:]])  # the first adapter of a model, or one more
+def test_damaged_adapter_is_one_line_that_names_it(damage, roles, changed, tmp_path):
+    config = changed(adapters="per_role")
+    save_adapter(load_backbone(config, {}), "policy", tmp_path)
+    damage(tmp_path)
+    with pytest.raises(InputError, match=f"^{tmp_path}: ") as said:
+        load_backbone(config, dict.fromkeys(roles, tmp_path))
+    assert "\n" not in str(said.value)
 
 
 def test_missing_adapter_is_refused(config, tmp_path):

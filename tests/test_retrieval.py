@@ -223,6 +223,48 @@ def test_server_command_refuses_a_folder_without_index(tmp_path, script, capsys)
     assert code == 2 and said.startswith("error: ") and "holds no index" in said
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--port", 0], "--port: 0, must be 1 to 65535"),
+        (["--port", 65536], "--port: 65536, must be 1 to 65535"),
+        (["--top-k", 0], "--top-k: 0, must be 1 to 100"),
+        (["--top-k", 101], "--top-k: 101, must be 1 to 100"),
+    ],
+)
+def test_server_command_refuses_numbers_out_of_range(words, said, tmp_path, script, capsys):
+    assert script("asl_min.search.server", "--index", tmp_path, *words) == 2
+    assert capsys.readouterr().err == f"error: {said}\n"
+
+
+def test_index_command_says_on_stdout_only_what_it_made(data, tmp_path, script, capsys):
+    words = ["--corpus", data / "corpus.jsonl", "--index", tmp_path / "index"]
+    assert script("asl_min.search.disk", *words, "--json") == 0
+    assert json.loads(capsys.readouterr().out)["passages"] == 40
+    assert script("asl_min.search.disk", *words) == 0
+    assert len(capsys.readouterr().out.splitlines()) == 1
+
+
+def test_index_in_the_place_of_a_file_is_one_line(data, script, capsys):
+    corpus = data / "corpus.jsonl"
+    assert script("asl_min.search.disk", "--corpus", corpus, "--index", corpus, "--quiet") == 1
+    assert capsys.readouterr().err == f"error: {corpus}: File exists\n"
+
+
+def test_malformed_passage_is_named_by_its_line(tmp_path):
+    corpus = tmp_path / "c.jsonl"
+    corpus.write_text('{"id": 0, "contents": "a"}\n{"id": 1}\n')
+    with pytest.raises(InputError, match=r"c\.jsonl:2: key 'contents' is missing"):
+        build(corpus, tmp_path / "index", None)
+
+
+def test_file_that_cannot_keep_answers_is_one_line(tmp_path):
+    (tmp_path / "cache").write_text("not a database, but long enough to be looked at as one" * 20)
+    for place in (tmp_path, tmp_path / "cache"):
+        with pytest.raises(InputError, match="cannot keep the answers"):
+            RemoteSearch("http://localhost:1", 3, place)
+
+
 # --- the hub's files
 
 

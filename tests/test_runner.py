@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import re
 import sys
 
 import pytest
@@ -66,6 +67,50 @@ def test_learning_rates_are_tried_on_the_validation_split(tmp_path):
     assert jobs[0].result == tmp_path / "results" / "lr" / "asl_seed0_lr0.00015.json"
 
 
+@pytest.mark.parametrize(
+    ("profiles", "said"),
+    [
+        ("[", "not YAML"),
+        ("[1]", "no profile 'r'"),
+        ("r: 3", "profile 'r': expected keys and values, found 3"),
+        ("r: {}", "'arms' must give .* found None"),
+        ("r: {arms: {}}", "'arms' must give .* found {}"),
+        ("r: {arms: {asl: x}}", "'arms' must give .* found {'asl': 'x'}"),
+        ("r: {arms: {asl: 0}}", "'arms' must give"),
+        ("r: {arms: {asl: 1}, settings: 3}", "'settings' must be keys and values, found 3"),
+        ("r: {arms: {asl: 1}, learning_rates: 1.0}", "'learning_rates' must be a list"),
+        (None, "no such file"),
+    ],
+)
+@pytest.mark.parametrize("flags", [[], ["--dry-run"]])
+def test_profile_of_the_wrong_form_is_refused(profiles, said, flags, tmp_path, script, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    if profiles is not None:
+        (tmp_path / "a.yaml").write_text(profiles)
+    assert script("reproduce.runner", "--profile", "r", "--arms", "a.yaml", *flags) == 2
+    error = capsys.readouterr().err
+    assert re.search(f"^error: a.yaml: .*{said}", error) and error.count("\n") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("measured", [{"mean": 0.5}, None])
+def test_one_run_tells_its_summary_as_json(measured, config, tmp_path, script, monkeypatch, capsys):
+    (tmp_path / "c.yaml").write_text(run_dir.dump_config(config))
+    monkeypatch.setattr("reproduce.run.run_rounds", lambda run: {"rounds": [{"accuracy": measured}]})
+    assert script("reproduce.run", "--config", tmp_path / "c.yaml", "--run", tmp_path / "run", "--json") == 0
+    accuracy = measured and measured["mean"]
+    expected = {"summary": str(tmp_path / "run" / "summary.json"), "rounds": 2, "accuracy": accuracy}
+    assert json.loads(capsys.readouterr().out) == expected
+
+
+def test_kept_summary_that_is_none_is_refused(arms):
+    job = jobs_of(arms)[0]
+    job.result.parent.mkdir(parents=True)
+    job.result.write_text("{}")
+    with pytest.raises(InputError, match=r"asl_seed0\.json: not the summary of a run"):
+        job.is_finished()
+
+
 @pytest.mark.parametrize(("profile", "said"), [("none", "no profile 'none'"), ("wrong", "unknown key 'sets'")])
 def test_bad_profile_is_refused(arms, profile, said):
     with pytest.raises(InputError, match=said):
@@ -80,7 +125,8 @@ def commands(monkeypatch):
 
     def command(job):
         started.append(job.run.name)
-        summary = {"config": dataclasses.asdict(job.config()), "rounds": [{"accuracy": {"mean": 0.123456789}}]}
+        summary = {"seed": job.seed, "config": dataclasses.asdict(job.config())}
+        summary |= {"rounds": [{"accuracy": {"mean": 0.123456789}}]}
         code = f"import pathlib; p = pathlib.Path({str(job.run)!r}); p.mkdir()"
         code += f"; (p / 'summary.json').write_text({json.dumps(summary)!r})"
         return [sys.executable, "-c", "raise SystemExit(3)" if job.arm == "frozen_grm" else code]

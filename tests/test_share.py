@@ -1,5 +1,6 @@
 """Model cards whose code runs, a data set that `datasets` loads, trackers, and the generated pages of docs/."""
 
+import json
 import re
 import struct
 import subprocess
@@ -45,6 +46,7 @@ def run(config, tmp_path_factory) -> Path:
     for role in ("prompt_generator", "reward_model", "policy"):
         path = run_dir.begin(folder, 1, role)
         write_jsonl(path / "drafts.jsonl", [DRAFT | {"parent": parent} for parent in FROM] + [NONE])
+        write_jsonl(path / "tasks.jsonl", [DRAFT | {"parent": parent} for parent in FROM])
         write_jsonl(
             path / "verification.jsonl",
             [{"question": "q", "reference": "a", "verified": True, "answer": "b", "verdict": False}],
@@ -73,6 +75,29 @@ def test_data_set_loads_by_name(run, tmp_path):
         ("policy", None, None),
     ]
     assert "(2 rows)" in (tmp_path / "data" / "README.md").read_text()
+
+
+def test_kept_tasks_are_those_of_the_round_whatever_their_reward(config, tmp_path):
+    """The recipe decides what is kept: here a task of reward 0, and not one of reward 1."""
+    run_dir.create(tmp_path, config)
+    rows = [DRAFT | {"parent": FROM[0], "question": q, "reward": r} for q, r in (("kept", 0.0), ("refused", 1.0))]
+    folder = run_dir.begin(tmp_path, 1, "prompt_generator")
+    write_jsonl(folder / "drafts.jsonl", rows)
+    write_jsonl(folder / "tasks.jsonl", rows[:1])
+    assert {row["question"]: row["kept"] for row in share.tasks(tmp_path, 1)} == {"kept": True, "refused": False}
+
+
+def test_cards_name_the_arm_and_its_recipe(config):
+    card = share.model_card(replace(config, recipe="r_zero", arm="mine"), 1, "policy", Path("adapter"))
+    assert "# mine, seed 0" in card and "recipe `r_zero`" in card
+
+
+def test_json_and_a_file_in_the_place_of_the_folder(run, tmp_path, script, capsys):
+    assert script("asl_min.tools.share", run, "--out", tmp_path / "data", "--json") == 0
+    assert json.loads(capsys.readouterr().out) == {"out": str(tmp_path / "data"), "tasks": 2, "judgments": 2}
+    (tmp_path / "file").write_text("")
+    assert script("asl_min.tools.share", run, "--out", tmp_path / "file") == 2
+    assert capsys.readouterr().err.endswith("file is a file, not a folder\n")
 
 
 def test_run_without_a_finished_round_has_nothing_to_export(config, tmp_path):

@@ -133,9 +133,9 @@ def test_rounds_dry_run_makes_no_folder(config, tmp_path, script, capsys):
         ("asl_min.train_policy", ["--run", "{run}", "--round", "1"]),
         ("asl_min.rounds", ["--run", "{run}"]),
         ("reproduce.run", ["--config", "{run}/config.yaml", "--run", "{out}"]),
-        ("reproduce.claims", ["--results", "{out}"]),
-        ("reproduce.figures", ["--results", "{out}"]),
-        ("reproduce.verify", ["{run}/config.yaml", "--runs", "{out}"]),
+        ("reproduce.claims", []),
+        ("reproduce.figures", []),
+        ("reproduce.verify", ["--runs", "{out}"]),
         ("reproduce.runner", ["--profile", "quick", "--runs", "{out}", "--results", "{out}"]),
     ],
 )

@@ -32,11 +32,13 @@ def argument(*names: str, **settings: object) -> Argument:
 CONFIG = argument("--config", type=Path, metavar="FILE", help="YAML file; not needed to continue a run")
 RUN = argument("--run", type=Path, metavar="DIR", required=True, help="run folder")
 ROUND = argument("--round", type=int, metavar="N", required=True, help="round number, from 1")
-OVERRIDES = argument("overrides", nargs="*", metavar="key=value", help="values over those of the config")
+OVERRIDES = argument("overrides", nargs="*", default=[], metavar="key=value", help="values over those of the config")
 SPIN_COUNT = "30000"
 """How often a waiting thread of OpenMP looks for work before it sleeps. The default, 300000, makes a phase several
 times slower beside other busy processes, and alone no faster."""
-UNREADABLE = (PermissionError, FileNotFoundError, NotADirectoryError, IsADirectoryError)
+UNREADABLE = (PermissionError, FileExistsError, FileNotFoundError, NotADirectoryError, IsADirectoryError)
+INTERRUPTED = 130
+"""Exit code after Ctrl-C, as shells have it."""
 SCRIPTS = {
     "asl-rounds": "asl_min.rounds",
     "asl-train-prompt-generator": "asl_min.train_prompt_generator",
@@ -64,23 +66,39 @@ def start(module: str, description: str, *arguments: Argument) -> NoReturn:
     """Run a script: parse its command line, then `main(args)` of the module. Ends the process."""
     args = parser_of(module, description, *arguments).parse_intermixed_args()
     set_up_process()
-    from asl_min.run import terminal  # rich, which help does without
-
-    terminal.mode = args.mode
     with clear_errors():
+        if getattr(args, "config", None):  # a misspelt key is reported before torch is imported, which takes seconds
+            load_config(args.config, **parse_overrides(getattr(args, "overrides", [])))
+        from asl_min.run import terminal  # rich, which help does without
+
+        terminal.mode = args.mode
         importlib.import_module(module).main(args)
         end_processes()
     raise SystemExit(0)
 
 
+class Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line and exit code 2, as for any other bad input."""
+        self.exit(2, f"error: {message} (see --help)\n")
+
+
+def path(text: str) -> Path:
+    """Refuses the empty text, which `Path` takes for the working directory."""
+    if not text:
+        raise argparse.ArgumentTypeError("is empty, expected a path")
+    return Path(text)
+
+
 def parser_of(module: str, description: str, *arguments: Argument) -> argparse.ArgumentParser:
     """A script's arguments, and the three flags that all scripts take."""
     program = Path(sys.argv[0]).stem
-    parser = argparse.ArgumentParser(
+    parser = Parser(
         prog=program if program in SCRIPTS else f"python -m {module}",
         description=description,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
+    parser.register("type", Path, path)
     for names, settings in arguments:
         parser.add_argument(*names, **settings)
     parser.add_argument("--dry-run", action="store_true", help="say what would be done, and do nothing")
@@ -111,12 +129,15 @@ def end_processes() -> None:
 @contextmanager
 def clear_errors() -> Iterator[None]:
     """Errors of the user's making are one line. Exit code 2: bad input; 1: a file that cannot be read or written or is
-    damaged, or a full disk."""
+    damaged, or a full disk; 130: Ctrl-C."""
     try:
         yield
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last saved step", file=sys.stderr)
+        raise SystemExit(INTERRUPTED) from None
     except (OSError, SafetensorError) as error:
         if not (reason := file_error(error)):
             raise

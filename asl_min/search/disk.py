@@ -92,9 +92,9 @@ def best(scores: np.ndarray, top_k: int) -> list[tuple[int, float]]:
     return found
 
 
-def build(corpus: Path, folder: Path, encoder: str | None) -> None:
-    """Write the index folder, dense where there is an encoder. Raises `InputError` for a corpus that is missing, empty
-    or malformed."""
+def build(corpus: Path, folder: Path, encoder: str | None) -> dict:
+    """Write the index folder, dense where there is an encoder. Returns its facts. Raises `InputError` for a corpus that
+    is missing, empty or malformed."""
     passages = PassageFile.scan(corpus)
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "index.json").unlink(missing_ok=True)
@@ -107,11 +107,11 @@ def build(corpus: Path, folder: Path, encoder: str | None) -> None:
         index = bm25s.BM25()
         index.index(tokenize(texts), show_progress=terminal.mode == "bar")
         index.save(folder)
-    complete(folder, passages, "dense" if encoder else "bm25", encoder)
+    return complete(folder, passages, "dense" if encoder else "bm25", encoder)
 
 
-def complete(folder: Path, passages: PassageFile, kind: str, encoder: str | None) -> None:
-    """Beside the files of a kind: where the passages are, and what the index is of."""
+def complete(folder: Path, passages: PassageFile, kind: str, encoder: str | None) -> dict:
+    """Beside the files of a kind: where the passages are, and what the index is of, which is returned."""
     np.save(folder / "offsets.npy", passages.offsets)
     corpus = passages.path
     facts = {
@@ -122,6 +122,7 @@ def complete(folder: Path, passages: PassageFile, kind: str, encoder: str | None
         "passages": len(passages),
     }
     write_text(folder / "index.json", json.dumps(facts, indent=1))
+    return facts
 
 
 def main(args: Namespace) -> None:
@@ -130,4 +131,6 @@ def main(args: Namespace) -> None:
         text = f"{args.index}: would get a {kind} index of {size:,} passages of {args.corpus}"
         terminal.tell(text, index=str(args.index), kind=kind, passages=size, corpus=str(args.corpus))
         return
-    build(args.corpus, args.index, args.encoder)
+    facts = build(args.corpus, args.index, args.encoder)
+    text = f"{args.index}: {facts['kind']} index of {facts['passages']:,} passages of {args.corpus}"
+    terminal.tell(text, index=str(args.index), **facts)

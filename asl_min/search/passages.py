@@ -9,9 +9,10 @@ from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
+from rich.console import Console
 from rich.progress import track
 
-from asl_min.corpus import Passage, parse_passage, parse_row
+from asl_min.corpus import Passage, parse_passage, parse_row, refuse_no_file
 from asl_min.run import terminal
 from asl_min.run.errors import InputError
 
@@ -27,16 +28,15 @@ class PassageFile:
         return len(self.offsets) - 1
 
     def __getitem__(self, place: int) -> Passage:
-        """Raises `InputError` where the row is malformed."""
+        """Raises `InputError` where the row is malformed, naming its line (blank lines not counted)."""
         start, end = int(self.offsets[place]), int(self.offsets[place + 1])
-        where = f"{self.path}: passage {place}"
+        where = f"{self.path}:{place + 1}"
         return parse_passage(parse_row(os.pread(self._file, end - start, start).decode(errors="replace"), where), where)
 
     @classmethod
     def scan(cls, path: Path) -> "PassageFile":
         """Reads the whole file once; blank lines are not passages. Raises `InputError` where there are none."""
-        if not path.is_file():
-            raise InputError(f"{path}: no such file")
+        refuse_no_file(path)
         starts, place = [], 0
         with open(path, "rb") as file:
             for line in file:
@@ -49,5 +49,5 @@ class PassageFile:
 
 
 def progress(places: range, doing: str) -> Iterable[int]:
-    """The places, under a progress bar where the terminal shows any."""
-    return track(places, doing, disable=terminal.mode != "bar")
+    """The places, under a progress bar on stderr where the terminal shows any."""
+    return track(places, doing, console=Console(stderr=True), disable=terminal.mode != "bar")

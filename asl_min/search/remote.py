@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 
 from asl_min.corpus import Passage, parse_passage
+from asl_min.run.errors import InputError
 from asl_min.run.http_client import FIRST_ATTEMPTS, HttpClient, Refused
 
 CONNECTIONS = 16
@@ -13,13 +14,16 @@ CONNECTIONS = 16
 
 class RemoteSearch:
     """A `SearchTool` by HTTP. Answers are kept in a file, by server, index, query and top k. Raises `InputError` where
-    no server answers."""
+    no server answers, or where the file cannot be opened."""
 
     def __init__(self, url: str, top_k: int, cache: Path):
         self.http, self.top_k, self.lock = HttpClient(url, "search_url", CONNECTIONS), top_k, threading.Lock()
         cache.parent.mkdir(parents=True, exist_ok=True)
-        self.cache = sqlite3.connect(cache, timeout=60, check_same_thread=False, isolation_level=None)
-        self.cache.execute("create table if not exists found (key text primary key, passages text)")
+        try:
+            self.cache = sqlite3.connect(cache, timeout=60, check_same_thread=False, isolation_level=None)
+            self.cache.execute("create table if not exists found (key text primary key, passages text)")
+        except sqlite3.Error as error:
+            raise InputError(f"{cache}: cannot keep the answers of the search server here: {error}") from None
         self.server = f"{url} {self._index_name()} {top_k} "
 
     def _index_name(self) -> str:

@@ -25,9 +25,10 @@ from fastapi import FastAPI
 from pydantic import BaseModel, Field
 
 from asl_min.run import terminal
+from asl_min.run.errors import InputError
 from asl_min.search.disk import DiskSearch
 
-MAX_QUERIES, MAX_TOP_K = 1024, 100
+MAX_QUERIES, MAX_TOP_K, MAX_PORT = 1024, 100, 65535
 
 
 class Query(BaseModel):
@@ -59,7 +60,15 @@ def app_of(search: DiskSearch) -> FastAPI:
     return app
 
 
+def check_range(name: str, value: int, highest: int) -> None:
+    """Raises `InputError` for a value that is not 1 to `highest`."""
+    if not 1 <= value <= highest:
+        raise InputError(f"{name}: {value}, must be 1 to {highest}")
+
+
 def main(args: Namespace) -> None:
+    check_range("--port", args.port, MAX_PORT)
+    check_range("--top-k", args.top_k, MAX_TOP_K)
     search, url = DiskSearch(args.index, args.top_k), f"http://{args.host}:{args.port}"
     if args.dry_run:
         terminal.tell(f"{args.index}: would be served at {url}", url=url, **search.facts)

@@ -80,4 +80,5 @@ def main(args: Namespace) -> None:
         text = f"{args.run}: would write summary.json and report/ from the finished rounds of {rounds}"
         terminal.tell(text, run=str(args.run), rounds=rounds, files=["summary.json", "report/"])
     else:
-        print(write_report(args.run, args.claims))
+        page = str(write_report(args.run, args.claims))
+        terminal.tell(page, report=page)

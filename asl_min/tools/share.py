@@ -29,7 +29,7 @@ library_name: peft
 pipeline_tag: text-generation
 tags: [lora, agentic-self-learning]
 ---
-# {recipe}, seed {seed}: after the {role} phase of round {round_number}
+# {title}, seed {seed}: after the {role} phase of round {round_number}
 
 A LoRA adapter trained by asl_min, recipe `{recipe}`, on the corpus `{corpus}`. {who} \
 With plain peft, from the folder that the paths below start from:
@@ -52,18 +52,19 @@ configs:
 - config_name: judgments
   data_files: judgments.jsonl
 ---
-# {recipe}, seed {seed}: tasks and judgments of {rounds} rounds
+# {title}, seed {seed}: tasks and judgments of {rounds} rounds
 
 Written by the model itself while asl_min trained it (recipe `{recipe}`, base `{base}`, corpus `{corpus}`). \
 No person checked them: a task's
-`answer` is the Prompt Generator's, a `verdict` the reward model's, \
-and both are often wrong, the more so in early rounds.
+`answer` is the Prompt Generator's; a `verdict` is the judge's, or a match with the recipe's answer key. \
+Both are often wrong, the more so in early rounds.
 
 - `tasks` ({n_tasks} rows): `round`, `question`, `answer`; \
 what it was made from (`topic`, or `parent` question with `direction` and `way`);
-  `votes` of the verify gate; `verdicts` on the policy's attempts; `reward` in nats; `kept` if it was trained on.
+  `votes` on that answer, where the recipe asks for any; `verdicts` on the policy's attempts; `reward` by the recipe;
+  `kept`: whether its question is one of the round's tasks, which the policy is trained on.
 - `judgments` ({n_judgments} rows): `round`, `question`, `answer` of a policy attempt, \
-`verdict` (null: unreadable or no answer), `phase` it is from.
+`verdict` (null: no answer or unreadable, in the policy phase only), `phase` it is from.
 
 ```python
 from datasets import load_dataset
@@ -95,7 +96,8 @@ def model_card(config: Config, round_number: int, role: str, folder: Path) -> st
     who = "The three roles share it." if config.adapters == "shared" else "The other two roles have their own."
     facts = {
         "base": str(config.path(config.base_model)),
-        "recipe": config.name,
+        "title": config.name,
+        "recipe": config.recipe,
         "seed": config.seed,
         "corpus": config.corpus,
     }
@@ -106,25 +108,22 @@ def model_card(config: Config, round_number: int, role: str, folder: Path) -> st
 
 def export(run: Path, folder: Path) -> dict[str, int]:
     """Write tasks.jsonl, judgments.jsonl and README.md of the finished rounds into `folder`. Returns the number of rows
-    by table. Raises `InputError` if no round is finished."""
+    by table. Raises `InputError` if no round is finished, or where `folder` cannot be written."""
     config = run_dir.read_config(run)
+    run_dir.check_place(folder)
     rounds = [n for n in range(1, config.rounds + 1) if run_dir.is_done(run, n, "policy")]
     if not rounds:
         raise InputError(f"{run}: no round is finished")
-    drafts = [
-        (n, row)
-        for n in rounds
-        for _, row in read_jsonl(run_dir.phase_dir(run, n, "prompt_generator") / "drafts.jsonl")
-    ]
     tables = {
-        "tasks": [task_row(n, row) for n, row in drafts if row["well_formed"]],
+        "tasks": [row for n in rounds for row in tasks(run, n)],
         "judgments": [row for n in rounds for row in judgments(run, n)],
     }
     for name, rows in tables.items():
         write_jsonl(folder / f"{name}.jsonl", rows)
     counts = {name: len(rows) for name, rows in tables.items()}
     facts = {
-        "recipe": config.name,
+        "title": config.name,
+        "recipe": config.recipe,
         "seed": config.seed,
         "base": config.base_model,
         "corpus": config.corpus,
@@ -135,7 +134,15 @@ def export(run: Path, folder: Path) -> dict[str, int]:
     return counts
 
 
-def task_row(round_number: int, draft: dict) -> dict:
+def tasks(run: Path, round_number: int) -> list[dict]:
+    """The rows of tasks.jsonl from one round: its well-formed drafts."""
+    folder = run_dir.phase_dir(run, round_number, "prompt_generator")
+    kept = {row["question"] for _, row in read_jsonl(folder / "tasks.jsonl")}
+    drafts = [row for _, row in read_jsonl(folder / "drafts.jsonl") if row["well_formed"]]
+    return [task_row(round_number, draft, draft["question"] in kept) for draft in drafts]
+
+
+def task_row(round_number: int, draft: dict, kept: bool) -> dict:
     """A row of tasks.jsonl from a row of drafts.jsonl."""
     asked = draft["parent"]
     made_from = {
@@ -148,7 +155,7 @@ def task_row(round_number: int, draft: dict) -> dict:
         "votes": draft["votes"],
         "verdicts": draft["verdicts"],
         "reward": draft["reward"],
-        "kept": draft["reward"] > 0,
+        "kept": kept,
     }
     return {"round": round_number, "question": draft["question"], "answer": draft["answer"]} | made_from | result
 
@@ -173,4 +180,6 @@ def main(args: Namespace) -> None:
         text = f"{args.out}: would get {', '.join(files)} from {rounds} rounds of {args.run}"
         terminal.tell(text, out=str(args.out), run=str(args.run), rounds=rounds, files=files)
     else:
-        print(f"{args.out}: " + ", ".join(f"{n} {name}" for name, n in export(args.run, args.out).items()))
+        counts = export(args.run, args.out)
+        text = f"{args.out}: " + ", ".join(f"{n} {name}" for name, n in counts.items())
+        terminal.tell(text, out=str(args.out), **counts)
