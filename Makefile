@@ -43,8 +43,8 @@ ifeq ($(PROFILE),)
 	$(LAUNCH) -m reproduce.run $(if $(CONFIG),--config $(CONFIG)) $(ARGS)
 else
 	$(PY) -m reproduce.runner --profile $(PROFILE) --results $(RESULTS) $(ARGS)
-	$(PY) -m reproduce.claims --results $(RESULTS)
-	$(PY) -m reproduce.figures --results $(RESULTS)
+	test ! -d $(RESULTS)/runs || $(PY) -m reproduce.claims --results $(RESULTS)
+	test ! -d $(RESULTS)/runs || $(PY) -m reproduce.figures --results $(RESULTS)
 endif
 
 test: lint ## lint, then the tests (ARGS="-k search")

@@ -1,5 +1,6 @@
 """What stands before a run, and before its dry run: every input is checked, then the run folder is made."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 from accelerate.tracking import get_available_trackers
@@ -23,15 +24,23 @@ def check_inputs(config: Config, run: Path | None = None) -> None:
         raise InputError(f"trackers: {config.trackers!r} is not installed")
     Chat(load_tokenizer(config), config.prompts)
     empty_base(config)
-    load_corpus(config.path(config.corpus))
+    check_file(config, "corpus", load_corpus)
     if config.questions:
-        load_questions(config.path(config.questions))
+        check_file(config, "questions", load_questions)
     if config.judgments:
-        load_judgments(config.path(config.judgments))
-    if labelled := recipes.load(config).labelled_questions():
-        load_questions(labelled)
+        check_file(config, "judgments", load_judgments)
+    if recipes.load(config).labelled_questions():
+        check_file(config, "labelled_questions", load_questions)
     if config.inject_round:
-        load_judgments(config.path(config.labelled_judgments))
+        check_file(config, "labelled_judgments", load_judgments)
+
+
+def check_file(config: Config, key: str, read: Callable[[Path], object]) -> None:
+    """Raises `InputError` naming the key of a file that cannot be read."""
+    try:
+        read(config.path(getattr(config, key)))
+    except InputError as error:
+        raise InputError(f"key '{key}': {error}") from None
 
 
 def prepare(run: Path, config: Config) -> None:
