@@ -33,7 +33,7 @@ CONFIG = argument("--config", type=Path, metavar="FILE", help="YAML file; not ne
 RUN = argument("--run", type=Path, metavar="DIR", required=True, help="run folder")
 ROUND = argument("--round", type=int, metavar="N", required=True, help="round number, from 1")
 OVERRIDES = argument("overrides", nargs="*", default=[], metavar="key=value", help="values over those of the config")
-SPIN_COUNT = "15000"
+SPIN_COUNT = "12000"
 """How often a waiting thread of OpenMP looks for work before it sleeps. The default, 300000, makes a phase many times
 slower beside other busy processes; much fewer make it slower alone (docs/speed.md)."""
 UNREADABLE = (PermissionError, FileExistsError, FileNotFoundError, NotADirectoryError, IsADirectoryError)
