@@ -6,6 +6,8 @@ from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
 from typing import Any
 
+from asl_min.run.old_names import upgrade_row
+
 
 class FinishReason(StrEnum):
     """Why an episode ended; the shares are logged at every step."""
@@ -85,11 +87,10 @@ class Episode:
     @classmethod
     def of_record(cls, row: dict[str, Any]) -> "Episode":
         """The episode of a row that `record` made, without log-probabilities, which a row does not hold."""
+        row = upgrade_row(row)
         turns = tuple(Turn(t["text"], tuple(t["queries"]), t["response"]) for t in row["turns"])
-        request, outcome = (
-            Request(row.get("prompt") or row["kind"], row["fields"], row["seed"]),
-            (FinishReason(row.get("finish_reason") or row["stop"]), row["reward"], row["advantage"], row["meta"]),
-        )
+        request = Request(row["prompt"], row["fields"], row["seed"])
+        outcome = FinishReason(row["finish_reason"]), row["reward"], row["advantage"], row["meta"]
         return cls(request, tuple(row["ids"]), tuple(map(bool, row["mask"])), (), turns, *outcome)
 
     def record(self) -> dict[str, Any]:

@@ -142,17 +142,15 @@ def load_backbone(config: Config, saved: dict[str, Path]) -> PeftModel:
         if model is None:
             base = load_base(config)
             check_head(base, config.base_model)
-            with readable(str(folder or config.base_model)):
-                model = (
-                    PeftModel.from_pretrained(base, folder, adapter_name=name)
-                    if folder
-                    else get_peft_model(base, lora, adapter_name=name)
-                )
-        elif folder:
-            with readable(str(folder or config.base_model)):
+        with readable(str(folder or config.base_model)):
+            if model is None and folder:
+                model = PeftModel.from_pretrained(base, folder, adapter_name=name)
+            elif model is None:
+                model = get_peft_model(base, lora, adapter_name=name)
+            elif folder:
                 model.load_adapter(folder, adapter_name=name)
-        else:
-            model.add_adapter(name, lora)
+            else:
+                model.add_adapter(name, lora)
     return model.eval()  # no dropout anywhere: sampling and training see the same function
 
 

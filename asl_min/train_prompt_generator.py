@@ -25,6 +25,7 @@ from asl_min.episode import Episode, Task, Triple
 from asl_min.phase import Phase, phase_main, verdicts
 from asl_min.run import run_dir
 from asl_min.run.errors import InputError
+from asl_min.run.old_names import upgrade_row
 
 ROLE = "prompt_generator"
 
@@ -65,7 +66,7 @@ def meta_prompts(phase: Phase) -> list[dict]:
     found = []
     if phase.round > 1:
         file = run_dir.require(phase.run, phase.round - 1, "policy") / "meta_prompts.jsonl"
-        found = [row for _, row in read_jsonl(file)]
+        found = [upgrade_row(row) for _, row in read_jsonl(file)]
     found = found or [roles.topic_prompt(topic) for topic in topics(phase.agent.passages)]
     if not found:
         raise InputError(f"{phase.config.corpus}: no passage has a title to start from")

@@ -266,7 +266,7 @@ def test_evaluation_without_a_run(script, file, capsys):
 )
 @pytest.mark.parametrize("flag", ["--dry-run", "--prepare"])
 def test_dry_run_and_run_find_the_same_faults(value, said, flag, script, file, tmp_path, monkeypatch, capsys):
-    monkeypatch.setattr("asl_min.run.inputs.get_available_trackers", list)
+    monkeypatch.setattr("asl_min.run.trackers.get_available_trackers", list)
     assert script("asl_min.rounds", "--config", file, "--run", tmp_path / "new", value, flag) == 2
     error = capsys.readouterr().err
     assert said in error and error.count("\n") == 1 and not (tmp_path / "new").exists()

@@ -241,6 +241,12 @@ def test_answer_of_ten_thousand_characters_is_not_judged_and_earns_nothing(chat)
     assert not rewards.exact_match("Italy " * 1700, ["Italy"]) and not rewards.sub_em("Italy " * 1700, ["France"])
 
 
+def test_episode_of_an_earlier_version_is_read(chat):
+    episode, _ = play(chat, "<answer>Rome</answer>")
+    row = {{"prompt": "kind", "finish_reason": "stop"}.get(key, key): value for key, value in episode.record().items()}
+    assert "kind" in row and Episode.of_record(row) == Episode.of_record(episode.record())
+
+
 def test_answer_equal_to_the_question_is_left_to_the_judge(chat):
     """No rule says what an answer must not be: such a task is well-formed, and the votes decide."""
     episode, _ = play(chat, f"<think>so</think><question>{QUESTION}</question><answer>{QUESTION}</answer>")

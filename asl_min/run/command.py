@@ -67,8 +67,8 @@ def start(module: str, description: str, *arguments: Argument) -> NoReturn:
     args = parser_of(module, description, *arguments).parse_intermixed_args()
     set_up_process()
     with clear_errors():
-        if getattr(args, "config", None):  # a misspelt key is reported before torch is imported, which takes seconds
-            load_config(args.config, **parse_overrides(getattr(args, "overrides", [])))
+        if getattr(args, "config", None) and hasattr(args, "overrides"):  # a wrong key, before torch takes seconds
+            load_config(args.config, **parse_overrides(args.overrides))
         from asl_min.run import terminal  # rich, which help does without
 
         terminal.mode = args.mode

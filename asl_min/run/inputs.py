@@ -3,8 +3,6 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from accelerate.tracking import get_available_trackers
-
 from asl_min import recipes
 from asl_min.chat import Chat
 from asl_min.config import Config
@@ -13,6 +11,7 @@ from asl_min.model import empty_base, load_tokenizer
 from asl_min.run import run_dir
 from asl_min.run.errors import InputError
 from asl_min.run.shard import accelerator_of
+from asl_min.run.trackers import check_tracker
 
 
 def check_inputs(config: Config, run: Path | None = None) -> None:
@@ -20,8 +19,7 @@ def check_inputs(config: Config, run: Path | None = None) -> None:
     if run:
         run_dir.check_place(run)
         run_dir.refuse_conflict(run, config)
-    if config.trackers and config.trackers not in map(str, get_available_trackers()):
-        raise InputError(f"trackers: {config.trackers!r} is not installed")
+    check_tracker(config)
     Chat(load_tokenizer(config), config.prompts)
     empty_base(config)
     check_file(config, "corpus", load_corpus)

@@ -10,6 +10,8 @@ MOVED = {"asl_min/data/": "asl_min/world/data/", "asl_min/tiny/": "asl_min/world
 
 RENAMED = {"generation_rows": "generation_batch_size"}
 """Config keys."""
+ROWS = {"kind": "prompt", "stop": "finish_reason"}
+"""Keys of episodes, meta prompts and evaluated answers."""
 
 
 def upgrade_config(values: dict) -> dict:
@@ -32,6 +34,11 @@ def _recipe(task_reward: str, policy_reward: str, oracle_from_round: int) -> str
     if task_reward == "entropy_verify":
         return "rule_reward" if policy_reward == "reference" else "asl"
     return {"drzero": "dr_zero"}.get(task_reward, task_reward)
+
+
+def upgrade_row(row: dict) -> dict:
+    """A row of a phase's or an evaluation's file, with today's keys."""
+    return {ROWS.get(key, key): value for key, value in row.items()}
 
 
 def upgrade_summary(summary: dict) -> dict:

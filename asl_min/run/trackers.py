@@ -22,8 +22,7 @@ def start_trackers(accelerator: Accelerator, run: Path, config: Config) -> int:
     done = finished_steps(run, config)
     if not config.trackers:
         return sum(done)
-    if config.trackers not in map(str, get_available_trackers()):
-        raise InputError(f"trackers: {config.trackers!r} is not installed")
+    check_tracker(config)
     folder = run / "trackers"
     accelerator.project_configuration.set_directories(str(folder))
     accelerator.log_with = filter_trackers(config.trackers, folder)
@@ -33,6 +32,12 @@ def start_trackers(accelerator: Accelerator, run: Path, config: Config) -> int:
     own = {"wandb": resumed | {"id": name, "dir": str(folder)}, "trackio": resumed}
     accelerator.init_trackers("asl_min", None if done else settings, own)
     return sum(done)
+
+
+def check_tracker(config: Config) -> None:
+    """Raises `InputError` where the configured tracker's package is not installed."""
+    if config.trackers and config.trackers not in map(str, get_available_trackers()):
+        raise InputError(f"trackers: {config.trackers!r} is not installed")
 
 
 def finished_steps(run: Path, config: Config) -> list[int]:

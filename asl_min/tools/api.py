@@ -18,6 +18,7 @@ from asl_min.run.errors import InputError
 from asl_min.run.inputs import prepare
 from asl_min.tools import ask
 from asl_min.tools.summary import write_summary
+from asl_min.world.task_quality import read_tasks
 
 
 class Run:
@@ -66,7 +67,7 @@ class Run:
     def tasks(self, number: int) -> list[Task]:
         """The tasks that a round kept."""
         file = run_dir.require(self.folder, number, "prompt_generator") / "tasks.jsonl"
-        return [Task.of_record(row) for _, row in read_jsonl(file)]
+        return read_tasks(file)
 
     def episodes(self, number: int, role: str) -> list[Episode]:
         """The episodes that a phase recorded: those of its first and of its last step."""

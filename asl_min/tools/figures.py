@@ -16,9 +16,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure, SubFigure
 from matplotlib.ticker import MaxNLocator
 
-from asl_min.corpus import read_jsonl
 from asl_min.model import ROLES
 from asl_min.run import run_dir
+from asl_min.tools.summary import step_rewards
 from asl_min.tools.table import ACCURACY, LONG_NAMES, measured
 
 COLOURS = ("#0b6fb8", "#c2500c", "#0a7d5d", "#1d2026", "#9a4fa8", "#8a6a00")
@@ -117,8 +117,7 @@ def step_lines(run: Path, rounds: int, role: str) -> list[Line]:
     """A line for each round whose phase of this role has begun."""
     lines, start = [], 0
     for number in range(1, rounds + 1):
-        file = run_dir.phase_dir(run, number, role) / "metrics.jsonl"
-        rewards = [row["reward"] for _, row in read_jsonl(file)] if file.is_file() else []
+        rewards = step_rewards(run, number, role)
         if rewards:
             lines.append(Line(f"round {number}", range(start, start + len(rewards)), rewards))
         start += len(rewards)

@@ -63,9 +63,14 @@ def round_summary(run: Path, number: int) -> dict:
 
 def pg_reward(run: Path, number: int) -> float | None:
     """Mean reward of a round's drafts without the format bonus: the mean over steps, which all have as many drafts."""
-    file = run_dir.phase_dir(run, number, "prompt_generator") / "metrics.jsonl"
-    earned = [row["reward"] for _, row in read_jsonl(file)] if number and file.is_file() else []
+    earned = step_rewards(run, number, "prompt_generator")
     return sum(earned) / len(earned) if earned else None
+
+
+def step_rewards(run: Path, number: int, role: str) -> list[float]:
+    """The reward of each step of a phase; none if it has not begun."""
+    file = run_dir.phase_dir(run, number, role) / "metrics.jsonl"
+    return [row["reward"] for _, row in read_jsonl(file)] if file.is_file() else []
 
 
 def dig(row: dict | None, *keys: str) -> float | None:

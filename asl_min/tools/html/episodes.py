@@ -16,6 +16,7 @@ from asl_min.episode import Episode
 from asl_min.model import ROLES, load_tokenizer
 from asl_min.recipes import Recipe
 from asl_min.run import run_dir
+from asl_min.run.old_names import upgrade_row
 from asl_min.tools.audit import explains, terms
 from asl_min.world.oracle import Oracle
 
@@ -43,7 +44,7 @@ def episode_groups(run: Path, config: Config, rounds: int) -> dict[tuple[int, st
             ]
         held_out = rows_of(run, number, "evaluation", "policy.jsonl")
         groups[number, "evaluation"] = [
-            held_out_row(row) | {"round": number, "role": "evaluation"} for _, row in held_out
+            held_out_row(upgrade_row(row)) | {"round": number, "role": "evaluation"} for _, row in held_out
         ]
     return {key: group for key, group in groups.items() if group}
 
@@ -116,7 +117,7 @@ def held_out_row(row: dict) -> dict:
         "answer": clip(row["answer"] or ""),
         "judge": None,
         "truth": row["right"],
-        "finish_reason": row.get("finish_reason") or row.get("stop"),
+        "finish_reason": row["finish_reason"],
     }
     flags = {"malformed": row["answer"] is None, "disagree": False, "harder": False, "gold": row["golden_answers"]}
     return facts | flags | {"parts": [part for text in row["turns"] for part in shown_turn(text)]}
