@@ -22,7 +22,9 @@ PROMPT_FIELDS = {
     "policy": {"question"},
     "judge": {"question", "answer"},
     "task_from_topic": {"topic"},
+    "task_by_hops": {"hops", "topic"},
     "task_from_question": {"direction", "way", "question"},
+    "task_from_result": {"direction", "way", "question", "answer", "attempted"},
 }
 
 

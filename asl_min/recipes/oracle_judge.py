@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from asl_min import recipes
 from asl_min.recipes import asl
 from asl_min.run.errors import InputError
-from asl_min.run.gold import GEOGRAPHY
+from asl_min.run.gold import FACTS
 from asl_min.world.oracle import Oracle
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ class Recipe(asl.Recipe):
         return role != "reward_model" and round_number >= self.config.oracle_from_round > 0
 
     def gold_files(self, round_number: int, role: str) -> list[Path]:
-        return [GEOGRAPHY] if self._asks_oracle(round_number, role) else super().gold_files(round_number, role)
+        return [FACTS] if self._asks_oracle(round_number, role) else super().gold_files(round_number, role)
 
     def judge(
         self, phase: "Phase", pairs: Sequence[tuple[str, str | None]], *seed_key: object

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-GEOGRAPHY = Path(__file__).parents[1] / "world" / "data" / "geography.json"
+FACTS = Path(__file__).parents[1] / "world" / "data" / "facts.json"
 """The embedded world's facts, gold in every run."""
 
 
@@ -22,7 +22,7 @@ class GoldAccessError(RuntimeError):
 
 _phase: str | None = None
 _allowed: frozenset[str] = frozenset()
-_gold_paths: set[str] = {os.path.realpath(GEOGRAPHY)}
+_gold_paths: set[str] = {os.path.realpath(FACTS)}
 _hooked = False
 
 

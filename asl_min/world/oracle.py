@@ -10,7 +10,8 @@ from functools import cached_property
 
 from asl_min.rewards import exact_match
 from asl_min.run import gold
-from asl_min.world.world import GEOGRAPHY, RELATIONS, Query, World, load_world
+from asl_min.world.relations import RELATIONS
+from asl_min.world.world import FACTS, Query, World, load_world
 
 
 @dataclass(frozen=True)
@@ -31,20 +32,26 @@ class Oracle:
 
     def parse(self, question: str) -> Query | None:
         """The query that a question asks; None if it is not one of the world's questions or names no entity of it."""
-        gold.refuse_in_training("the oracle", GEOGRAPHY)
-        for pattern, relation in self._asks:
-            if (match := pattern.fullmatch(question.strip())) and (subject := self._subject(match[1])):
-                return Query(subject.start, (*subject.path, relation))
-        return None
+        gold.refuse_in_training("the oracle", FACTS)
+        return self._read(question.strip(), self._asks)
 
     def _subject(self, words: str) -> Query | None:
         """An entity's name (no hop yet) or a nested noun phrase."""
-        if name := self.world.by_alias.get(words.lower()):
-            return Query(name, ())
-        for pattern, relation in self._nouns:
+        for spelling in (words, words.removeprefix("the ")):  # "the {}" around "the capital of X" is written once
+            if name := self.world.by_alias.get(spelling.lower()):
+                return Query(name, ())
+        return self._read(words, self._nouns) or self._read(f"the {words}", self._nouns)
+
+    def _read(self, words: str, patterns: list[tuple[re.Pattern, str]]) -> Query | None:
+        """The first reading in which each relation is asked of an entity of its kind."""
+        for pattern, relation in patterns:
             if (match := pattern.fullmatch(words)) and (subject := self._subject(match[1])):
-                return Query(subject.start, (*subject.path, relation))
+                if self._kind(subject) == RELATIONS[relation].subject:
+                    return Query(subject.start, (*subject.path, relation))
         return None
+
+    def _kind(self, query: Query) -> str:
+        return RELATIONS[query.path[-1]].object if query.path else self.world.entities[query.start].kind
 
     def answers(self, question: str) -> tuple[str, ...]:
         """All right answers; empty when the question is not answerable."""
@@ -63,4 +70,6 @@ class Oracle:
 
 
 def _pattern(template: str) -> re.Pattern:
-    return re.compile(re.escape(template).replace(re.escape("{}"), "(.{1,100})"))
+    """The first letter counts in either case: a question opens with a capital, whatever stands first."""
+    first, rest = ("", template) if template.startswith("{}") else (template[0], template[1:])
+    return re.compile(f"(?i:{re.escape(first)})" + re.escape(rest).replace(r"\{\}", "(.{1,200})"))

@@ -1,65 +1,51 @@
-"""The noisy teacher that the tiny base imitates: it plays the three roles with the real search tool, and errs on
-purpose.
+"""The noisy teacher that a tiny base imitates: it plays the three roles with the real search tool, and errs on purpose.
 
-`Noise` holds the dials. Most errors are random (a sharper policy avoids them); two are systematic. The judge mostly
-holds a multi-hop question's intermediate entity for its answer, a flaw that pays a policy for stopping early until the
-judge is trained. Task writer and policy like to round: whoever takes the writer's own answers for right learns to round
-as well, while the judge, who puts page and answer side by side, sees it.
+`Noise` holds the dials. None is aimed at one system: a population of bases draws them at random (`population.py`).
 """
 
 import random
+from contextlib import suppress
 from dataclasses import dataclass, replace
 
 from asl_min.corpus import Passage
 from asl_min.protocol import render_tool_call
 from asl_min.search.bm25 import Bm25Search
 from asl_min.search.tool import respond
-from asl_min.world.world import (
-    Entity,
-    Query,
-    World,
-    ask,
-    is_sound,
-    mention,
-    passages,
-    paths,
-    sample_query,
-    shown_cities,
-    without_decimals,
-)
+from asl_min.world.passages import SHOWN, passages, shown
+from asl_min.world.questions import ask, is_sound, sample_query
+from asl_min.world.relations import MAX_HOPS, RELATIONS, path_kind, paths
+from asl_min.world.values import near_miss, without_decimals
+from asl_min.world.world import Entity, Query, World
 
-WORDS = {
-    "country": "country",
-    "capital": "capital",
-    "largest": "largest city",
-    "continent": "continent",
-    "currency": "currency",
-    "calling_code": "calling code",
-    "domain": "internet domain",
-    "neighbour": "neighbour",
-    "time_zone": "time zone",
-    "population": "population",
-}
+TOP_K = 2
+"""Passages a query, as in configs/tiny.yaml."""
 
 
 @dataclass(frozen=True)
 class Noise:
     """Probability of each error of the teacher."""
 
-    wrong_value: float = 0.15
+    wrong_value: float
     """The policy answers another value from the pages it read."""
-    stop_early: float = 0.60
+    stop_early: float
     """The policy answers the intermediate entity, drawn at each hop but the last."""
-    verdict_flip: float = 0.0
+    verdict_flip: float
     """The judge says the opposite of what it thinks."""
-    judge_stops_early: float = 0.74
+    judge_stops_early: float
     """The judge holds a multi-hop question's first intermediate entity for its answer."""
-    wrong_task_answer: float = 0.04
+    wrong_task_answer: float
     """The task's own answer is another value."""
-    rounds_answer: float = 0.6
-    """The policy leaves out a population's decimals."""
-    rounds_task: float = 0.95
+    rounds_answer: float
+    """The policy leaves out a number's decimals."""
+    rounds_task: float
     """So does the task's own answer."""
+
+
+NO_NOISE = Noise(*[0.0] * 7)
+
+
+class NotFound(LookupError):
+    """The search tool does not find a page that the teacher needs."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +63,8 @@ class Reading:
     """What has been read before a task is looked up: the turns so far, the thought they end in, the entities whose
     pages are known."""
 
-    turns: tuple[tuple[str, str], ...]
-    thought: str
+    turns: tuple[tuple[str, str], ...] = ()
+    thought: str = "search"
     seen: frozenset[str] = frozenset()
 
 
@@ -88,29 +74,39 @@ class Teacher:
 
     world: World
     rng: random.Random
-    noise: Noise
+    noise: Noise = NO_NOISE
     elsewhere: float = 0.3
-    """Share of the wrong candidates for the judge that are the same fact of another place, but for the intermediate
+    """Share of the wrong candidates for the judge that are the same fact of another entity, but for the intermediate
     entities: their kind does not tell them, they must be compared with what was found."""
 
     def __post_init__(self):
         rows = [p["contents"].split("\n", 1) for p in passages(self.world)]
-        self.tool = Bm25Search([Passage(str(i), title.strip('"'), text) for i, (title, text) in enumerate(rows)])
+        pages = [Passage(str(i), title.strip('"'), text) for i, (title, text) in enumerate(rows)]
+        self.tool = Bm25Search(pages, TOP_K)
 
     # -- what pages show ---------------------------------------------------------------------------------------------
 
     def shown(self, name: str, relation: str) -> str:
-        """The value of a relation as the pages of an entity spell it."""
+        """The value of a relation as the pages of an entity spell it; of several right things, one that is listed."""
         entity = self.world.entities[name]
-        if relation == "country":
-            return mention(entity, self.world)
-        if relation == "neighbour":
-            return self.rng.choice(entity.neighbours[:4])
-        return entity.facts[relation].answers[0]
+        if RELATIONS[relation].many:
+            return self.rng.choice(entity.facts[relation].answers[: min(entity.facts[relation].things, SHOWN)])
+        return shown(entity, relation, self.world)
+
+    def thought(self, name: str, relation: str, value: str) -> str:
+        """What is thought of a page: the fact, and what it was read from where it does not stand there."""
+        entity, found = self.world.entities[name], f"{RELATIONS[relation].word}: {value}"
+        if relation == "second":
+            return f"by size: {', '.join(entity.lists['cities'][:2])} ; {found}"
+        if relation in ("neighbours", "users"):
+            return f"{relation}: {', '.join(entity.lists[relation])} ; {found}"
+        if relation == "century":
+            return f"year: {entity.facts['year'].answers[0]} ; {found}"
+        return found
 
     def other_value(self, name: str, relation: str, right: tuple[str, ...], elsewhere: float = 0.3) -> str:
         """A wrong value: the same fact of another entity in this share of cases, else another fact from the same
-        pages."""
+        page."""
         entity = self.world.entities[name]
         values = [self.shown(name, r) for r in entity.facts if r != relation]
         if self.rng.random() < elsewhere or not values:
@@ -120,30 +116,30 @@ class Teacher:
         return self.rng.choice(values)
 
     def rounded(self, value: str, dial: float) -> str:
-        """A population without its decimals, as often as the dial says; any other value as it is."""
+        """A number without its decimals, as often as the dial says; any other value as it is."""
         shorter = without_decimals(value)
         return shorter if dial and shorter != value and self.rng.random() < dial else value
 
     def search(self, thought: str, query: str) -> tuple[str, str]:
-        return f"<think>{thought}</think>{render_tool_call(query)}", respond(self.tool, [query])
+        """Raises `NotFound` where the page of the entity is not among what the tool finds."""
+        found = respond(self.tool, [query])
+        if f'"{self.world.entities[self._canonical(query)].title}"\n' not in found:
+            raise NotFound(query)
+        return f"<think>{thought}</think>{render_tool_call(query)}", found
 
-    def look_up(
-        self, query: Query, hops: int, thought: str = "search", seen: frozenset[str] = frozenset()
-    ) -> tuple[list, str]:
+    def look_up(self, query: Query, hops: int, reading: Reading = Reading()) -> tuple[list, str]:  # noqa: B008 (frozen)
         """Search turns along the first `hops` relations of a query, and the thought that the last page gives rise to.
 
-        Pages of the entities in `seen` have been read already and are not searched again; what they say joins the next
-        thought.
+        Pages of the entities that have been read already are not searched again; what they say joins the next thought.
         """
-        turns, name = [], query.start
+        turns, name, thought = [], query.start, reading.thought
         for relation in query.path[:hops]:
             entity = self.world.entities[self._canonical(name)]
-            if entity.name not in seen:
+            if entity.name not in reading.seen:
                 turns.append(self.search(thought, thought.rsplit(": ", 1)[1] if ": " in thought else name))
                 thought = ""
-            value = self.shown(entity.name, relation)
-            spelt = f"{value} ({entity.facts[relation].answers[1]})" if relation == "currency" else value
-            thought, name = f"{thought} ; {WORDS[relation]}: {spelt}".removeprefix(" ; "), value
+            name = self.shown(entity.name, relation)
+            thought = f"{thought} ; {self.thought(entity.name, relation, name)}".removeprefix(" ; ")
         return turns, thought
 
     def _canonical(self, name: str) -> str:
@@ -158,14 +154,11 @@ class Teacher:
         turns, thought = self.look_up(query, hops)
         relation, node = query.path[hops - 1], self.world.walk(query)[hops - 1]
         value = thought.rsplit(": ", 1)[1]
-        if relation == "currency":
-            value = self.rng.choices(self.world.entities[node].facts[relation].answers[:2], (0.8, 0.2))[0]
         if self.rng.random() < self.noise.wrong_value:
             value = self.other_value(node, relation, self.world.entities[node].facts[relation].answers)
-            thought = f"{WORDS[relation]}: {value}"
-        turns.append(
-            (f"<think>{thought}</think><answer>{self.rounded(value, self.noise.rounds_answer)}</answer>", None)
-        )
+            thought = f"{RELATIONS[relation].word}: {value}"
+        answer = self.rounded(value, self.noise.rounds_answer)
+        turns.append((f"<think>{thought}</think><answer>{answer}</answer>", None))
         return Demonstration("policy", {"question": ask(query, self.rng)}, tuple(turns))
 
     def judge(self, query: Query) -> Demonstration:
@@ -174,109 +167,126 @@ class Teacher:
         hops = 1 if early else query.hops
         turns, thought = self.look_up(query, hops)
         right = self.world.answers(Query(query.start, query.path[:hops]))
-        if candidate in right and query.path[hops - 1] == "neighbour":
-            thought = f"{WORDS['neighbour']}: {candidate}"
+        relation = RELATIONS[query.path[hops - 1]]
+        if candidate in right and relation.many:
+            thought = f"{relation.word}: {candidate}"
         correct = (candidate in right) != (self.rng.random() < self.noise.verdict_flip)
         conclusion = "correct" if correct else "wrong"
         turns.append((f"<think>{thought} ; answer: {candidate}</think><answer>conclusion: {conclusion}</answer>", None))
         return Demonstration("judge", {"question": ask(query, self.rng), "answer": candidate}, tuple(turns))
 
     def candidate(self, query: Query) -> str:
-        """An answer to judge: right half of the time, else an intermediate entity, another value of the page, or from
-        elsewhere."""
+        """An answer to judge: right half of the time (two times in five in other words, where there are any), else an intermediate entity, a
+        near miss, another value of the page, or the same fact of another entity."""
         right, nodes = self.world.answers(query), self.world.walk(query)
+        value = self.shown(nodes[-1], query.path[-1])
         if self.rng.random() < 0.5:
-            return (
-                self.rng.choice(right[:2])
-                if query.path[-1] in ("currency", "country")
-                else self.shown(nodes[-1], query.path[-1])
-            )
+            return self.rng.choice(right[1:]) if right[1:] and self.rng.random() < 0.4 else value
         if query.hops > 1 and self.rng.random() < 0.4:
             return self.shown(nodes[-2], query.path[-2])
+        near = near_miss(value, self.rng)
+        if near and near not in right and self.rng.random() < 0.3:
+            return near
         return self.other_value(nodes[-1], query.path[-1], right, self.elsewhere)
 
-    def set_task(self, start: str, hops: int) -> Demonstration | None:
-        """A task on a topic; the topic is a page's title."""
-        query = sample_query(self.world, hops, self.rng, start)
-        return query and self._task(
-            "task_from_topic", {"topic": self.world.entities[start].title}, query, Reading((), "search")
-        )
+    # -- tasks -------------------------------------------------------------------------------------------------------
 
-    def set_related_task(self, parent: Query, direction: str, way: str) -> Demonstration | None:
-        """A harder or easier task than the parent's: on another place (width) or with a hop more or less (depth).
+    def set_task(self, start: str, hops: int, told: bool = False) -> Demonstration | None:
+        """A task on a topic, the title of a page; `told`: the prompt names the number of hops."""
+        query, topic = sample_query(self.world, hops, self.rng, start), self.world.entities[start].title
+        kind, fields = ("task_by_hops", {"hops": str(hops)}) if told else ("task_from_topic", {})
+        return query and self._task(kind, fields | {"topic": topic}, query, Reading())
 
-        The parent's start is always read first, and every further place is one that a page read so far names.
+    def set_related_task(self, parent: Query, direction: str, way: str, told: bool = False) -> Demonstration | None:
+        """A harder or easier task than the parent's: on another entity (width) or with a hop more or less (depth).
+        `told`: the prompt also shows the parent's answer and how most attempts answered.
+
+        The parent's start is always read first, and every further entity is one that a page read so far names.
         """
-        hops = min(max(parent.hops + (1 if direction == "harder" else -1), 1), 3)
+        hops = min(max(parent.hops + (1 if direction == "harder" else -1), 1), MAX_HOPS)
         change = self.wander if way == "width" else self.deepen if hops > parent.hops else self.shorten
         found = change(parent, hops)
         fields = {"direction": direction, "way": way, "question": ask(parent, self.rng)}
-        return found and self._task("task_from_question", fields, *found)
+        if told:
+            right, last = self.world.answers(parent), self.world.walk(parent)[-1]
+            wrong = self.other_value(last, parent.path[-1], right)
+            fields |= {"answer": right[0], "attempted": right[0] if self.rng.random() < 0.6 else wrong}
+        return found and self._task("task_from_result" if told else "task_from_question", fields, *found)
 
-    def wander(self, parent: Query, hops: int) -> tuple[Query, "Reading"] | None:
-        """Another place of the same country, or the country itself, with a question of this many hops about it."""
-        entity = self.world.entities[parent.start]
-        reading = Reading((self.search("search", entity.name),), "", frozenset([entity.name]))
-        if entity.kind == "city":
-            country = mention(entity, self.world)
-            thought, entity = f"country: {country}", self.world.entities[self._canonical(country)]
-            if hops < 3 and self.rng.random() < 0.4:
-                query = sample_query(self.world, hops, self.rng, entity.name)
-                return query and (query, replace(reading, thought=thought))
-            reading = Reading((*reading.turns, self.search(thought, country)), "", reading.seen | {entity.name})
-        links = {
-            "capital": self.shown(entity.name, "capital"),
-            "largest city": self.shown(entity.name, "largest"),
+    def read(self, name: str) -> Reading:
+        return Reading((self.search("search", name),), "", frozenset([name]))
+
+    def wander(self, parent: Query, hops: int) -> tuple[Query, Reading] | None:
+        """Another entity that the start's page names, with a question of this many hops about it; or one that the page
+        of that entity names."""
+        name, reading = parent.start, self.read(parent.start)
+        for step in (1, 2):
+            links = self.links(self.world.entities[name], {parent.start, *reading.seen})
+            if not links:
+                return None
+            word, name = self.rng.choice(list(links.items()))
+            reading = replace(reading, thought=f"{word}: {name}")
+            name = self._canonical(name)
+            if step == 1 and self.rng.random() < 0.5:
+                found = self.search(reading.thought, reading.thought.rsplit(": ", 1)[1])
+                reading = Reading((*reading.turns, found), "", reading.seen | {name})
+            else:
+                break
+        query = sample_query(self.world, hops, self.rng, name)
+        return query and (query, reading)
+
+    def links(self, entity: Entity, known: set[str]) -> dict[str, str]:
+        """By what the page calls them, the entities that an entity's page names and that are not `known`."""
+        found = {
+            RELATIONS[relation].word: self.shown(entity.name, relation)
+            for relation, fact in entity.facts.items()
+            if fact.answers[0] in self.world.entities and not RELATIONS[relation].reads
         } | self._listed(entity)
-        word = self.rng.choice([word for word, place in links.items() if place != parent.start] or list(links))
-        query = sample_query(self.world, hops, self.rng, links[word])
-        return query and (query, replace(reading, thought=f"{word}: {links[word]}"))
+        return {word: name for word, name in found.items() if self.world.by_alias.get(name.lower()) not in {None, *known}}
 
-    def _listed(self, country: Entity) -> dict[str, str]:
-        cities = shown_cities(country)
-        return {"first city": cities[0], "last city": cities[-1]}
+    def _listed(self, entity: Entity) -> dict[str, str]:
+        cities = sorted(entity.lists.get("cities", ())) if "second" in entity.facts else []
+        return {"a city": self.rng.choice(cities)} if cities else {}
 
-    def deepen(self, parent: Query, hops: int) -> tuple[Query, "Reading"] | None:
+    def deepen(self, parent: Query, hops: int) -> tuple[Query, Reading] | None:
         """One hop more: asked further on, or starting from a city that the parent's country lists."""
         entity = self.world.entities[parent.start]
-        reading = Reading((self.search("search", entity.name),), "", frozenset([entity.name]))
+        reading = self.read(entity.name)
         longer = [
-            (Query(entity.name, p), reading)
-            for p in paths(entity.kind, hops)
-            if p[: parent.hops - 1] == parent.path[:-1]
+            (Query(entity.name, path), reading)
+            for path in paths(entity.kind, hops)
+            if path[: parent.hops - 1] == parent.path[:-1]
         ]
         if entity.kind == "country":
             longer += [
-                (Query(c, ("country", *parent.path)), replace(reading, thought=f"{w}: {c}"))
-                for w, c in self._listed(entity).items()
+                (Query(city, ("country", *parent.path)), replace(reading, thought=f"{word}: {city}"))
+                for word, city in self._listed(entity).items()
             ]
-        longer = [found for found in longer if is_sound(found[0], self.world)]
-        return self.rng.choice(longer) if longer else None
+        return self._one_of(longer)
 
-    def shorten(self, parent: Query, hops: int) -> tuple[Query, "Reading"] | None:
+    def shorten(self, parent: Query, hops: int) -> tuple[Query, Reading] | None:
         """One hop less: about an earlier place on the way, or about the second place directly; of one hop, another
         fact."""
-        reading = Reading((self.search("search", parent.start),), "", frozenset([parent.start]))
+        reading = self.read(parent.start)
         if parent.hops == 1:
             query = sample_query(self.world, 1, self.rng, parent.start)
             return query and (query, reading)
         second = self.shown(parent.start, parent.path[0])
-        shorter = [(Query(parent.start, parent.path[:-1]), reading)]
-        shorter += [
-            (
-                Query(self._canonical(second), parent.path[1:]),
-                replace(reading, thought=f"{WORDS[parent.path[0]]}: {second}"),
-            )
+        thought = self.thought(parent.start, parent.path[0], second)
+        shorter = [
+            (Query(parent.start, parent.path[:-1]), reading),
+            (Query(self._canonical(second), parent.path[1:]), replace(reading, thought=thought)),
         ]
-        shorter = [found for found in shorter if is_sound(found[0], self.world)]
-        return self.rng.choice(shorter) if shorter else None
+        return self._one_of(shorter)
 
-    def _task(self, kind: str, fields: dict, query: Query, reading: "Reading") -> Demonstration:
-        searches, last = self.look_up(query, query.hops, reading.thought, reading.seen)
+    def _one_of(self, found: list[tuple[Query, Reading]]) -> tuple[Query, Reading] | None:
+        fit = [(q, reading) for q, reading in found if path_kind(q.path) == "seen" and is_sound(q, self.world)]
+        return self.rng.choice(fit) if fit else None
+
+    def _task(self, kind: str, fields: dict, query: Query, reading: Reading) -> Demonstration:
+        searches, last = self.look_up(query, query.hops, reading)
         node, relation = self.world.walk(query)[-1], query.path[-1]
-        value = (
-            self.world.entities[node].facts[relation].answers[0] if relation == "currency" else last.rsplit(": ", 1)[1]
-        )
+        value = last.rsplit(": ", 1)[1]
         if self.rng.random() < self.noise.wrong_task_answer:
             value = self.other_value(node, relation, self.world.answers(query))
         question, answer = ask(query, self.rng), self.rounded(value, self.noise.rounds_task)
@@ -284,39 +294,39 @@ class Teacher:
         return Demonstration(kind, fields, (*reading.turns, *searches, (final, None)))
 
 
-ROLE_MIX = {"solve": 0.24, "judge": 0.41, "topic": 0.13, "related": 0.22}
+# --- the mix of demonstrations
+
+ROLE_MIX = {"solve": 0.22, "judge": 0.46, "topic": 0.08, "hops": 0.04, "related": 0.13, "result": 0.07}
+"""Much judging: to compare two names token by token is the last skill to appear."""
 HOP_MIX = {
-    "solve": (0.42, 0.40, 0.18),
-    "judge": (0.45, 0.40, 0.15),
-    "topic": (0.50, 0.36, 0.14),
-    "related": (0.40, 0.35, 0.25),
+    "solve": (0.48, 0.30, 0.15, 0.07),
+    "judge": (0.52, 0.30, 0.13, 0.05),
+    "topic": (0.50, 0.30, 0.14, 0.06),
+    "hops": (0.40, 0.30, 0.20, 0.10),
+    "related": (0.42, 0.32, 0.18, 0.08),
+    "result": (0.42, 0.32, 0.18, 0.08),
 }
 
 
-JUDGING_MIX = {"solve": 0.12, "judge": 0.66, "topic": 0.08, "related": 0.14}
-"""Of the stage that is there for judging: to compare two names token by token is the last skill to appear."""
-
-
-def demonstrate(teacher: Teacher, mix: dict[str, float] = ROLE_MIX) -> Demonstration:
+def demonstrate(teacher: Teacher) -> Demonstration:
     """One demonstration of a random role in the teacher's world."""
-    rng, world = teacher.rng, teacher.world
     while True:
-        role = rng.choices(list(mix), list(mix.values()))[0]
-        hops = rng.choices((1, 2, 3), HOP_MIX[role])[0]
-        if role == "topic":
-            found = teacher.set_task(rng.choice(list(world.entities)), hops)
-        else:
-            query = sample_query(world, hops, rng)
-            if query is None:
-                continue
-            if role == "related":
-                direction, way = rng.choice(("harder", "easier")), rng.choice(("width", "depth"))
-                found = (
-                    None
-                    if direction == "harder" and hops == 3 and way == "depth"
-                    else teacher.set_related_task(query, direction, way)
-                )
-            else:
-                found = getattr(teacher, role)(query)
-        if found:
-            return found
+        role = teacher.rng.choices(list(ROLE_MIX), list(ROLE_MIX.values()))[0]
+        hops = teacher.rng.choices(range(1, MAX_HOPS + 1), HOP_MIX[role])[0]
+        with suppress(NotFound):
+            if found := play(teacher, role, hops):
+                return found
+
+
+def play(teacher: Teacher, role: str, hops: int) -> Demonstration | None:
+    """None where what was drawn cannot be asked."""
+    rng, world = teacher.rng, teacher.world
+    if role in ("topic", "hops"):
+        return teacher.set_task(rng.choice(list(world.entities)), hops, told=role == "hops")
+    query = sample_query(world, hops, rng)
+    if query is None or role in ("solve", "judge"):
+        return query and getattr(teacher, role)(query)
+    direction, way = rng.choice(("harder", "easier")), rng.choice(("width", "depth"))
+    if direction == "harder" and way == "depth" and hops == MAX_HOPS:
+        return None
+    return teacher.set_related_task(query, direction, way, told=role == "result")

@@ -1,12 +1,11 @@
-"""Train the shipped tiny base: a Qwen2 model that imitates a teacher in alternate worlds. `make base` runs the three
-stages:
+"""Train tiny base models: a Qwen2 model that imitates a teacher in alternate worlds, in two stages.
 
     python -m asl_min.world.tiny.train_base skill --out build/skill
-    python -m asl_min.world.tiny.train_base judge --start build/skill --out build/judge
-    python -m asl_min.world.tiny.train_base noise --start build/judge --out asl_min/world/tiny/base
+    python -m asl_min.world.tiny.train_base noise --start build/skill/step_2400 --dials dials.yaml --out build/bases/b01
 
-The first learns the skills from a teacher without errors, the second mostly judging; the third imitates the noisy
-teacher, so that the noise dials of `teacher.Noise` can be turned without learning to read again.
+The first learns the skills from a teacher without errors, once for all bases; a checkpoint is left every
+`CHECKPOINT` steps. The second imitates a teacher with the errors that `dials.yaml` says (keys of `teacher.Noise`), so
+that dials can be turned without learning to read again. A stage that is interrupted begins again.
 
 The loss is next-token cross-entropy over the assistant's tokens only; the token that holds a verdict weighs
 `VERDICT_WEIGHT`, since it is one token among fifty and the last skill to appear. Nothing of the target half is seen.
@@ -20,9 +19,11 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
     start(
         "asl_min.world.tiny.train_base",
         __doc__,
-        argument("stage", choices=("skill", "judge", "noise")),
-        argument("--start", type=Path, help="model that a stage after the first starts from"),
-        argument("--out", type=Path, required=True),
+        argument("stage", choices=("skill", "noise")),
+        argument("--start", type=Path, metavar="DIR", help="checkpoint of the skill stage that the noise starts from"),
+        argument("--dials", type=Path, metavar="FILE", help="YAML of the noise's dials"),
+        argument("--seed", type=int, default=0, help="of the demonstrations of the noise stage (default: 0)"),
+        argument("--out", type=Path, required=True, metavar="DIR"),
     )
 
 import random
@@ -37,22 +38,45 @@ import torch
 from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from asl_min.chat import Chat
+from asl_min.config import read_yaml
+from asl_min.corpus import refuse_no_file
 from asl_min.run import terminal
+from asl_min.run.errors import InputError
+from asl_min.world.passages import passages
 from asl_min.world.tiny.alternate import alternate_world
-from asl_min.world.tiny.teacher import JUDGING_MIX, ROLE_MIX, Demonstration, Noise, Teacher, demonstrate
+from asl_min.world.tiny.muon import Muon
+from asl_min.world.tiny.teacher import NO_NOISE, Demonstration, Noise, Teacher, demonstrate
 from asl_min.world.tiny.tokenizer import train_tokenizer
-from asl_min.world.world import load_world, passages
+from asl_min.world.world import load_world
 
-VOCAB_SIZE, MAX_TOKENS, VERDICT_WEIGHT = 1024, 640, 6.0
+VOCAB_SIZE, MAX_TOKENS, VERDICT_WEIGHT = 1536, 896, 6.0
 ARCHITECTURE = {
     "hidden_size": 128,
     "num_hidden_layers": 4,
     "num_attention_heads": 4,
     "num_key_value_heads": 2,
     "intermediate_size": 384,
-    "max_position_embeddings": 1024,
+    "max_position_embeddings": 1536,
     "tie_word_embeddings": True,
 }
+PER_WORLD, TOKENS_PER_BATCH, CHECKPOINT = 330, 9000, 300
+
+
+@dataclass(frozen=True)
+class Stage:
+    """How long a stage trains, in how many worlds; the learning rate warms up over 50 steps and falls linearly over the
+    last `decay` share."""
+
+    steps: int
+    lr: float
+    decay: float
+    worlds: int
+    elsewhere: float
+
+
+SKILL = Stage(steps=2400, lr=3e-3, decay=0.0, worlds=170, elsewhere=0.5)
+"""Without decay, so that a noise stage can start from any checkpoint."""
+NOISE = Stage(steps=300, lr=2e-3, decay=1.0, worlds=24, elsewhere=0.75)
 
 
 @dataclass(frozen=True)
@@ -78,22 +102,20 @@ def encode(demonstration: Demonstration, chat: Chat) -> Sample:
     return Sample(np.array(ids, np.int32), np.array(weights, np.float32))
 
 
-def demonstrations(
-    n_worlds: int, per_world: int, seed: int, noise: Noise, mix: dict[str, float] = ROLE_MIX, elsewhere: float = 0.3
-) -> list[Demonstration]:
+def demonstrations(n_worlds: int, per_world: int, seed: int, noise: Noise, elsewhere: float) -> list[Demonstration]:
     found = []
     for number in range(n_worlds):
         teacher = Teacher(alternate_world(seed * 100_000 + number), random.Random(f"{seed}/{number}"), noise, elsewhere)
-        found += [demonstrate(teacher, mix) for _ in range(per_world)]
+        found += [demonstrate(teacher) for _ in range(per_world)]
     return found
 
 
 def tokenizer_texts(seed: int) -> list[str]:
     """The base half's passages, and passages and demonstrations of many alternate worlds, so that no invented name is
     one token."""
-    worlds = [load_world("base"), *(alternate_world(seed * 100_000 + 50_000 + n) for n in range(60))]
+    worlds = [load_world("base"), *(alternate_world(seed * 100_000 + 50_000 + n) for n in range(40))]
     texts = [row["contents"] for world in worlds for row in passages(world)]
-    for demonstration in demonstrations(20, 100, seed + 1, VOCABULARY_NOISE):
+    for demonstration in demonstrations(16, 100, seed + 1, NO_NOISE, 0.5):
         texts += [*demonstration.fields.values(), *(text for text, _ in demonstration.turns)]
     return texts
 
@@ -121,11 +143,11 @@ def collate(batch: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
 
 
 def loss_of(model: Qwen2ForCausalLM, batch: list[Sample]) -> torch.Tensor:
+    """In float32: bfloat16 is no faster on many CPUs, and far slower on some."""
     ids, weights = collate(batch)
-    with torch.autocast("cpu", torch.bfloat16):
-        hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
+    hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
     carries_loss = weights[:, 1:] > 0
-    logits = model.lm_head(hidden[carries_loss].float())
+    logits = model.lm_head(hidden[carries_loss])
     losses = torch.nn.functional.cross_entropy(logits, ids[:, 1:][carries_loss], reduction="none")
     return (losses * weights[:, 1:][carries_loss]).sum() / weights.sum()
 
@@ -134,45 +156,22 @@ def optimizers(model: torch.nn.Module, lr: float) -> list[torch.optim.Optimizer]
     """Muon for the layers' matrices, AdamW for the embedding, biases and norms."""
     matrices = [p for name, p in model.named_parameters() if p.ndim == 2 and "embed" not in name]
     rest = [p for name, p in model.named_parameters() if p.ndim != 2 or "embed" in name]
-    muon = torch.optim.Muon(matrices, lr=lr, weight_decay=0.01, adjust_lr_fn="match_rms_adamw")
-    return [muon, torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.01)]
+    return [
+        Muon(matrices, lr=lr, weight_decay=0.01),
+        torch.optim.AdamW(rest, lr=lr, betas=(0.9, 0.98), weight_decay=0.01),
+    ]
 
 
-@dataclass(frozen=True)
-class Stage:
-    """How long and on what a stage trains; the learning rate warms up over 50 steps and falls linearly over the last
-    `decay` share."""
-
-    noise: Noise
-    steps: int
-    lr: float
-    decay: float
-    worlds: int
-    seed: int
-    mix: dict[str, float]
-    elsewhere: float
-
-
-PER_WORLD, TOKENS_PER_BATCH = 330, 9000
-VOCABULARY_NOISE = Noise(0.18, 0.60, 0.08, 0.30, 0.05, 0.0, 0.0)
-"""Of the demonstrations that the tokenizer is trained on; fixed, so that turning the dials leaves the vocabulary
-alone."""
-NO_NOISE = Noise(*[0.0] * 7)
-STAGES = {
-    "skill": Stage(NO_NOISE, steps=1800, lr=3e-3, decay=0.3, worlds=200, seed=0, mix=ROLE_MIX, elsewhere=0.3),
-    "judge": Stage(NO_NOISE, steps=1500, lr=2e-3, decay=0.5, worlds=120, seed=7, mix=JUDGING_MIX, elsewhere=0.75),
-    "noise": Stage(Noise(), steps=1150, lr=1e-3, decay=0.8, worlds=50, seed=1, mix=ROLE_MIX, elsewhere=0.75),
-}
-
-
-def train(model: Qwen2ForCausalLM, samples: list[Sample], stage: Stage, on_step: Callable[[int, float], None]) -> None:
-    rng, step = random.Random(stage.seed), 0
+def train(
+    model: Qwen2ForCausalLM, samples: list[Sample], stage: Stage, seed: int, on_step: Callable[[int, float], None]
+) -> None:
+    rng, step = random.Random(seed), 0
     opts = optimizers(model, stage.lr)
     while step < stage.steps:
         for batch in batches(samples, TOKENS_PER_BATCH, rng):
-            scale = min(1.0, (step + 1) / 50, (stage.steps - step) / (stage.decay * stage.steps))
+            falling = (stage.steps - step) / (stage.decay * stage.steps) if stage.decay else 1.0
             for group in (group for opt in opts for group in opt.param_groups):
-                group["lr"] = stage.lr * scale
+                group["lr"] = stage.lr * min(1.0, (step + 1) / 50, falling)
             loss = loss_of(model, batch)
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
@@ -191,41 +190,51 @@ def new_model() -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
     return Qwen2ForCausalLM(Qwen2Config(vocab_size=len(tokenizer), **ARCHITECTURE, **ids)), tokenizer
 
 
+def read_dials(file: Path) -> Noise:
+    """Raises `InputError` where a dial is missing, unknown or no probability."""
+    refuse_no_file(file)
+    values = read_yaml(file.read_bytes(), str(file))
+    names = set(Noise.__dataclass_fields__)
+    if not isinstance(values, dict) or set(values) != names:
+        raise InputError(f"{file}: expected the dials {', '.join(sorted(names))}, found {values!r}")
+    for name, value in values.items():
+        if not isinstance(value, int | float) or not 0 <= value <= 1:
+            raise InputError(f"{file}: key {name!r} is {value!r}, must be a probability")
+    return Noise(**values)
+
+
 def main(args: Namespace) -> None:
+    stage = SKILL if args.stage == "skill" else NOISE
+    if args.stage == "noise" and not (args.start and args.dials):
+        raise InputError("stage noise: needs --start and --dials")
+    noise = read_dials(args.dials) if args.stage == "noise" else NO_NOISE
     if args.dry_run:
-        terminal.tell(f"{args.out}: would get the stage {args.stage}, {STAGES[args.stage].steps} steps")
+        terminal.tell(f"{args.out}: would get the stage {args.stage}, {stage.steps} steps")
         return
-    stage, start = STAGES[args.stage], time.time()
-    torch.manual_seed(stage.seed)
-    if args.start:
-        model, tokenizer = (
-            Qwen2ForCausalLM.from_pretrained(args.start, dtype=torch.float32),
-            AutoTokenizer.from_pretrained(args.start),
-        )
+    seed = 0 if args.stage == "skill" else 1_000 + args.seed
+    torch.manual_seed(seed)
+    if args.stage == "noise":
+        model = Qwen2ForCausalLM.from_pretrained(args.start, dtype=torch.float32)
+        tokenizer = AutoTokenizer.from_pretrained(args.start)
     else:
         model, tokenizer = new_model()
     chat = Chat(tokenizer, "tiny")
-    samples = [
-        encode(d, chat)
-        for d in demonstrations(stage.worlds, PER_WORLD, stage.seed, stage.noise, stage.mix, stage.elsewhere)
-    ]
+    samples = [encode(d, chat) for d in demonstrations(stage.worlds, PER_WORLD, seed, noise, stage.elsewhere)]
     samples = [s for s in samples if len(s.ids) <= MAX_TOKENS]
     mean = sum(len(s.ids) for s in samples) / len(samples)
-    print(
-        f"{len(samples)} demonstrations of {mean:.0f} tokens on average, {model.num_parameters():,} parameters",
-        flush=True,
-    )
-    losses: list[float] = []
+    print(f"{len(samples)} demonstrations, {mean:.0f} tokens each, {model.num_parameters():,} parameters", flush=True)
+    losses, start = [], time.time()
 
     def on_step(step: int, loss: float) -> None:
         losses.append(loss)
         if step % 50 == 0:
             print(f"step {step} loss {np.mean(losses[-50:]):.4f} {time.time() - start:.0f} s", flush=True)
-        if step % 300 == 0:
-            save(model, tokenizer, args.out)
+        if args.stage == "skill" and step % CHECKPOINT == 0:
+            save(model, tokenizer, args.out / f"step_{step}")
 
-    train(model, samples, stage, on_step)
-    save(model, tokenizer, args.out)
+    train(model, samples, stage, seed, on_step)
+    if args.stage == "noise":
+        save(model, tokenizer, args.out)
 
 
 def save(model: Qwen2ForCausalLM, tokenizer: PreTrainedTokenizerFast, out: Path) -> None:
