@@ -1,0 +1,108 @@
+"""The population of bases: draw each base's dials from the ranges of population.yaml, and train those that are missing.
+
+    python -m asl_min.world.tiny.population [b04 v01 ...] [--skill build/skill] [--out build/bases] [--jobs 2]
+
+A base is one noise stage (`train_base.py`) from a checkpoint of the skill stage, which is trained first where it is not
+there. Each is a process of one thread; a base that was interrupted begins again, a finished one is kept.
+"""
+
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    import os
+    from pathlib import Path
+
+    from asl_min.run.command import argument, start
+
+    start(
+        "asl_min.world.tiny.population",
+        __doc__,
+        argument("names", nargs="*", help="bases to train (default: the population and the validation bases)"),
+        argument("--skill", type=Path, metavar="DIR", default=Path("build/skill"), help="checkpoints of the skill stage"),
+        argument("--out", type=Path, metavar="DIR", default=Path("build/bases"), help="where the bases go"),
+        argument("--jobs", type=int, default=os.cpu_count(), help="bases at a time (default: one a core)"),
+    )
+
+import os
+import random
+import shutil
+import subprocess
+import sys
+from argparse import Namespace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+
+import yaml
+
+from asl_min.run import terminal
+from asl_min.run.errors import InputError
+from asl_min.world.tiny.teacher import Noise
+
+FILE = Path(__file__).parent / "population.yaml"
+SHIPPED = Path(__file__).parent / "bases"
+DIALS = "dials.yaml"
+"""In a base's folder: what it was made with, written last."""
+
+
+@dataclass(frozen=True)
+class Base:
+    """`place`: in the population, which is also the seed of its demonstrations."""
+
+    name: str
+    place: int
+    skill_steps: int
+    noise: Noise
+
+
+def draw(file: Path = FILE) -> dict[str, Base]:
+    """All bases by name, as the file's seed draws them."""
+    rules = yaml.safe_load(file.read_text())
+    rng, found = random.Random(rules["seed"]), {}
+    for place, name in enumerate([*rules["bases"], *rules["validation"]]):
+        steps = rng.choice(rules["skill_steps"])
+        dials = {dial.name: round(rng.uniform(*rules["dials"][dial.name]), 2) for dial in fields(Noise)}
+        found[name] = Base(name, place, steps, Noise(**dials))
+    return found
+
+
+def train(base: Base, skill: Path, out: Path) -> None:
+    """Into a folder beside, which takes its name when it is whole. Raises `CalledProcessError`."""
+    target, partial = out / base.name, out / f"{base.name}.partial"
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    dials = partial / DIALS
+    dials.write_text(yaml.safe_dump(asdict(base.noise), sort_keys=False))
+    words = ["noise", "--start", skill / f"step_{base.skill_steps}", "--dials", dials, "--seed", base.place, "--out", partial]
+    module(*words, log=out / f"{base.name}.log", threads=1)
+    dials.write_text(f"# Drawn by asl_min/world/tiny/population.py\nskill_steps: {base.skill_steps}\n" + dials.read_text())
+    partial.rename(target)
+    terminal.say(f"{target}: trained", "trained", base=base.name)
+
+
+def module(*words: object, log: Path, threads: int) -> None:
+    """`train_base` with these words, its output in a log."""
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+    command = [sys.executable, "-m", "asl_min.world.tiny.train_base", *map(str, words)]
+    log.parent.mkdir(parents=True, exist_ok=True)
+    with log.open("w") as file:
+        subprocess.run(command, check=True, stdout=file, stderr=file, env=environment)
+
+
+def main(args: Namespace) -> None:
+    drawn = draw()
+    if unknown := [name for name in args.names if name not in drawn]:
+        raise InputError(f"{unknown[0]}: no such base; there are {', '.join(drawn)}")
+    due = [base for name, base in drawn.items() if name in (args.names or drawn) and not _is_there(name, args.out)]
+    last = max((base.skill_steps for base in due), default=0)
+    needs_skill = last and not (args.skill / f"step_{last}").is_dir()
+    if args.dry_run:
+        terminal.tell("\n".join(["would train:", *(["skill"] if needs_skill else []), *(base.name for base in due)]))
+        return
+    if needs_skill:
+        module("skill", "--out", args.skill, log=args.skill.with_suffix(".log"), threads=os.cpu_count() or 1)
+    with ThreadPoolExecutor(max(args.jobs, 1)) as pool:
+        list(pool.map(lambda base: train(base, args.skill, args.out), due))
+    terminal.tell(str(args.out), bases={name: str(args.out / name) for name in args.names or drawn})
+
+
+def _is_there(name: str, out: Path) -> bool:
+    return (out / name).is_dir() or (SHIPPED / name).is_dir()
