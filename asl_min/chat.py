@@ -23,6 +23,8 @@ PROMPT_FIELDS = {
     "judge": {"question", "answer"},
     "task_from_topic": {"topic"},
     "task_from_question": {"direction", "way", "question"},
+    "task_from_result": {"direction", "way", "question", "answer", "attempted"},
+    "task_by_hops": {"hops", "topic"},
 }
 
 

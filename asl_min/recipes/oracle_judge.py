@@ -1,12 +1,13 @@
 """Gold, openly: ASL in which, from round `oracle_from_round` on, the embedded world's oracle gives the verdicts that
-reward Prompt Generator and policy. The Generative Reward Model is trained as in ASL."""
+reward Prompt Generator and policy. The Generative Reward Model is trained as in ASL: here as in the mode asl_hybrid,
+in `oracle_judge_gen_rm` as in asl_gen_rm."""
 
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from asl_min import recipes
-from asl_min.recipes import asl
+from asl_min.recipes import asl_hybrid
 from asl_min.run.errors import InputError
 from asl_min.run.gold import GEOGRAPHY
 from asl_min.world.oracle import Oracle
@@ -15,11 +16,13 @@ if TYPE_CHECKING:
     from asl_min.phase import Phase
 
 
-class Recipe(asl.Recipe):
+class OracleJudge(recipes.Recipe):
+    """To be put before a mode of ASL in the bases of a class."""
+
     def check(self) -> None:
         super().check()
         if not self.config.oracle:
-            raise InputError(f"key 'oracle' is {self.config.oracle!r}, but the recipe 'oracle_judge' uses it")
+            raise InputError(f"key 'oracle' is {self.config.oracle!r}, but the recipe {self.config.recipe!r} uses it")
 
     def _asks_oracle(self, round_number: int, role: str) -> bool:
         return role != "reward_model" and round_number >= self.config.oracle_from_round > 0
@@ -35,3 +38,7 @@ class Recipe(asl.Recipe):
         oracle = Oracle.of(self.config.oracle)
         phase.gold_labels += len({pair for pair in pairs if pair[1]})
         return [oracle.right(question, answer) if answer else None for question, answer in pairs]
+
+
+class Recipe(OracleJudge, asl_hybrid.Recipe):
+    pass

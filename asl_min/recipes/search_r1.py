@@ -2,10 +2,11 @@
 
     policy    [exact match with a gold answer]
 
-The config sets the steps of Prompt Generator and judge to 0 and adds their episodes to the policy's. `policy_tasks`
-questions are drawn by the seed, the same in every round; 0 takes all.
+The config sets the steps of the Prompt Generator to 0; the judge has no data. `policy_tasks` questions are drawn by the
+seed, the same in every round; 0 takes all.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from asl_min import recipes
@@ -24,5 +25,5 @@ class Recipe(recipes.Recipe):
     def labelled_questions(self) -> Path:
         return self.config.path(self.config.labelled_questions)
 
-    def policy_key(self, task: Task) -> list[str]:
+    def policy_key(self, task: Task, answers: Sequence[str | None]) -> list[str]:
         return list(task.golden_answers)
