@@ -206,7 +206,12 @@ class Config:
     """"test": the first questions and judgments of the files; "validation": the next ones, to choose a learning rate
     on."""
     eval_per_hop: Count = 150
-    """Held-out questions of each number of hops."""
+    """Held-out questions of each number of hops, the first ones of the file."""
+    eval_greedy: bool = True
+    """Measure accuracy at temperature 0 too."""
+    eval_samples: Count = 0
+    """Answers a held-out question at temperature 1, of the base alone, for pass@k and for the majority's accuracy; 0:
+    not measured."""
     eval_judgments: Count = 300
     """Gold judgments judged."""
     eval_tasks: Count = 384

@@ -1,6 +1,5 @@
 """Gold, openly: ASL in which, from round `oracle_from_round` on, the embedded world's oracle gives the verdicts that
-reward Prompt Generator and policy. The Generative Reward Model is trained as in ASL: here as in the mode asl_hybrid,
-in `oracle_judge_gen_rm` as in asl_gen_rm."""
+reward Prompt Generator and policy. The Generative Reward Model is trained as in the mode asl_hybrid."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -16,9 +15,7 @@ if TYPE_CHECKING:
     from asl_min.phase import Phase
 
 
-class OracleJudge(recipes.Recipe):
-    """To be put before a mode of ASL in the bases of a class."""
-
+class Recipe(asl_hybrid.Recipe):
     def check(self) -> None:
         super().check()
         if not self.config.oracle:
@@ -38,7 +35,3 @@ class OracleJudge(recipes.Recipe):
         oracle = Oracle.of(self.config.oracle)
         phase.gold_labels += len({pair for pair in pairs if pair[1]})
         return [oracle.right(question, answer) if answer else None for question, answer in pairs]
-
-
-class Recipe(OracleJudge, asl_hybrid.Recipe):
-    pass

@@ -1,9 +1,9 @@
-"""Gold, openly: `oracle_judge` in the mode asl_gen_rm, where the judge learns from its own earlier verdicts. From round
-`oracle_from_round` on these are the oracle's."""
+"""Gold, openly: `oracle_judge` in the mode asl_gen_rm, where the judge learns from what was said of the attempts. From
+round `oracle_from_round` on that is what the oracle says."""
 
-from asl_min.recipes import asl_gen_rm
-from asl_min.recipes.oracle_judge import OracleJudge
+from asl_min.recipes import asl_gen_rm, oracle_judge
 
 
-class Recipe(OracleJudge, asl_gen_rm.Recipe):
-    pass
+class Recipe(oracle_judge.Recipe):
+    is_attempted = asl_gen_rm.Recipe.is_attempted
+    label = asl_gen_rm.Recipe.label

@@ -69,7 +69,7 @@ def round_summary(run: Path, number: int) -> dict:
     found |= {"n_tasks": len(read_jsonl(tasks)) if number else 0}
     found |= {key: sum(f[key] for f in facts) for key in BUDGET} | {"pg_reward": pg_reward(run, number)}
     found["rollouts"] = found["episodes"] + found["judge_calls"]
-    return found | {key: results.get(key) for key in ("grm", "pg", "phase", "frozen", "trace")}
+    return found | {key: results.get(key) for key in ("sampled", "grm", "pg", "phase", "frozen", "trace")}
 
 
 def pg_reward(run: Path, number: int) -> float | None:
