@@ -5,8 +5,8 @@ sees gold.
     accelerate launch -m asl_min.evaluate --config configs/tiny.yaml --adapter some/peft/folder
 
 Round 0 is the base model. Accuracy is exact match with any golden answer (substring match, SubEM, beside it), averaged
-over relations (`metrics/accuracy.py`), at temperature 1 and greedy, with 95% bootstrap intervals over questions. Nothing
-measured here is read by training; the gold guard would refuse it.
+over relations (`metrics/accuracy.py`), at temperature 1 and greedy, with 95% bootstrap intervals over questions.
+Nothing measured here is read by training; the gold guard would refuse it.
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once

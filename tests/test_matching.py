@@ -4,6 +4,7 @@ import socket
 
 import evaluate
 import pytest
+from helpers import ROOT
 
 from asl_min.rewards import exact_match, normalize, sub_em
 

@@ -1,11 +1,12 @@
-"""What a base model is like before the loop, as one JSON: its policy, judge and task writer by gold, and what a user can
-measure without any labels.
+"""What a base model is like before the loop, as one JSON: its policy, judge and task writer by gold, and what a user
+can measure without any labels.
 
     python -m asl_min.tools.base_measures --base asl_min/world/tiny/base --out base.json eval_per_hop=40
 
-By gold, as `evaluate.evaluate_agent` gives them: `accuracy` (macro, hops, strata), `accuracy_greedy`, `sampled` (pass@k,
-majority), `grm` (balanced accuracy by hops and kinds, consistency), `pg` (tasks on topics and variants: well-formed,
-answerable, own answer right); and `gold.headroom` = pass@n less majority, what sampling finds and the majority misses.
+By gold, as `evaluate.evaluate_agent` gives them: `accuracy` (macro, hops, strata), `accuracy_greedy`, `sampled`
+(pass@k, majority), `grm` (balanced accuracy by hops and kinds, consistency), `pg` (tasks on topics and variants:
+well-formed, answerable, own answer right); and `gold.headroom` = pass@n less majority, what sampling finds and the
+majority misses.
 
 `label_free`, on tasks that the base writes on topics itself:
 
@@ -66,8 +67,8 @@ def measure(config: Config) -> dict:
 
 
 def label_free(agent: Agent) -> dict[str, float | None]:
-    """The measures without labels, from `eval_tasks` episodes of the task writer; None where there is nothing to measure
-    on."""
+    """The measures without labels, from `eval_tasks` episodes of the task writer; None where there is nothing to
+    measure on."""
     config, key = agent.config, (agent.config.seed, "label free")
     asked = random.Random(config.seed).choices(topics(agent.passages), k=config.eval_tasks)
     requests = roles.task_requests([roles.topic_prompt(topic) for topic in asked], 1, *key)
@@ -92,10 +93,8 @@ def label_free(agent: Agent) -> dict[str, float | None]:
 def title_found(episodes: Sequence[Episode], tool: SearchTool) -> float | None:
     """Share of the queries of these episodes that bring a page of that title."""
     queries = [query for episode in episodes for turn in episode.turns for query in turn.queries]
-    pages = tool.retrieve(queries) if queries else []
-    return mean(
-        [query.lower() in {p.title.lower() for p in found} for query, found in zip(queries, pages, strict=True)]
-    )
+    titles = [{page.title.lower() for page in found} for found in (tool.retrieve(queries) if queries else [])]
+    return mean([query.lower() in found for query, found in zip(queries, titles, strict=True)])
 
 
 def mean(values: Sequence[float]) -> float | None:
@@ -107,6 +106,9 @@ def main(args: Namespace) -> None:
     check_inputs(config)
     if args.out.is_dir() or not args.out.absolute().parent.is_dir():
         raise InputError(f"--out: {args.out}: not a file in a folder that there is")
+    if args.dry_run:
+        terminal.tell(f"would measure {config.base_model} and write {args.out}", base_model=config.base_model)
+        return
     found = measure(config)
     durable.write_text(args.out, json.dumps(found, indent=1))
     terminal.tell(f"{args.out}: written in {found['seconds']:.0f} s", out=str(args.out), label_free=found["label_free"])

@@ -35,8 +35,8 @@ LONG_NAMES = {
 """What a column is called where there is room for it."""
 LEGEND = (
     "Percent. Held-out exact match at temperature 1 by hops, its mean over relations, and greedy; GRM: balanced "
-    "accuracy on gold judgments; by the oracle: tasks answerable (for fixed meta prompts, and the round's own drafts), kept tasks with "
-    "the right answer; the policy's answers judged correct and truly so. Round 0 is the base."
+    "accuracy on gold judgments; by the oracle: tasks answerable (for fixed meta prompts, and the round's own drafts), "
+    "kept tasks with the right answer; the policy's answers judged correct and truly so. Round 0 is the base."
 )
 
 
