@@ -49,9 +49,8 @@ class Config:
     rounds: PositiveInt = 4
     """Rounds of PG -> GRM -> PM."""
     round_rollouts: Count = 0
-    """Rollouts that a round spends in all: tasks, attempts, votes, judgments, GRM and policy episodes. The first two
-    phases take their steps as far as it lasts, the policy goes on until it is spent, whatever `policy_max_steps`. 0:
-    every phase takes its own steps."""
+    """Rollouts of all roles that a round spends. The first two phases take their steps as far as these last, the policy
+    goes on until they are spent, whatever `policy_max_steps`; 0: every phase takes its own steps."""
     frozen: list[Literal["prompt_generator", "reward_model", "policy"]] = Field(default_factory=list)
     """Roles that are never updated. A frozen PG still writes the round's tasks; the phase of a frozen GRM is empty."""
 
@@ -210,8 +209,7 @@ class Config:
     eval_greedy: bool = True
     """Measure accuracy at temperature 0 too."""
     eval_samples: Count = 0
-    """Answers a held-out question at temperature 1, of the base alone, for pass@k and for the majority's accuracy; 0:
-    not measured."""
+    """Answers of the base to each held-out question, for pass@k and the majority's accuracy; 0: not measured."""
     eval_judgments: Count = 300
     """Gold judgments judged."""
     eval_tasks: Count = 384

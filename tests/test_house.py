@@ -27,7 +27,7 @@ def imports(file: Path) -> set[str]:
 
 
 def test_root_is_small():
-    assert len(ALGORITHM) <= 18 and sum(map(lines, ALGORITHM)) <= 2900 and max(map(lines, ALGORITHM)) <= 300
+    assert len(ALGORITHM) <= 18 and sum(map(lines, ALGORITHM)) <= 2950 and max(map(lines, ALGORITHM)) <= 300
 
 
 def test_readme_is_short():

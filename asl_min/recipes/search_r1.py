@@ -15,6 +15,8 @@ from asl_min.run.errors import InputError
 
 
 class Recipe(recipes.Recipe):
+    follows_up = False
+
     def check(self) -> None:
         if not self.config.labelled_questions:
             raise InputError("key 'labelled_questions' is None, but the recipe 'search_r1' uses it")
