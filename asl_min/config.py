@@ -40,7 +40,7 @@ Share = Annotated[Number, Field(ge=0, le=1)]
 class Config:
     """The defaults are those of the miniature, `configs/tiny.yaml`."""
 
-    recipe: str = "asl"
+    recipe: str = "asl_hybrid"
     """The system: a file in `asl_min/recipes/`, which says how tasks and answers are rewarded and what is kept."""
     arm: str = ""
     """Name of the run's arm in `summary.json`, where arms of one recipe differ in settings; empty: the recipe's."""
@@ -48,6 +48,11 @@ class Config:
     """Every random choice of a run derives from it."""
     rounds: PositiveInt = 4
     """Rounds of PG -> GRM -> PM."""
+    round_rollouts: Count = 0
+    """Rollouts of all roles that a round spends. The first two phases take their steps as far as these last, the policy
+    goes on until they are spent, whatever `policy_max_steps`; 0: every phase takes its own steps."""
+    frozen: list[Literal["prompt_generator", "reward_model", "policy"]] = Field(default_factory=list)
+    """Roles that are never updated. A frozen PG still writes the round's tasks; the phase of a frozen GRM is empty."""
 
     # model and data
     base_model: str = "asl_min/world/tiny/base"
@@ -124,7 +129,9 @@ class Config:
     """Each token's loss is weighted by trainer's over sampler's probability, at most this much; 0: not weighted. For
     samples of a server."""
     kl_coef: Weight = 0.0
-    """Weight of the k3 estimate of the KL divergence to the base model (paper: 0)."""
+    """Weight of the k3 estimate of the KL divergence (paper: 0)."""
+    kl_reference: Literal["base", "previous"] = "base"
+    """What that divergence is to: "base": the base model; "previous": the role as it was at the start of the phase."""
     minibatches: PositiveInt = 1
     """Optimizer steps a rollout batch; old log-probabilities are those before the first."""
     micro_batch_tokens: PositiveInt = 2048
@@ -151,14 +158,18 @@ class Config:
     """The phase ends after this many steps at the latest."""
     attempts: PositiveInt = 6
     """K: policy attempts a task (paper: 10)."""
-    verify_samples: PositiveInt = 5
-    """M: GRM votes on a task's own answer (paper: 5)."""
+    verify_samples: Count = 5
+    """M: GRM votes on a task's own answer (paper: 5); 0: none, and every well-formed task counts as verified."""
     verify_threshold: Share = 0.8
     """Share of these votes below which a task earns nothing (paper: 0.8)."""
     max_tasks_first: PositiveInt = 2000
     """Tasks after which the phase ends in the first round (paper: 2000)."""
     max_tasks: PositiveInt = 5000
     """The same in later rounds (paper: 5000)."""
+
+    fresh_share: Share = 0.33
+    """Share of `round_rollouts` after which the trained writer stops writing fresh tasks; read by the recipes `r_zero`,
+    `agent0` and `dr_zero` (R-Zero's scripts spend about a third on them)."""
 
     # 2. Generative Reward Model phase
     grm_prompts: PositiveInt = 32
@@ -167,8 +178,6 @@ class Config:
     """Judgments a triple (paper: 4)."""
     grm_max_steps: Count = 16
     """The phase ends after this many steps at the latest."""
-    grm_labels: Literal["self", "reference"] = "reference"
-    """"self": the GRM's own earlier verdict; "reference": match of the attempt with the PG's own answer."""
     grm_plateau: PositiveInt = 200
     """N of the plateau rule, steps (paper: 200)."""
 
@@ -187,12 +196,20 @@ class Config:
     """Meta prompts made in rounds up to this vary by width, later ones by depth (paper: `meta_iter` <= 4, which counts
     phases, so round 1)."""
 
+    meta_prompts: Literal["plain", "results"] = "plain"
+    """What the next round's writer sees of a task: "plain": its question; "results": also the task's own answer and the
+    most frequent one of the attempts, as in the released code."""
+
     # evaluation
     eval_split: Literal["test", "validation"] = "test"
     """"test": the first questions and judgments of the files; "validation": the next ones, to choose a learning rate
     on."""
     eval_per_hop: Count = 150
-    """Held-out questions of each number of hops."""
+    """Held-out questions of each number of hops, the first ones of the file."""
+    eval_greedy: bool = True
+    """Measure accuracy at temperature 0 too."""
+    eval_samples: Count = 0
+    """Answers of the base to each held-out question, for pass@k and the majority's accuracy; 0: not measured."""
     eval_judgments: Count = 300
     """Gold judgments judged."""
     eval_tasks: Count = 384

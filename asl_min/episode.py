@@ -129,10 +129,12 @@ class Task:
     """Of the policy's attempts; None: no answer."""
     verdicts: tuple[bool, ...] = ()
     """Whether each attempt counts as right."""
-    tool_calls: float = 0.0
-    """Mean number in the attempts."""
     reward: float = 0.0
     """Without the bonus for the format."""
+    fresh: bool = False
+    """Whether it was written after the writer's last update of the round."""
+    kept: bool = False
+    """Whether it is one of the round's tasks, unless it repeats another one."""
     golden_answers: tuple[str, ...] = ()
     """Only of a labelled question that stands in the place of a task."""
 

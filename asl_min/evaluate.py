@@ -4,9 +4,9 @@ sees gold.
     accelerate launch -m asl_min.evaluate --run runs/NAME --round 2
     accelerate launch -m asl_min.evaluate --config configs/tiny.yaml --adapter some/peft/folder
 
-Round 0 is the base model. Accuracy is exact match with any golden answer (substring match, SubEM, beside it), at
-temperature 1 and greedy, with 95% bootstrap intervals over questions. Nothing measured here is read by training; the
-gold guard would refuse it.
+Round 0 is the base model. Accuracy is exact match with any golden answer (substring match, SubEM, beside it), averaged
+over relations (`metrics/accuracy.py`), at temperature 1 and greedy, with 95% bootstrap intervals over questions.
+Nothing measured here is read by training; the gold guard would refuse it.
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
@@ -28,12 +28,12 @@ from pathlib import Path
 
 import numpy as np
 
-from asl_min import roles
+from asl_min import rewards, roles
 from asl_min.corpus import load_judgments, load_questions, topics, write_jsonl
-from asl_min.episode import Task
+from asl_min.episode import Episode, Task
+from asl_min.metrics.accuracy import Answer, accuracy, macro, sampled_accuracy
 from asl_min.model import ROLES
 from asl_min.phase import Agent
-from asl_min.rewards import exact_match
 from asl_min.run import durable, run_dir
 from asl_min.run.command import open_run
 from asl_min.run.dry_run import plan, tell_plan
@@ -42,24 +42,8 @@ from asl_min.tools.audit import trace
 from asl_min.world.oracle import Oracle
 from asl_min.world.task_quality import MeasuredTask, mean, measured, read_tasks, round_quality, shares
 
-METRIC = Path(__file__).parent / "metrics" / "qa_match"
 CONSISTENCY_SAMPLES = 3
 VARIANTS = [{"direction": direction, "way": way} for way in ("width", "depth") for direction in ("harder", "easier")]
-
-
-@dataclass(frozen=True)
-class Answer:
-    """The policy at one held-out question. A row of evaluation/policy.jsonl."""
-
-    id: str
-    question: str
-    hops: int | None
-    golden_answers: list[str]
-    answer: str | None
-    right: bool
-    tool_calls: int
-    finish_reason: str
-    turns: list[str]
 
 
 @dataclass(frozen=True)
@@ -86,7 +70,7 @@ def evaluate_round(run: Path, round_number: int) -> dict:
     config, start = run_dir.read_config(run), time.time()
     folders = {role: run_dir.require(run, round_number, role) for role in ROLES} if round_number else {}
     agent = Agent(config, run_dir.latest_adapters(run, config, round_number, None))
-    results, rows = evaluate_agent(agent)
+    results, rows = evaluate_agent(agent, samples=0 if round_number else config.eval_samples)
     results |= {"phase": None, "frozen": None, "trace": None}
     if folders:
         results["phase"] = round_quality(folders, config)
@@ -104,19 +88,21 @@ def evaluate_round(run: Path, round_number: int) -> dict:
     return results
 
 
-def evaluate_agent(agent: Agent) -> tuple[dict, dict[str, list[dict]]]:
+def evaluate_agent(agent: Agent, samples: int = 0) -> tuple[dict, dict[str, list[dict]]]:
     """Results of one set of adapters, and the rows behind them by file name. Parts without data (a corpus of one's own)
-    are None."""
+    are None. `samples`: answers a question for pass@k and majority."""
     config = agent.config
-    results: dict = dict.fromkeys(("accuracy", "accuracy_greedy", "grm", "pg"))
+    results: dict = dict.fromkeys(("accuracy", "accuracy_greedy", "sampled", "grm", "pg"))
     rows: dict[str, list[dict]] = {}
     if config.questions and config.eval_per_hop:
         questions = chosen_per_hop(
             load_questions(config.path(config.questions)), config.eval_per_hop, config.eval_split
         )
-        for name, temperature in {"": 1.0, "_greedy": 0.0}.items():
+        for name, temperature in {"": 1.0, "_greedy": 0.0}.items() if config.eval_greedy else [("", 1.0)]:
             results[f"accuracy{name}"], answers = policy_accuracy(agent, questions, temperature)
             rows[f"policy{name}.jsonl"] = [asdict(answer) for answer in answers]
+        if samples:
+            results["sampled"] = sampled_accuracy(policy_answers(agent, questions, samples, 1.0, "sampled"))
     if config.judgments and config.eval_judgments:
         gold = load_judgments(config.path(config.judgments))[part(config.eval_judgments, config.eval_split)]
         results["grm"], rows["grm.jsonl"] = judge_accuracy(agent, gold)
@@ -146,41 +132,38 @@ def chosen_per_hop(questions: list[dict], per_hop: int, split: str = "test") -> 
 
 
 def policy_accuracy(agent: Agent, questions: list[dict], temperature: float) -> tuple[dict, list[Answer]]:
-    """Exact match `hop1..`, their `mean`, `interval` of the mean, `sub_em`, and the share `answered`."""
+    """The measures of `metrics.accuracy.accuracy`, and `sub_em`, as macro average too."""
+    answers = [own for (own,) in policy_answers(agent, questions, 1, temperature)]
+    covered = [rewards.sub_em(a.answer, a.golden_answers) for a in answers]
+    return accuracy(answers) | {"sub_em": macro(answers, covered)}, answers
+
+
+def policy_answers(agent: Agent, questions: list[dict], samples: int, *seed_key: object) -> list[list[Answer]]:
+    """`samples` answers to each question, at the temperature that `seed_key` begins with."""
+    temperature = seed_key[0]
     asked = [row["question"] for row in questions]
-    requests = roles.solve_requests(asked, 1, agent.config.seed, "evaluate", temperature)
-    answers = []
-    for row, episode in zip(questions, agent.rollout("policy", requests, temperature), strict=True):
-        answer, hops, golden = roles.answer_of(episode), row["metadata"].get("hops"), row["golden_answers"]
-        ended = episode.n_tool_calls, episode.finish_reason.value, [turn.text for turn in episode.turns]
-        answers.append(Answer(row["id"], row["question"], hops, golden, answer, exact_match(answer, golden), *ended))
-    groups = [answers]
-    if answers[0].hops:
-        groups = [[a for a in answers if a.hops == hops] for hops in sorted({a.hops or 0 for a in answers})]
-    scores = [_match(group) for group in groups]
-    result = {f"hop{g[0].hops}": score["exact_match"] for g, score in zip(groups, scores, strict=True) if g[0].hops}
-    result["mean"] = float(np.mean([score["exact_match"] for score in scores]))
-    result["interval"] = bootstrap([[answer.right for answer in group] for group in groups])
-    result["sub_em"] = float(np.mean([score["sub_em"] for score in scores]))
-    result["answered"] = sum(answer.finish_reason == "answer" for answer in answers) / len(answers)
-    return result, answers
+    requests = roles.solve_requests(asked, samples, agent.config.seed, "evaluate", *seed_key)
+    episodes = rewards.by_prompt(agent.rollout("policy", requests, temperature), samples)
+    return [[answer_of(row, e) for e in own] for row, own in zip(questions, episodes, strict=True)]
 
 
-def _match(answers: Sequence[Answer]) -> dict[str, float]:
-    import evaluate  # a second of import, which training does without
-
-    metric = evaluate.load(str(METRIC))
-    return metric.compute(
-        predictions=[answer.answer or "" for answer in answers],
-        references=[answer.golden_answers for answer in answers],
+def answer_of(row: dict, episode: Episode) -> Answer:
+    """An episode at a question of the QA set."""
+    known, said = row["metadata"], roles.answer_of(episode)
+    return Answer(
+        id=row["id"],
+        question=row["question"],
+        hops=known.get("hops"),
+        relation=known.get("relation"),
+        phrasing=known.get("phrasing"),
+        path_kind=known.get("path_kind"),
+        golden_answers=row["golden_answers"],
+        answer=said,
+        right=rewards.exact_match(said, row["golden_answers"]),
+        tool_calls=episode.n_tool_calls,
+        finish_reason=episode.finish_reason.value,
+        turns=[turn.text for turn in episode.turns],
     )
-
-
-def bootstrap(groups: Sequence[Sequence[bool]], draws: int = 1000) -> list[float]:
-    """95% percentile interval of the mean of group means, questions redrawn within each group."""
-    rng = np.random.default_rng(0)
-    means = [rng.choice(np.asarray(group, float), (draws, len(group))).mean(1) for group in groups]
-    return [float(q) for q in np.quantile(np.mean(means, 0), (0.025, 0.975))]
 
 
 # --- the judge
@@ -283,5 +266,6 @@ def main(args: Namespace) -> None:
         with run_dir.lock(run):
             results = evaluate_round(run, args.round)
     else:
-        results, _ = evaluate_agent(Agent(config, dict.fromkeys(ROLES, args.adapter) if args.adapter else {}))
+        agent = Agent(config, dict.fromkeys(ROLES, args.adapter) if args.adapter else {})
+        results, _ = evaluate_agent(agent, config.eval_samples)
     print(json.dumps(results, indent=1))

@@ -7,8 +7,8 @@ the trainer's, never the sampler's; their difference is logged. With `minibatche
 first optimizer step; with 1 they are those of the update's own forward pass, so that the ratio is 1 and the clip idle.
 """
 
-from collections.abc import Sequence
-from contextlib import nullcontext
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -37,6 +37,11 @@ def advantages(rewards: np.ndarray) -> np.ndarray:
     spread = rewards.max(1, keepdims=True) - rewards.min(1, keepdims=True) > 1e-9
     centred = rewards - rewards.mean(1, keepdims=True)
     return np.where(spread, centred / (rewards.std(1, keepdims=True) + 1e-6), 0.0)
+
+
+def group_advantages(group: Sequence[Episode]) -> np.ndarray:
+    """Advantages [samples] of a group of episodes, by their rewards."""
+    return advantages(np.array([[episode.reward for episode in group]]))[0]
 
 
 def grpo_loss(
@@ -116,6 +121,7 @@ class Learner:
         self.accelerator, self.config, self.model, self.adapter = accelerator, config, model, adapter
         self.optimizer_steps = 0
         self.parameters = [p for p in model.parameters() if p.requires_grad]
+        self._first = [p.detach().clone() for p in self.parameters] if config.kl_reference == "previous" else []
         optimizer = torch.optim.AdamW(
             self.parameters,
             lr=config.learning_rate,
@@ -136,26 +142,21 @@ class Learner:
         }
 
     def load(self, state: dict) -> None:
-        with torch.no_grad():
-            for parameter, saved in zip(self.parameters, state["weights"], strict=True):
-                parameter.copy_(saved)
+        self._set(state["weights"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.optimizer_steps = state["optimizer_steps"]
 
     def step(
-        self, groups: Sequence[Sequence[Episode]], weights: Sequence[float] | None = None
+        self, groups: Sequence[Sequence[Episode]], scores: Sequence[np.ndarray] | None = None
     ) -> tuple[list[list[Episode]], dict[str, float]]:
-        """Update on groups [prompts][samples]; returns them with advantages filled in (times `weights`, one a group),
-        and the step's metrics.
+        """Update on groups [prompts][samples]; returns them with advantages filled in, and the step's metrics.
+        `scores`: the advantages, [samples] for each group; None: those of the rewards.
 
-        Metrics are defined in docs/metrics.md. If no group has unequal rewards, nothing is updated.
+        Metrics are defined in docs/metrics.md. Groups whose advantages are all 0 are skipped; if there are no others,
+        nothing is updated.
         """
         use(self.model, self.adapter, trainable=True)
-        weights = [1.0] * len(groups) if weights is None else weights
-        scores = [
-            weight * advantages(np.array([[e.reward for e in group]]))[0]
-            for group, weight in zip(groups, weights, strict=True)
-        ]
+        scores = [group_advantages(group) for group in groups] if scores is None else scores
         groups = [
             [replace(e, advantage=float(a)) for e, a in zip(group, row, strict=True)]
             for group, row in zip(groups, scores, strict=True)
@@ -215,13 +216,15 @@ class Learner:
     def _loss(self, batch: MicroBatch, sums: "_Sums", measure_kl: bool) -> torch.Tensor:
         """Loss of one micro-batch, summed over its sampled tokens; `sums` gets what the metrics need of it."""
         config = self.config
+        # before the pass that is trained, since weights are exchanged for it
+        reference = self._reference(batch) if config.kl_coef or measure_kl else None
         logprobs, entropies = self._score(self.scorer, batch)
         old = logprobs.detach() if batch.old_logprobs is None else batch.old_logprobs.to(logprobs.device)
         sampler = batch.sampler_logprobs.to(logprobs.device)
         weights = sampler_weights(old, sampler, config.ratio_cap) if config.ratio_cap else 1.0
         loss = grpo_loss(logprobs, old, batch.advantages.to(logprobs.device), config.clip, weights)
-        if config.kl_coef or measure_kl:
-            kl = k3(logprobs, self._reference(batch))
+        if reference is not None:
+            kl = k3(logprobs, reference)
             loss = loss + config.kl_coef * kl.sum()
             sums.add_kl(kl)
         sums.add_tokens(loss, entropies, is_clipped(logprobs, old, config.clip), (old - sampler).abs())
@@ -229,9 +232,23 @@ class Learner:
 
     @torch.no_grad()
     def _reference(self, batch: MicroBatch) -> torch.Tensor:
-        """Log-probabilities [sampled tokens] of the base model: the backbone with its adapter switched off."""
-        with self.model.disable_adapter():
+        """Log-probabilities [sampled tokens] of what the KL is to: the backbone with its adapter switched off, or with
+        the adapter as it was at the start of the phase."""
+        with self._at_start() if self.config.kl_reference == "previous" else self.model.disable_adapter():
             return self._score(self.accelerator.unwrap_model(self.scorer), batch)[0]
+
+    @contextmanager
+    def _at_start(self) -> Iterator[None]:
+        """Inside, the adapter is as it was at the start of the phase."""
+        now = [p.detach().clone() for p in self.parameters]
+        self._set(self._first)
+        yield
+        self._set(now)
+
+    @torch.no_grad()
+    def _set(self, weights: Sequence[torch.Tensor]) -> None:
+        for parameter, weight in zip(self.parameters, weights, strict=True):
+            parameter.copy_(weight)
 
 
 def is_clipped(logprobs: torch.Tensor, old_logprobs: torch.Tensor, clip: float) -> torch.Tensor:

@@ -5,8 +5,10 @@ from argparse import Namespace
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from math import inf
 from pathlib import Path
 
+import numpy as np
 import torch
 
 from asl_min import recipes, rewards
@@ -15,7 +17,7 @@ from asl_min.config import Config
 from asl_min.corpus import load_corpus, write_jsonl
 from asl_min.episode import Episode, Request, Task
 from asl_min.grpo import Learner
-from asl_min.model import adapter_name, load_backbone, load_tokenizer, save_adapter, use
+from asl_min.model import ROLES, adapter_name, load_backbone, load_tokenizer, save_adapter, use
 from asl_min.rollout import Limits, Rollout
 from asl_min.run import checkpoint, gold, run_dir, stopping, terminal
 from asl_min.run.checkpoint import Journal, State
@@ -44,7 +46,7 @@ class Agent:
         limits = Limits(config.max_turns, config.max_turn_tokens, config.max_episode_tokens)
         self.tool = self._search_tool()
         self._rollout = Rollout(self.sampler, self.chat, self.tool, limits, config.generation_batch_size)
-        self.budget = dict.fromkeys(("episodes", "tokens", "judge_calls", "tool_calls"), 0)
+        self.budget = dict.fromkeys(("episodes", "tokens", "context_tokens", "judge_calls", "tool_calls"), 0)
 
     def _search_tool(self) -> SearchTool:
         if not self.config.search_url:
@@ -65,6 +67,7 @@ class Agent:
             episodes = self._rollout(requests, self.config.temperature if temperature is None else temperature)
         self.budget["judge_calls" if role == "reward_model" else "episodes"] += len(episodes)
         self.budget["tokens"] += sum(e.n_sampled for e in episodes)
+        self.budget["context_tokens"] += sum(len(e.ids) for e in episodes)
         self.budget["tool_calls"] += sum(e.n_tool_calls for e in episodes)
         return episodes
 
@@ -85,10 +88,11 @@ class Phase:
         self.folder = run_dir.phase_dir(run, round_number, role)
         self.recipe = recipes.load(self.config)
         self.gold_labels = 0
+        self._spent_before = run_dir.rollouts(run, round_number, ROLES[: ROLES.index(role)])
         self._journal = Journal(self.folder, writes=self.accelerator.is_main_process)
         self.rows = self._journal.rows
         self._steps_before = start_trackers(self.accelerator, run, self.config)
-        self._first_step, self._last_episodes, self._clock = 0, [], defaultdict(float)
+        self._next_step, self._last_episodes, self._clock = 0, [], defaultdict(float)
 
     @classmethod
     @contextmanager
@@ -112,6 +116,22 @@ class Phase:
         return (self.config.seed, self.round, self.role)
 
     @property
+    def rollouts(self) -> int:
+        """What the phase has spent so far: episodes of all roles, an interrupted attempt's included."""
+        return self.agent.budget["episodes"] + self.agent.budget["judge_calls"]
+
+    @property
+    def rollouts_left(self) -> float:
+        """What is left of the round's rollouts; infinite where these are not limited."""
+        return self.config.round_rollouts - self._spent_before - self.rollouts if self.config.round_rollouts else inf
+
+    def fits(self) -> bool:
+        """Is another step expected to fit into what is left? One as dear as the mean of the phase's steps so far; the
+        first always. So a round spends less than one step too much."""
+        steps = len(self.rewards)
+        return self.rollouts_left > 0 and self.rollouts_left >= (self.rollouts / steps if steps else 0)
+
+    @property
     def rewards(self) -> list[float]:
         """The reward of each step, as `log` was given it."""
         return [row["reward"] for row in self.rows["metrics"]]
@@ -123,21 +143,26 @@ class Phase:
         yield
         self._clock[part] += time.perf_counter() - start
 
-    def steps(self, total: int) -> Iterator[int]:
-        """The steps still to do, counted from 0, with a progress bar. Each is saved as `save_every` says."""
+    def steps(self, total: int | None) -> Iterator[int]:
+        """The steps still to do, counted from 0, with a progress bar, as long as the round's rollouts last; None: until
+        the caller breaks off. Each is saved as `save_every` says."""
         shown = self.accelerator.is_main_process
-        bar = terminal.progress(self._first_step, total, shown, round=self.round, phase=self.role)
+        bar = terminal.progress(self._next_step, total, shown, round=self.round, phase=self.role)
         with bar as advance:
-            for step in range(self._first_step, total):
+            while (total is None or self._next_step < total) and self.fits():
                 self._clock.clear()
-                yield step
-                self._save(step, total)
+                yield self._next_step
+                self._next_step += 1
+                self._save(last=self._next_step == total)
                 advance(self.rewards[-1])
 
-    def update(self, groups: list[list[Episode]], weights: Sequence[float] | None = None) -> dict[str, float]:
-        """One GRPO step; returns its metrics. episodes.jsonl gets the episodes of the first and of the last step."""
-        with self.timed("update"):
-            groups, metrics = self.learner.step(groups, weights)
+    def update(self, groups: list[list[Episode]], advantages: Sequence[np.ndarray] | None = None) -> dict[str, float]:
+        """One GRPO step, unless the role is frozen; returns its metrics. `advantages`: [samples] for each group, None:
+        those of the rewards. episodes.jsonl gets the episodes of the first and of the last step."""
+        metrics = {}
+        if self.role not in self.config.frozen:
+            with self.timed("update"):
+                groups, metrics = self.learner.step(groups, advantages)
         self._last_episodes = [episode.record() for group in groups for episode in group]
         if not self.rewards:
             self.add("episodes", self._last_episodes)
@@ -147,6 +172,7 @@ class Phase:
         """One line of metrics.jsonl. `reward` decides on the plateau."""
         seconds = {f"seconds_{part}": round(value, 3) for part, value in self._clock.items()}
         row = {"round": self.round, "phase": self.role, "step": step, "reward": reward} | metrics | seconds
+        row["rollouts"] = self.rollouts
         self.add("metrics", [row])
         tracked = {f"{self.role}/{key}": value for key, value in row.items() if isinstance(value, int | float)}
         self.accelerator.log(tracked, step=self._steps_before + step)  # does nothing without a tracker
@@ -166,14 +192,13 @@ class Phase:
         seconds = round(time.time() - self.start, 1)
         return steps | self.agent.budget | {"gold_labels": self.gold_labels, "seconds": seconds}
 
-    def _save(self, step: int, total: int) -> None:
-        """Save the state after this step, if it is due. After SIGTERM it is, and the process exits here."""
-        told = stopping.told(self.accelerator)
-        due = told or (step + 1) % self.config.save_every == 0 or step + 1 == total
-        if due:
-            self._journal.save(State(step, self._cost(), self._last_episodes, self.learner.state()))
+    def _save(self, last: bool) -> None:
+        """Save the state after a step, if it is due. After SIGTERM it is, and the process exits here."""
+        told, done = stopping.told(self.accelerator), self._next_step
+        if told or last or done % self.config.save_every == 0:
+            self._journal.save(State(done - 1, self._cost(), self._last_episodes, self.learner.state()))
         if told:
-            place = f"round {self.round}, {self.role}: stopped after step {step + 1}"
+            place = f"round {self.round}, {self.role}: stopped after step {done}"
             stopping.leave(self.accelerator, f"{place}; the same command goes on from here")
 
     def _resume(self) -> None:
@@ -187,7 +212,7 @@ class Phase:
             self.learner.load(state.tensors)
             self.agent.budget |= {key: state.cost[key] for key in self.agent.budget}
             self.gold_labels, self.start = state.cost["gold_labels"], self.start - state.cost["seconds"]
-            self._first_step, self._last_episodes = state.step + 1, state.episodes
+            self._next_step, self._last_episodes = state.step + 1, state.episodes
 
     def _finish(self) -> None:
         """Save the adapter and mark the phase as done."""
@@ -202,14 +227,14 @@ def verdicts(
     phase: Phase,
     tasks: Sequence[Task],
     answers: Sequence[Sequence[str | None]],
-    key: Callable[[Task], list[str] | None],
+    keys: Sequence[list[str] | None],
     step: int,
 ) -> list[list[bool | None]]:
-    """For each task, a verdict on each of its `answers`: whether it matches one of `key(task)`, or the judge's verdict
-    if `key` returns None."""
-    keys = [key(task) for task in tasks]
+    """For each task, a verdict on each of its `answers`: whether it is right by the task's key or, where the keys are
+    None, what the judge says."""
     if None not in keys:
-        return [rewards.matched(own, right) for own, right in zip(answers, keys, strict=True)]
+        matches = phase.recipe.matches
+        return [rewards.matched(own, key, matches) for own, key in zip(answers, keys, strict=True)]
     pairs = [(task.question, answer) for task, own in zip(tasks, answers, strict=True) for answer in own]
     said = iter(phase.recipe.judge(phase, pairs, *phase.seed_key, step, "judge"))
     return [[next(said) for _ in own] for own in answers]

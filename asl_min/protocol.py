@@ -86,9 +86,9 @@ def verdict(text: str) -> bool | None:
 
 
 def well_formed_task(question_text: str | None, answer_text: str | None) -> bool:
-    """A question of at least 10 characters with a '?' among its last three, and an answer (paper's released reward
+    """A question of at least 10 characters with a '?' among its last five, and an answer (paper's released reward
     code)."""
-    return bool(question_text and answer_text and len(question_text) >= 10 and "?" in question_text[-3:])
+    return bool(question_text and answer_text and len(question_text) >= 10 and "?" in question_text[-5:])
 
 
 def opens_with_think(text: str) -> bool:

@@ -5,7 +5,8 @@ answer. What one system does differently stands in its file in `recipes/`.
 import random
 import re
 import string
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 
 from asl_min.episode import Episode, FinishReason, Task, Triple
 from asl_min.protocol import opens_with_think
@@ -33,9 +34,11 @@ def by_prompt(episodes: Sequence[Episode], samples: int) -> list[list[Episode]]:
     return [list(episodes[i : i + samples]) for i in range(0, len(episodes), samples)]
 
 
-def matched(answers: Sequence[str | None], key: Sequence[str]) -> list[bool | None]:
-    """Does each answer equal one of the key's, normalised; None where there is no answer."""
-    return [exact_match(answer, key) if answer else None for answer in answers]
+def matched(
+    answers: Sequence[str | None], key: Sequence[str], matches: Callable[[str, Sequence[str]], bool]
+) -> list[bool | None]:
+    """Is each answer right by the key; None where there is no answer."""
+    return [matches(answer, key) if answer else None for answer in answers]
 
 
 def balanced(triples: Sequence[Triple], rng: random.Random) -> list[Triple]:
@@ -79,12 +82,16 @@ def plateaued(rewards: Sequence[float], window: int, threshold: float) -> bool:
     return gain(window // 2) < threshold and gain(window // 4) < threshold
 
 
-def next_meta_prompt(question: str, accuracy: float, round_number: int, width_rounds: int) -> dict:
-    """What the next round's PG is asked for: harder if accuracy >= 0.5, else easier; by width in the first rounds, then
-    by depth."""
-    direction = "harder" if accuracy >= 0.5 else "easier"
-    way = "width" if round_number <= width_rounds else "depth"
-    return {"prompt": "task_from_question", "fields": {"direction": direction, "way": way, "question": question}}
+def next_meta_prompt(task: Task, outcomes: Sequence[dict], way: str, results: bool) -> dict:
+    """What the next round's PG is asked for, given the policy's attempts at a task (rows of outcomes.jsonl): a harder
+    one if at least half were judged correct, else an easier one. With `results` the prompt also shows the task's own
+    answer and the most frequent one of the attempts ("none" if there was no answer)."""
+    accuracy = sum(row["verdict"] is True for row in outcomes) / len(outcomes)
+    fields = {"direction": "harder" if accuracy >= 0.5 else "easier", "way": way, "question": task.question}
+    if not results:
+        return {"prompt": "task_from_question", "fields": fields}
+    attempted = majority([row["answer"] for row in outcomes]) or "none"
+    return {"prompt": "task_from_result", "fields": fields | {"answer": task.answer, "attempted": attempted}}
 
 
 def finish_shares(episodes: Sequence[Episode]) -> dict[str, float]:
@@ -102,6 +109,16 @@ def normalize(text: str) -> str:
     """Lower case, punctuation stripped, the articles a, an and the dropped, white space collapsed."""
     bare = "".join(ch for ch in text.lower() if ch not in string.punctuation)
     return " ".join(re.sub(r"\b(a|an|the)\b", " ", bare).split())
+
+
+def majority(answers: Sequence[str | None]) -> str | None:
+    """The most frequent answer after normalisation, the first of equals, as it was first written; None if nobody
+    answered."""
+    said = [answer for answer in answers if answer]
+    if not said:
+        return None
+    most = Counter(map(normalize, said)).most_common(1)[0][0]
+    return next(answer for answer in said if normalize(answer) == most)
 
 
 def exact_match(answer: str | None, golden: Sequence[str]) -> bool:

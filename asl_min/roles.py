@@ -17,6 +17,11 @@ def topic_prompt(topic: str) -> dict:
     return {"prompt": "task_from_topic", "fields": {"topic": topic}}
 
 
+def hops_prompt(hops: int, topic: str) -> dict:
+    """Asks for a task on the topic that takes so many hops."""
+    return {"prompt": "task_by_hops", "fields": {"hops": str(hops), "topic": topic}}
+
+
 def task_requests(meta_prompts: list[dict], samples: int, *seed_key: object) -> list[Request]:
     """`samples` requests a meta prompt, those of one prompt side by side."""
     return [

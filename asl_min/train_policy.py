@@ -2,7 +2,8 @@
 
 In ASL the reward is 1 if the GRM judges the answer correct, else 0 (0 also without an answer), plus the format bonus;
 the recipe says what other systems do instead. From the verdicts come the next round's meta prompts: harder where at
-least half of the attempts were judged correct, else easier.
+least half of the attempts were judged correct, else easier. Where `round_rollouts` is set, the phase goes on until a
+step as dear as the mean of its steps so far no longer fits into what is left of the round's rollouts.
 
     accelerate launch -m asl_min.train_policy --run runs/NAME --round 1
 """
@@ -14,9 +15,11 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
 
 import random
 from argparse import Namespace
+from collections import defaultdict
 from pathlib import Path
 
 from asl_min import rewards, roles
+from asl_min.config import Config
 from asl_min.corpus import load_questions, read_jsonl
 from asl_min.episode import Episode, Task, seed_of
 from asl_min.phase import Phase, phase_main, verdicts
@@ -29,7 +32,7 @@ def run_phase(run: Path, round_number: int) -> None:
     """Writes meta_prompts.jsonl for the next round and outcomes.jsonl (question, answer, verdict of every episode)."""
     with Phase.open(run, round_number, ROLE) as phase:
         config, recipe, tasks = phase.config, phase.recipe, chosen_tasks(phase)
-        for step in phase.steps(config.policy_max_steps if tasks else 0):
+        for step in phase.steps(most_steps(config) if tasks else 0):
             batch = [tasks[(step * config.policy_prompts + i) % len(tasks)] for i in range(config.policy_prompts)]
             with phase.timed("rollout"):
                 questions = [task.question for task in batch]
@@ -37,12 +40,14 @@ def run_phase(run: Path, round_number: int) -> None:
                 episodes = phase.agent.rollout(ROLE, requests)
             with phase.timed("judging"):
                 answers = rewards.by_prompt([roles.answer_of(e) for e in episodes], config.policy_samples)
-                said = [v for own in verdicts(phase, batch, answers, recipe.policy_key, step) for v in own]
+                keys = [recipe.policy_key(task, own) for task, own in zip(batch, answers, strict=True)]
+                said = [v for own in verdicts(phase, batch, answers, keys, step) for v in own]
             scored = [
                 episode.with_reward(recipe.answer_reward(verdict) + recipe.bonus(episode), verdict=verdict)
                 for episode, verdict in zip(episodes, said, strict=True)
             ]
-            metrics = phase.update(recipe.answer_groups(scored), recipe.answer_weights(batch))
+            groups = recipe.answer_groups(scored)
+            metrics = phase.update(groups, recipe.answer_advantages(groups, batch))
             phase.add("outcomes", [outcome(step, episode) for episode in scored])
             metrics["tool_calls"] = sum(e.n_tool_calls for e in episodes) / len(episodes)
             right = sum(verdict is True for verdict in said) / len(said)
@@ -50,7 +55,14 @@ def run_phase(run: Path, round_number: int) -> None:
             if rewards.plateaued(phase.rewards, config.policy_plateau, config.plateau_threshold):
                 break
         phase.add("outcomes", [])  # the file is there even if there were no tasks
-        phase.write("meta_prompts", next_meta_prompts(phase, phase.rows["outcomes"]))
+        phase.write("meta_prompts", next_meta_prompts(phase, tasks) if recipe.follows_up else [])
+
+
+def most_steps(config: Config) -> int:
+    """`policy_max_steps`, or as many as a round's rollouts could pay for."""
+    if not config.round_rollouts:
+        return config.policy_max_steps
+    return -(-config.round_rollouts // (config.policy_prompts * config.policy_samples))
 
 
 def chosen_tasks(phase: Phase) -> list[Task]:
@@ -74,14 +86,18 @@ def outcome(step: int, episode: Episode) -> dict:
     return {"step": step} | facts | {"verdict": episode.meta["verdict"]}
 
 
-def next_meta_prompts(phase: Phase, outcomes: list[dict]) -> list[dict]:
-    """One meta prompt a question, from the mean verdict over its attempts in this phase."""
-    verdicts: dict[str, list[bool]] = {}
-    for outcome in outcomes:
-        verdicts.setdefault(outcome["question"], []).append(outcome["verdict"] is True)
+def next_meta_prompts(phase: Phase, tasks: list[Task]) -> list[dict]:
+    """One meta prompt a task that was attempted, from all attempts at it in this phase; by width in the first rounds,
+    then by depth."""
+    config, outcomes = phase.config, defaultdict(list)
+    for row in phase.rows["outcomes"]:
+        outcomes[row["question"]].append(row)
+    way = "width" if phase.round <= config.width_rounds else "depth"
+    results = config.meta_prompts == "results"
     return [
-        rewards.next_meta_prompt(q, sum(v) / len(v), phase.round, phase.config.width_rounds)
-        for q, v in verdicts.items()
+        rewards.next_meta_prompt(task, outcomes[task.question], way, results)
+        for task in tasks
+        if task.question in outcomes
     ]
 
 

@@ -3,7 +3,8 @@
 For every meta prompt the PG writes n tasks. A well-formed task gets M votes of the GRM on its own answer, and K policy
 attempts, each judged once by the GRM (verdicts v). In ASL the reward is H(mean v) if at least `verify_threshold` of the
 votes say correct, else 0, plus the format bonus; tasks of reward above 0, deduplicated, are the round's tasks, and
-every (question, attempt, verdict) is verification data. The recipe says what other systems do instead.
+every (question, attempt, verdict) is verification data. The recipe says what other systems do instead: in some, the
+trained PG then writes fresh tasks, and those alone are the round's.
 
     accelerate launch -m asl_min.train_prompt_generator --run runs/NAME --round 1
 """
@@ -21,7 +22,7 @@ from pathlib import Path
 
 from asl_min import rewards, roles
 from asl_min.corpus import read_jsonl, topics
-from asl_min.episode import Episode, Task, Triple
+from asl_min.episode import Episode, Task, Triple, seed_of
 from asl_min.phase import Phase, phase_main, verdicts
 from asl_min.run import run_dir
 from asl_min.run.errors import InputError
@@ -33,44 +34,88 @@ ROLE = "prompt_generator"
 def run_phase(run: Path, round_number: int) -> None:
     """Writes tasks.jsonl (the kept tasks), drafts.jsonl (all, with rewards) and verification.jsonl."""
     with Phase.open(run, round_number, ROLE) as phase:
-        config, recipe, prompts = phase.config, phase.recipe, meta_prompts(phase)
-        kept = rewards.distinct(filter(recipe.keeps, map(Task.of_record, phase.rows["drafts"])))
-        for step in phase.steps(config.pg_max_steps):
-            batch = [prompts[(step * config.pg_prompts + i) % len(prompts)] for i in range(config.pg_prompts)]
-            with phase.timed("rollout"):
-                requests = roles.task_requests(batch, config.pg_samples, *phase.seed_key, step)
-                episodes = phase.agent.rollout(ROLE, requests)
-            tasks = attempted(phase, verified(phase, written(phase, episodes), step), step)
-            earned = recipe.task_rewards(tasks, episodes)
-            tasks = [replace(task, reward=reward) for task, reward in zip(tasks, earned, strict=True)]
-            scored = [
-                episode.with_reward(task.reward + recipe.bonus(episode), task=task.record())
-                for episode, task in zip(episodes, tasks, strict=True)
-            ]
-            metrics = phase.update(recipe.task_groups(scored))
-            kept = rewards.distinct([*kept, *filter(recipe.keeps, tasks)])
-            phase.add("drafts", [task.record() for task in tasks])
-            phase.add("verification", [triple.record() for triple in triples(tasks)])
-            metrics |= rewards.finish_shares(episodes) | task_metrics(tasks) | {"tasks": len(kept)}
-            phase.log(step, mean(earned), metrics)
-            if len(kept) >= (config.max_tasks_first if round_number == 1 else config.max_tasks):
+        prompts = meta_prompts(phase)
+        for step in phase.steps(0 if fresh_drafts(phase) else phase.config.pg_max_steps):
+            if len(kept_tasks(phase)) >= most_tasks(phase):
                 break
+            train_step(phase, prompts, step)
+        if phase.recipe.fresh_samples:
+            write_fresh_tasks(phase, prompts)
         phase.add("drafts", [])  # the files are there even without a step
         phase.add("verification", [])
-        phase.write("tasks", [task.record() for task in kept])
+        phase.write("tasks", [task.record() for task in kept_tasks(phase)])
+
+
+def train_step(phase: Phase, prompts: list[dict], step: int) -> None:
+    """The PG writes tasks and learns from their rewards."""
+    recipe = phase.recipe
+    tasks, episodes = draft(phase, prompts, phase.config.pg_samples, step, fresh=False)
+    scored = [
+        episode.with_reward(task.reward + recipe.bonus(episode), task=task.record())
+        for episode, task in zip(episodes, tasks, strict=True)
+    ]
+    metrics = phase.update(recipe.task_groups(scored))
+    phase.log(step, mean([task.reward for task in tasks]), metrics | step_metrics(phase, tasks, episodes))
+
+
+def write_fresh_tasks(phase: Phase, prompts: list[dict]) -> None:
+    """The trained PG writes tasks for the policy, until each group of episodes that the policy can still afford has a
+    task of its own, or `fresh_share` of the round's rollouts is spent on writing and attempting them."""
+    config, samples = phase.config, phase.recipe.fresh_samples
+    for step in phase.steps(None):
+        spent = phase.rollouts - max((row["rollouts"] for row in phase.rows["metrics"] if not row["fresh"]), default=0)
+        wanted = min(most_tasks(phase), phase.rollouts_left / config.policy_samples)
+        if len(kept_tasks(phase)) >= wanted or spent >= config.fresh_share * config.round_rollouts:
+            break
+        tasks, episodes = draft(phase, prompts, samples, step, fresh=True)
+        phase.log(step, mean([task.reward for task in tasks]), step_metrics(phase, tasks, episodes))
+
+
+def draft(phase: Phase, prompts: list[dict], samples: int, step: int, fresh: bool) -> tuple[list[Task], list[Episode]]:
+    """One step's tasks, `samples` a meta prompt, with what their attempts earned them, and the episodes that wrote
+    them. Adds them to the drafts, and the attempts to the verification data."""
+    recipe, n = phase.recipe, phase.config.pg_prompts
+    batch = [prompts[(step * n + i) % len(prompts)] for i in range(n)]
+    with phase.timed("rollout"):
+        episodes = phase.agent.rollout(ROLE, roles.task_requests(batch, samples, *phase.seed_key, step))
+    tasks = [replace(task, fresh=fresh) for task in written(phase, episodes)]
+    tasks = attempted(phase, verified(phase, tasks, step), step)
+    earned = recipe.task_rewards(tasks, episodes)
+    tasks = [replace(task, reward=reward) for task, reward in zip(tasks, earned, strict=True)]
+    if fresh == bool(recipe.fresh_samples):
+        chosen = recipe.chosen(tasks, random.Random(seed_of(*phase.seed_key, step, "chosen")))
+        tasks = [replace(task, kept=kept) for task, kept in zip(tasks, chosen, strict=True)]
+    phase.add("drafts", [task.record() for task in tasks])
+    phase.add("verification", [triple.record() for triple in triples(tasks)])
+    return tasks, episodes
+
+
+def kept_tasks(phase: Phase) -> list[Task]:
+    """The round's tasks so far, without repeated questions."""
+    return rewards.distinct(Task.of_record(row) for row in phase.rows["drafts"] if row["kept"])
+
+
+def fresh_drafts(phase: Phase) -> bool:
+    """Has the PG finished learning, in an attempt that was interrupted?"""
+    return any(row["fresh"] for row in phase.rows["drafts"])
+
+
+def most_tasks(phase: Phase) -> int:
+    """Tasks after which the phase ends."""
+    return phase.config.max_tasks_first if phase.round == 1 else phase.config.max_tasks
 
 
 def meta_prompts(phase: Phase) -> list[dict]:
-    """Harder or easier than the previous round's tasks; in round 1, or when no task was kept, the corpus's titles as
+    """Harder or easier than the previous round's tasks; in round 1, or when there are none, the corpus's titles as
     topics. In random order."""
-    found = []
+    rng, found = random.Random(repr(phase.seed_key)), []
     if phase.round > 1:
         file = run_dir.require(phase.run, phase.round - 1, "policy") / "meta_prompts.jsonl"
         found = [upgrade_row(row) for _, row in read_jsonl(file)]
-    found = found or [roles.topic_prompt(topic) for topic in topics(phase.agent.passages)]
+    found = found or [phase.recipe.topic_prompt(topic, rng) for topic in topics(phase.agent.passages)]
     if not found:
         raise InputError(f"{phase.config.corpus}: no passage has a title to start from")
-    return random.Random(repr(phase.seed_key)).sample(found, len(found))
+    return rng.sample(found, len(found))
 
 
 def written(phase: Phase, episodes: Sequence[Episode]) -> list[Task]:
@@ -105,7 +150,7 @@ def attempted(phase: Phase, tasks: list[Task], step: int) -> list[Task]:
     found = dict(enumerate(tasks)) | {i: answered(tasks[i], own) for i, own in zip(tried, attempts, strict=True)}
     with phase.timed("judging"):
         answers = [found[i].answers for i in tried]
-        said = verdicts(phase, [found[i] for i in tried], answers, recipe.answer_key, step)
+        said = verdicts(phase, [found[i] for i in tried], answers, [recipe.answer_key(found[i]) for i in tried], step)
     for i, own in zip(tried, said, strict=True):
         found[i] = replace(found[i], verdicts=tuple(verdict is True for verdict in own))
     return list(found.values())
@@ -113,8 +158,7 @@ def attempted(phase: Phase, tasks: list[Task], step: int) -> list[Task]:
 
 def answered(task: Task, episodes: Sequence[Episode]) -> Task:
     """The task with the answers of the policy's attempts at it."""
-    answers = tuple(roles.answer_of(episode) for episode in episodes)
-    return replace(task, answers=answers, tool_calls=mean([episode.n_tool_calls for episode in episodes]))
+    return replace(task, answers=tuple(roles.answer_of(episode) for episode in episodes))
 
 
 def triples(tasks: Sequence[Task]) -> list[Triple]:
@@ -127,10 +171,13 @@ def triples(tasks: Sequence[Task]) -> list[Triple]:
     ]
 
 
-def task_metrics(tasks: Sequence[Task]) -> dict[str, float]:
-    """Shares of well-formed, verified and distinct tasks, and how often the policy is judged right on them."""
+def step_metrics(phase: Phase, tasks: Sequence[Task], episodes: Sequence[Episode]) -> dict[str, float]:
+    """Shares of well-formed, verified and distinct tasks, how often the policy is judged right on them, and how many
+    tasks the round has so far."""
     formed = [task for task in tasks if task.well_formed]
-    return {
+    return rewards.finish_shares(episodes) | {
+        "fresh": tasks[0].fresh,
+        "tasks": len(kept_tasks(phase)),
         "well_formed_share": len(formed) / max(len(tasks), 1),
         "verify_mean": mean([mean(task.votes) for task in formed]),
         "solve_rate": mean([mean(task.verdicts) for task in formed if task.verdicts]),

@@ -1,9 +1,8 @@
 """Phase 2 of a round: train the Generative Reward Model on the verification data of phase 1.
 
-The data is balanced per question. The recipe gives each attempt its label, or leaves it out: in ASL the GRM's own
-earlier verdict (`grm_labels: self`) or the match with the PG's own answer (`reference`). Reward = 1 if the conclusion
-equals the label, else 0, plus the format bonus. In round `inject_round`, if there is one, real verification data joins
-the round's own.
+The data is balanced per question. The recipe gives each attempt its label, or leaves it out: in ASL, by the mode, the
+GRM's own earlier verdict or the match with the PG's own answer. Reward = 1 if the conclusion equals the label, else 0,
+plus the format bonus. In round `inject_round`, if there is one, real verification data joins the round's own.
 
     accelerate launch -m asl_min.train_reward_model --run runs/NAME --round 1
 """
@@ -31,7 +30,7 @@ def run_phase(run: Path, round_number: int) -> None:
     """Writes labelled.jsonl, the balanced data trained on. Without any the phase ends at once and the weights stay."""
     with Phase.open(run, round_number, ROLE) as phase:
         config, n = phase.config, phase.config.grm_samples
-        data = verification_data(phase)
+        data = [] if ROLE in config.frozen else verification_data(phase)
         phase.write("labelled", [triple.record() for triple in data])
         for step in phase.steps(config.grm_max_steps if data else 0):
             batch = [data[(step * config.grm_prompts + i) % len(data)] for i in range(config.grm_prompts)]

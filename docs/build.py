@@ -83,6 +83,8 @@ def values_of(schema: dict) -> str:
         return " or ".join(map(values_of, schema["anyOf"]))
     if "enum" in schema:
         return ", ".join(f"`{choice}`" for choice in schema["enum"])
+    if schema["type"] == "array":
+        return f"list of {values_of(schema['items'])}"
     ranges = {"exclusiveMinimum": "above", "minimum": "at least", "maximum": "at most"}
     return " ".join([schema["type"], *(f"{word} {schema[key]:g}" for key, word in ranges.items() if key in schema)])
 

@@ -113,7 +113,6 @@ def config(base, data) -> Config:
         pg_max_steps=2,
         attempts=2,
         verify_threshold=0.8,
-        grm_labels="reference",
         verify_samples=2,
         grm_prompts=2,
         grm_samples=2,

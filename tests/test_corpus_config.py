@@ -295,8 +295,9 @@ def test_overrides_are_checked(file):
         load_config(file("", "run.yaml"), seed="x")
 
 
-def test_tiny_config_is_the_defaults():
-    assert load_config(PACKAGE.parent / "configs" / "tiny.yaml") == Config(adapters="per_role")
+def test_tiny_config_is_the_defaults_but_for_adapters_and_budget():
+    tiny = Config(adapters="per_role", round_rollouts=12000, pg_max_steps=4)
+    assert load_config(PACKAGE.parent / "configs" / "tiny.yaml") == tiny
 
 
 def test_dumped_config_reads_back():

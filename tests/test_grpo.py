@@ -387,6 +387,35 @@ def test_kl_to_base_is_zero_for_a_new_adapter_and_grows(config):
     assert first == pytest.approx(0.0, abs=1e-9) and second > 1e-4
 
 
+def next_phase(config) -> Learner:
+    """A learner that starts from weights that are no longer the base's."""
+    first = learner_of(config)
+    first.step(make_groups(seed=2))
+    return Learner(first.accelerator, first.model, first.adapter, config)
+
+
+@pytest.mark.parametrize(("reference", "far"), [("previous", False), ("base", True)])
+def test_kl_reference_is_the_start_of_the_phase_or_the_base(changed, reference, far):
+    learner = next_phase(changed(kl_reference=reference))
+    first, second = (learner.step(make_groups(seed=seed))[1]["kl"] for seed in (0, 1))
+    assert (first > 1e-4) is far and second > 1e-4
+    assert far or first == pytest.approx(0.0, abs=1e-9)
+
+
+def test_measuring_the_kl_leaves_the_weights(changed):
+    found = [updated(changed(kl_reference=reference), make_groups()) for reference in ("previous", "base")]
+    assert distance(*found) == 0
+
+
+def test_resumed_phase_has_the_same_kl_reference(changed):
+    config = changed(kl_reference="previous")
+    whole, resumed = next_phase(config), next_phase(config)
+    whole.step(make_groups(seed=0))
+    resumed.load(whole.state())
+    kls = [learner.step(make_groups(seed=1))[1]["kl"] for learner in (whole, resumed)]
+    assert kls[0] == kls[1] > 1e-4
+
+
 def test_kl_penalty_holds_the_adapter_near_the_base(changed):
     found = []
     for kl_coef in (0.0, 10.0):

@@ -17,7 +17,7 @@ from asl_min.corpus import load_questions, read_jsonl
 from asl_min.episode import Task
 from asl_min.evaluate import evaluate_round
 from asl_min.model import ROLES, load_backbone
-from asl_min.recipes import asl
+from asl_min.recipes import asl_gen_rm
 from asl_min.rollout import SEED_STRIDE
 from asl_min.run import gold, run_dir
 from asl_min.run.errors import InputError
@@ -328,7 +328,7 @@ def write(text: str, seed: int) -> str:
         return f"<answer>{'A' if seed // SEED_STRIDE % 3 else 'B'}</answer>"
     if prompt.startswith("judge:"):
         return f"<answer>conclusion: {'correct' if prompt.endswith('answer: A') else 'wrong'}</answer>"
-    topic = prompt.removeprefix("set a task on: ")
+    topic = prompt.rpartition(" on: ")[2]
     if "<tool_response>" not in text:
         return protocol.render_tool_call(topic[:12])
     kind = seed // SEED_STRIDE % 4
@@ -361,7 +361,7 @@ ROOMY = {
 
 @pytest.fixture(scope="module")
 def played(config, tmp_path_factory) -> Path:
-    """A run whose first round was played by the script, with "reference" labels."""
+    """A run whose first round was played by the script, in the mode asl_hybrid."""
     run = new_run(tmp_path_factory.mktemp("runs") / "played", replace(config, **ROOMY))
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr("asl_min.sampling.generate.Generator", ScriptedSampler)
@@ -391,7 +391,7 @@ def test_votes_are_on_the_tasks_own_answer(drafts):
 def test_reward_of_a_verified_draft_is_the_entropy_of_its_verdicts(drafts):
     verified = [d for d in drafts if d["answer"] == "A"]
     assert all(len(d["verdicts"]) == 6 for d in verified)
-    assert [d["reward"] for d in verified] == [asl.entropy(d["verdicts"]) for d in verified]
+    assert [d["reward"] for d in verified] == [asl_gen_rm.entropy(d["verdicts"]) for d in verified]
     assert any(d["reward"] > 0 for d in verified)
 
 
@@ -400,7 +400,7 @@ def test_other_drafts_earn_nothing_and_are_not_solved(drafts):
 
 
 def test_unverified_drafts_are_solved_where_their_verdicts_are_data(played, scripted, tmp_path):
-    run = copy_of(played, tmp_path / "run", grm_labels="self")
+    run = copy_of(played, tmp_path / "run", recipe="asl_gen_rm")
     train_prompt_generator.run_phase(run, 1)
     found = [d for d in rows(run_dir.phase_dir(run, 1, "prompt_generator"), "drafts.jsonl") if d["answer"] == "B"]
     assert found and all(len(d["verdicts"]) == 6 and d["reward"] == 0 for d in found)
@@ -504,7 +504,7 @@ def test_phase_ends_on_its_plateau(played, scripted, tmp_path):
 
 
 def test_self_labels_are_the_judges_own_verdicts_on_unverified_tasks_too(played, scripted, tmp_path):
-    run = copy_of(played, tmp_path / "run", "prompt_generator", grm_labels="self")
+    run = copy_of(played, tmp_path / "run", "prompt_generator", recipe="asl_gen_rm")
     file = run_dir.phase_dir(run, 1, "prompt_generator") / "verification.jsonl"
     turned = [t | {"verified": False, "verdict": not t["verdict"]} for t in rows(file.parent, file.name)]
     rewrite(file, turned)

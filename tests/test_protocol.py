@@ -156,8 +156,8 @@ def test_verdict_needs_its_tags():
     ("question", "answer", "well_formed"),
     [
         ("Where is Paris?", "France", True),
-        ("Where is Paris? :", "France", True),  # the '?' among the last three characters
-        ("Where is Paris? - x", "France", False),
+        ("Where is Paris? - x", "France", True),  # the '?' among the last five characters
+        ("Where is Paris? -- x", "France", False),
         ("Where is Paris", "France", False),
         ("12345678?", "x", False),  # 9 characters
         ("123456789?", "x", True),  # 10 characters

@@ -10,7 +10,7 @@ from helpers import make_episode
 from asl_min import rewards
 from asl_min.config import Config
 from asl_min.episode import FinishReason, Task, Triple, Turn
-from asl_min.recipes import asl
+from asl_min.recipes import asl_gen_rm, asl_hybrid, asl_rule
 
 
 @pytest.mark.parametrize(
@@ -25,7 +25,7 @@ from asl_min.recipes import asl
     ],
 )
 def test_entropy(verdicts, value):
-    assert asl.entropy(verdicts) == pytest.approx(value, abs=1e-6)
+    assert asl_gen_rm.entropy(verdicts) == pytest.approx(value, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -33,14 +33,26 @@ def test_entropy(verdicts, value):
     [([1, 1, 1, 1, 0], True), ([1, 1, 1, 0, 0], False), ([1] * 5, True), ([1] * 12 + [0] * 3, True), ([], False)],
 )
 def test_verify_gate_at_four_fifths(votes, passes):
-    assert asl.Recipe(Config(verify_threshold=0.8)).verified([bool(v) for v in votes]) is passes
+    assert asl_gen_rm.Recipe(Config(verify_threshold=0.8)).verified([bool(v) for v in votes]) is passes
 
 
-@pytest.mark.parametrize(("right_votes", "reward"), [(4, math.log(2)), (3, 0.0)])
-def test_task_reward_is_the_entropy_where_the_gate_passes(right_votes, reward):
-    votes = (True,) * right_votes + (False,) * (5 - right_votes)
-    task = Task("q", "a", votes=votes, verdicts=(True, False))
-    assert asl.Recipe(Config(verify_threshold=0.8)).task_rewards([task], []) == pytest.approx([reward])
+@pytest.mark.parametrize(("verified", "reward"), [(True, math.log(2)), (False, 0.0)])
+def test_task_reward_is_the_entropy_where_the_gate_passes(verified, reward):
+    task = Task("q", "a", verified=verified, verdicts=(True, False))
+    assert asl_gen_rm.Recipe(Config()).task_rewards([task], []) == pytest.approx([reward])
+
+
+@pytest.mark.parametrize(
+    ("question", "reward", "kept"),
+    [
+        ("Which town is nearest?", 0.1, True),
+        ("Which town is nearest?", 0.0, False),
+        ("Which town is near?", 0.1, False),  # 19 characters
+        ("Which town is nearest? ", 0.1, False),
+    ],
+)
+def test_task_is_kept_if_it_earns_something_and_reads_like_a_question(question, reward, kept):
+    assert asl_gen_rm.Recipe(Config()).keeps(Task(question, "a", reward=reward)) is kept
 
 
 @pytest.mark.parametrize(
@@ -109,18 +121,33 @@ def test_balanced_draws_by_seed():
     assert draws[0] == draws[1] and any(draw != draws[0] for draw in draws[2:])
 
 
-def label(source: str, **triple) -> bool | None:
-    return asl.Recipe(Config(grm_labels=source)).label(Triple("q", reference="Paris", **triple))
+def label(mode, **triple) -> bool | None:
+    return mode.Recipe(Config()).label(Triple("q", reference="Paris", **triple))
 
 
-def test_label_self_is_the_verdict():
-    assert label("self", answer="Paris", verdict=False) is False
+@pytest.mark.parametrize("mode", [asl_gen_rm, asl_rule])
+def test_label_of_the_released_modes_is_what_was_said_in_phase_1(mode):
+    assert label(mode, answer="Paris", verdict=False) is False
+    assert label(mode, answer="Rome", verdict=True, verified=False) is True
 
 
-@pytest.mark.parametrize(("answer", "right"), [("the paris.", True), ("Rome", False)])
-def test_label_reference_is_the_match_with_the_tasks_own_answer(answer, right):
-    assert label("reference", answer=answer, verdict=not right, verified=True) is right
-    assert label("reference", answer=answer, verdict=not right, verified=False) is None  # left out
+@pytest.mark.parametrize(("answer", "right"), [("the paris.", True), ("Rome", False), ("Paris, France", False)])
+def test_label_of_the_hybrid_mode_is_the_match_with_the_tasks_own_answer(answer, right):
+    assert label(asl_hybrid, answer=answer, verdict=not right, verified=True) is right
+    assert label(asl_hybrid, answer=answer, verdict=not right, verified=False) is None  # left out
+
+
+@pytest.mark.parametrize(
+    ("answer", "key", "right"),
+    [
+        ("It is the Paris, France.", "Paris", True),
+        ("Parisian", "Paris", True),
+        ("Par", "Paris", False),
+        ("x", "?", False),
+    ],
+)
+def test_rule_mode_asks_whether_the_attempt_contains_the_tasks_answer(answer, key, right):
+    assert asl_rule.Recipe(Config()).matches(answer, [key]) is right
 
 
 def test_distinct_keeps_the_first_of_each_normalised_question():
@@ -133,7 +160,14 @@ def test_groups_are_neighbours():
 
 
 def test_matched_is_unknown_without_an_answer():
-    assert rewards.matched(["the Paris", "Rome", None], ["paris"]) == [True, False, None]
+    found = rewards.matched(["the Paris", "Rome", None], ["paris"], rewards.exact_match)
+    assert found == [True, False, None]
+
+
+def test_majority_is_the_most_frequent_normalised_answer_as_it_was_first_written():
+    assert rewards.majority(["Rome", "the Paris.", None, "paris", None, None]) == "the Paris."
+    assert rewards.majority(["Rome", "Paris"]) == "Rome"  # the first of equals
+    assert rewards.majority([None, None]) is None
 
 
 # The window is 8, so the latest four are compared with the four before, and the latest two with the two before.
@@ -184,20 +218,28 @@ def test_rewards_of_zero_are_a_plateau():
     assert rewards.plateaued([0.0] * 8, 8, 0.005)
 
 
+def outcomes(*verdicts: bool | None) -> list[dict]:
+    return [{"answer": "Rome" if v else "Oslo" if v is False else None, "verdict": v} for v in verdicts]
+
+
 @pytest.mark.parametrize(
-    ("accuracy", "round_number", "direction", "way"),
-    [
-        (0.5, 1, "harder", "width"),
-        (0.49, 4, "easier", "width"),
-        (1.0, 5, "harder", "depth"),
-        (0.0, 5, "easier", "depth"),
-    ],
+    ("verdicts", "direction"),
+    [((True, False), "harder"), ((True, False, None), "easier"), ((True,), "harder"), ((None,), "easier")],
 )
-def test_next_meta_prompt(accuracy, round_number, direction, way):
-    assert rewards.next_meta_prompt("Where?", accuracy, round_number, 4) == {
+def test_next_meta_prompt_is_harder_from_half_on(verdicts, direction):
+    assert rewards.next_meta_prompt(Task("Where?", "Rome"), outcomes(*verdicts), "depth", False) == {
         "prompt": "task_from_question",
-        "fields": {"direction": direction, "way": way, "question": "Where?"},
+        "fields": {"direction": direction, "way": "depth", "question": "Where?"},
     }
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "attempted"), [((True, False, False), "Oslo"), ((True, None, None), "Rome"), ((None,), "none")]
+)
+def test_next_meta_prompt_with_results_shows_the_answer_and_that_of_most_attempts(verdicts, attempted):
+    found = rewards.next_meta_prompt(Task("Where?", "rome"), outcomes(*verdicts), "width", True)
+    fields = {"direction": "easier", "way": "width", "question": "Where?", "answer": "rome", "attempted": attempted}
+    assert found == {"prompt": "task_from_result", "fields": fields}
 
 
 def test_finish_shares_add_up_to_one():

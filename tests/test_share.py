@@ -199,7 +199,7 @@ def test_generated_page_is_what_the_code_says(name):
             ["asl_min.train_policy", "asl_min.train_prompt_generator", "asl_min.train_reward_model"],
         ),
         ("accelerate launch -m asl_min.train_policy --r", ["--run", "--round"]),
-        ("python -m asl_min.rounds --config x.yaml grm_lab", ["grm_labels="]),
+        ("python -m asl_min.rounds --config x.yaml inject_r", ["inject_round="]),
         ("python other.py ", []),
     ],
 )

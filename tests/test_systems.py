@@ -3,6 +3,8 @@
 import inspect
 import math
 import pkgutil
+import random
+from collections import Counter
 from dataclasses import replace
 
 import pytest
@@ -10,15 +12,20 @@ from helpers import make_episode
 
 from asl_min import recipes
 from asl_min.config import Config
-from asl_min.episode import Task, Turn
+from asl_min.episode import Episode, Request, Task, Turn
 from asl_min.recipes import absolute_zero, absolute_zero_grounded, agent0, dr_zero, r_zero
 from asl_min.run.errors import InputError
 
 YES, NO = True, False
 
 
+def asked_for(hops: int, **values) -> Episode:
+    """An episode that was asked for a task of so many hops."""
+    return replace(make_episode(0, 4, [3]), request=Request("task_by_hops", {"hops": str(hops)}, 0), **values)
+
+
 def system(name: str) -> recipes.Recipe:
-    return recipes.load(Config(recipe=name))
+    return recipes.load(Config(recipe=name, round_rollouts=1000))
 
 
 def task(hits, **values) -> Task:
@@ -67,34 +74,40 @@ def test_drzero_task(hits, format_score, reward):
     assert dr_zero.task_reward(hits, format_score) == pytest.approx(reward)
 
 
-@pytest.mark.parametrize(("calls", "reward"), [(2.0, 0.5 - 1 + 0.1), (6.0, 0.5 - 1 + 0.2)])
-def test_agent0_task_adds_tool_calls_up_to_four(calls, reward):
-    assert system("agent0").task_rewards([task([YES, NO], tool_calls=calls)] * 4, []) == pytest.approx([reward] * 4)
+@pytest.mark.parametrize(("calls", "reward"), [(2, 0.5 - 1 + 0.1), (6, 0.5 - 1 + 0.2)])
+def test_agent0_task_adds_the_writers_tool_calls_up_to_four(calls, reward):
+    tasks, episodes = [task([YES, NO])] * 4, with_calls(calls) * 4
+    assert system("agent0").task_rewards(tasks, episodes) == pytest.approx([reward] * 4)
 
 
 TASK = Task("What is the capital of France?", "Paris", well_formed=True)
 
 
 @pytest.mark.parametrize(
-    ("turns", "task", "score"),
+    ("turns", "task", "hops", "score"),
     [
-        ([Turn("<think>a</think>b", ("q",), "The capital is Paris."), Turn("b")], TASK, (1 + 0.5 + 1 + 1) / 4),
-        ([Turn("<think>a</think>b")], TASK, (1 + 1 + 0 + 0) / 4),
+        ([Turn("<think>a</think>b", ("q",), "The capital is Paris."), Turn("b")], TASK, 2, (1 + 0.5 + 1 + 1) / 4),
+        ([Turn("b", ("q",), "The capital is Paris.")], TASK, 4, (1 + 0 + 2 / 4 + 1) / 4),
+        ([Turn("<think>a</think>b")], TASK, 2, (1 + 1 + 0 + 0) / 4),
+        ([Turn("<think>a</think>b")], TASK, 1, (1 + 1 + 1 + 0) / 4),  # one hop needs no call
+        ([Turn("b")], Task("Is Rome in Italy?", "Yes", well_formed=True), 1, (1 + 0 + 1 + 1) / 4),
         (
             [Turn("b", ("q",), "Paris is in France.")],
             Task("Where is Paris?", "Paris", well_formed=True),
+            1,
             0.0,
         ),  # gives its answer away
         (
             [Turn("b", ("q",), "one two three four five six")],
             Task("Which?", "one two three four five six", well_formed=True),
+            2,
             (1 + 0 + 1 + 0.5) / 4,
         ),
-        ([Turn("b")], Task(None, None), 0.0),
+        ([Turn("b")], Task(None, None), 1, 0.0),
     ],
 )
-def test_drzero_format(turns, task, score):
-    assert dr_zero.format_score(replace(make_episode(0, 4, [3]), turns=tuple(turns)), task) == pytest.approx(score)
+def test_drzero_format(turns, task, hops, score):
+    assert dr_zero.format_score(asked_for(hops, turns=tuple(turns)), task) == pytest.approx(score)
 
 
 @pytest.mark.parametrize(
@@ -120,17 +133,58 @@ def test_agent0_weight_rises_from_three_to_eight_tenths(right, weight):
     assert agent0.weight([True] * right + [False] * (10 - right)) == pytest.approx(weight)
 
 
-def test_majority_counts_normalised_answers_and_no_missing_ones():
-    assert r_zero.majority(["Paris", None, "the paris.", "Rome", None, None]) == "paris"
-    assert r_zero.majority([None, None]) == ""
+def test_agent0_scales_grpos_advantages():
+    groups = [[replace(make_episode(i, 4, [3]), reward=float(i)) for i in range(2)]] * 2
+    found = system("agent0").answer_advantages(groups, [task([YES] * 3 + [NO] * 7), task([YES] * 8 + [NO] * 2)])
+    assert [a.tolist() for a in found] == [pytest.approx([-0.6, 0.6], abs=1e-4), pytest.approx([-1, 1], abs=1e-4)]
+
+
+def test_imitation_takes_the_episodes_judged_correct_and_no_other():
+    episodes = [
+        make_episode(i, 4, [3]).with_reward(0.0, verdict=verdict) for i, verdict in enumerate([YES, NO, None, YES])
+    ]
+    groups = system("imitation").answer_groups(episodes)
+    assert groups == [[episodes[0], episodes[3]]]
+    assert [a.tolist() for a in system("imitation").answer_advantages(groups, [])] == [[1.0, 1.0]]
+    assert system("imitation").answer_groups(episodes[1:3]) == [[]]
 
 
 def test_answer_key_is_the_gold_the_majoritys_or_the_own_answer_or_the_judges():
-    asked = Task("q", "A", answers=("B", "B", "A"), golden_answers=("C", "D"))
-    keys = {name: system(name).policy_key(asked) for name in ("search_r1", "r_zero", "rule_reward", "absolute_zero")}
-    assert keys == {"search_r1": ["C", "D"], "r_zero": ["b"], "rule_reward": ["A"], "absolute_zero": ["A"]}
-    assert system("asl").policy_key(asked) is None
-    assert system("asl").answer_key(asked) is system("rule_reward").answer_key(asked) is None
+    asked, said = Task("q", "A", answers=("B", "B", "A"), golden_answers=("C", "D")), ["E", "E", "F"]
+    keys = {
+        name: system(name).policy_key(asked, said)
+        for name in ("search_r1", "r_zero", "rule_reward", "absolute_zero", "sharpening")
+    }
+    assert keys.pop("sharpening") == ["E"]
+    assert keys == {"search_r1": ["C", "D"], "r_zero": ["B"], "rule_reward": ["A"], "absolute_zero": ["A"]}
+    for mode in ("asl_gen_rm", "asl_rule", "asl_hybrid"):
+        assert system(mode).policy_key(asked, said) is None
+        assert system(mode).answer_key(asked) == (["A"] if mode == "asl_rule" else None)
+
+
+def test_random_tasks_keeps_as_many_attempted_ones_as_asl_would():
+    tried = [Task(f"Which of the towns is {i}?", "a", verdicts=(YES, NO), reward=i % 3 / 3) for i in range(30)]
+    tasks = tried + [Task(None, None)] * 10
+    draws = [system("random_tasks").chosen(tasks, random.Random(seed)) for seed in (0, 0, 1)]
+    assert [sum(draw) for draw in draws] == [20] * 3 and not any(any(draw[30:]) for draw in draws)
+    assert draws[0] == draws[1] != draws[2]
+
+
+def test_drzero_keeps_the_best_of_each_prompts_fresh_tasks():
+    scores = [0.1, 0.3, 0.3, 0.2, 0.0, *[0.0] * 5]
+    tasks = [Task("Which?", "a", well_formed=i < 5, reward=score) for i, score in enumerate(scores)]
+    assert system("dr_zero").chosen(tasks, random.Random(0)) == [i == 1 for i in range(10)]
+
+
+def test_drzero_asks_for_hops_in_its_ratio():
+    rng = random.Random(0)
+    asked = Counter(system("dr_zero").topic_prompt("Rome", rng)["fields"]["hops"] for _ in range(4000))
+    assert [asked[h] / 4000 for h in "1234"] == pytest.approx([0.4, 0.3, 0.2, 0.1], abs=0.03)
+
+
+def test_system_with_fresh_tasks_needs_a_budget():
+    with pytest.raises(InputError, match="'round_rollouts' is 0, but the recipe 'r_zero'"):
+        recipes.load(Config(recipe="r_zero"))
 
 
 def test_grounded_refuses_an_answer_that_no_tool_response_of_its_writer_holds():
@@ -159,7 +213,9 @@ def test_unknown_recipe_is_refused_with_those_there_are():
     ("method", "right", "kept"), [("r_zero", 2, False), ("r_zero", 3, True), ("agent0", 8, True), ("agent0", 9, False)]
 )
 def test_tasks_of_middle_difficulty_are_kept(method, right, kept):
-    assert system(method).keeps(task([True] * right + [False] * (10 - right))) is kept
+    """p is the share of the attempts that gave an answer, here 10 of 14."""
+    hits = [True] * right + [False] * (14 - right)
+    assert system(method).keeps(task(hits, answers=("Rome",) * 10 + (None,) * 4)) is kept
 
 
 def test_bleu_of_equal_and_of_unlike_sentences():
@@ -193,17 +249,18 @@ def test_groups_whose_rewards_are_compared():
     episodes, config = with_calls(1, 2, 1, 3), Config(pg_samples=2, policy_samples=2)
     assert [len(group) for group in r_zero.Recipe(config).task_groups(episodes)] == [2, 2]
     assert [len(group) for group in absolute_zero.Recipe(config).answer_groups(episodes)] == [4]
-    found = dr_zero.Recipe(config).task_groups(episodes)
-    assert [[episode.n_tool_calls for episode in group] for group in found] == [[1, 1], [2], [3]]
+    found = dr_zero.Recipe(config).task_groups([asked_for(hops) for hops in (1, 2, 1, 3)])
+    assert [[episode.request.fields["hops"] for episode in group] for group in found] == [["1", "1"], ["2"], ["3"]]
 
 
 def test_task_rewards_of_a_batch():
     tasks = [
-        Task("Which city is the capital of France?", "Paris", None, True, verdicts=(True, False), tool_calls=1.0),
+        Task("Which city is the capital of France?", "Paris", None, True, verdicts=(True, False)),
         Task(None, None),
     ]
+    episodes = [replace(asked_for(1), turns=episode.turns) for episode in with_calls(1, 0)]
     names = ("absolute_zero", "r_zero", "agent0", "dr_zero")
-    found = {name: system(name).task_rewards(tasks, with_calls(1, 0)) for name in names}
+    found = {name: system(name).task_rewards(tasks, episodes) for name in names}
     assert found["absolute_zero"] == [0.5, -1.0]
     assert found["r_zero"] == pytest.approx([0.0, -1.5])  # each is half of the batch
     assert found["agent0"] == pytest.approx([0.05, -1.5])

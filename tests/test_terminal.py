@@ -6,6 +6,7 @@ import pytest
 from helpers import ROOT
 
 from asl_min.config import Config
+from asl_min.model import ROLES
 from asl_min.run import dry_run, run_dir, terminal
 
 
@@ -82,7 +83,14 @@ def test_plan_counts_the_episodes_of_a_round(changed):
         7 * 8 * 9,
     ]
     assert dry_run.rollouts(config, "policy") == 2 * 2 * 2 * 2  # steps, tasks, samples; an answer and its verdict
-    assert dry_run.rollouts(config, "evaluation") == 2 * 6 + 3 * 4 + 4 * 4
+    assert dry_run.rollouts(config, "evaluation") == 2 * 4 * 2 + 3 * 4 + 4 * 4  # temperatures, hops, questions
+
+
+def test_plan_of_a_limited_round_is_its_limit(changed):
+    config = changed(round_rollouts=30, rounds=3, eval_samples=5)
+    assert [dry_run.rollouts(config, role) for role in ROLES] == [30, 8, 30]  # more for tasks, were there no limit
+    once = dry_run.rollouts(config, "evaluation")
+    assert dry_run.plan(config)["rollouts"] == 3 * 30 + 4 * once + 4 * 2 * 5  # answers for pass@k, of the base alone
 
 
 def test_plan_of_the_miniature_bounds_what_it_spent():

@@ -5,9 +5,12 @@ and whose rewards are compared. `recipe: NAME` in a config takes the class `Reci
 
 import importlib
 import pkgutil
+import random
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
 
 from asl_min import rewards, roles
 from asl_min.run.errors import InputError
@@ -23,10 +26,16 @@ Verdict = bool | None
 
 class Recipe(Protocol):
     """The methods in the order in which a round calls them. Each has a default, the plainest choice: tasks are not
-    voted on, an attempt is right if it matches the task's own answer, a group is the episodes of one prompt."""
+    voted on, an attempt is right if it matches the task's own answer, there is no judge to train, a group is the
+    episodes of one prompt."""
 
     explains_tasks = False
     """Does a task's reward follow from the task alone? If so, audits compute it again from the logged row."""
+    follows_up = True
+    """Is the next round asked for harder and easier variants of this round's tasks? If not, for topics again."""
+    fresh_samples = 0
+    """Tasks a prompt that the writer writes after its last update of the round; they alone are the round's tasks. 0:
+    the round's tasks are those that it wrote while it learnt."""
 
     def __init__(self, config: "Config"):
         self.config = config
@@ -52,7 +61,15 @@ class Recipe(Protocol):
         """Verdicts on (question, answer) pairs where a judge is asked: by default the Generative Reward Model."""
         return roles.judge(phase.agent.as_role("reward_model"), pairs, *seed_key)
 
+    def matches(self, answer: str, key: Sequence[str]) -> bool:
+        """Is an answer right by the key, where there is one?"""
+        return rewards.exact_match(answer, key)
+
     # 1. Prompt Generator phase
+
+    def topic_prompt(self, topic: str, rng: random.Random) -> dict:
+        """The meta prompt for a topic; `rng` depends on seed and round."""
+        return roles.topic_prompt(topic)
 
     def accepts(self, task: "Task", episode: "Episode") -> bool:
         """Does a task of the right format count as well-formed? `episode` is the one that wrote it."""
@@ -83,20 +100,24 @@ class Recipe(Protocol):
         return rewards.by_prompt(episodes, self.config.pg_samples)
 
     def keeps(self, task: "Task") -> bool:
-        """Is the task one of the round's? Repeated questions are dropped afterwards."""
+        """Is the task good enough to be one of the round's?"""
         return task.well_formed
+
+    def chosen(self, tasks: Sequence["Task"], rng: random.Random) -> list[bool]:
+        """Which tasks of one step are the round's; repeated questions are dropped afterwards. `rng` depends on seed,
+        round and step."""
+        return [self.keeps(task) for task in tasks]
 
     # 2. Generative Reward Model phase
 
     def label(self, triple: "Triple") -> bool | None:
-        """What the judge should have said of an attempt of phase 1; None leaves the attempt out of its data. By default
-        the match with the task's own answer, on verified tasks alone."""
-        return rewards.exact_match(triple.answer, [triple.reference]) if triple.verified else None
+        """What the judge should have said of an attempt of phase 1; None leaves the attempt out of its data."""
+        return None
 
     # 3. Policy phase
 
-    def policy_key(self, task: "Task") -> list[str] | None:
-        """As `answer_key`, when the policy trains on the task."""
+    def policy_key(self, task: "Task", answers: Sequence[str | None]) -> list[str] | None:
+        """As `answer_key`, when the policy trains on the task; `answers` are its own at this step."""
         return self.answer_key(task)
 
     def answer_reward(self, verdict: Verdict) -> float:
@@ -107,8 +128,9 @@ class Recipe(Protocol):
         """The policy's episodes of one step in groups whose rewards are compared."""
         return rewards.by_prompt(episodes, self.config.policy_samples)
 
-    def answer_weights(self, tasks: Sequence["Task"]) -> list[float] | None:
-        """Factors of the advantages, one a task (and so one a group); None: 1 for all."""
+    def answer_advantages(self, groups: Sequence[list["Episode"]], tasks: Sequence["Task"]) -> list[np.ndarray] | None:
+        """Advantages of the policy's episodes, [samples] for each of the groups; None: GRPO's. `tasks` are those of the
+        step, in the order of their episodes."""
         return None
 
 
@@ -120,6 +142,10 @@ def load(config: "Config") -> Recipe:
         raise InputError(f"key 'recipe' is {name!r}: no file asl_min/recipes/{name}.py; there are {', '.join(known)}")
     recipe = importlib.import_module(f"{__name__}.{name}").Recipe(config)
     recipe.check()
+    if recipe.fresh_samples and not config.round_rollouts:
+        raise InputError(
+            f"key 'round_rollouts' is 0, but the recipe {name!r} writes fresh tasks for a share of a round's rollouts"
+        )
     if config.inject_round and not recipe.gold_files(config.inject_round, "reward_model"):
         raise InputError(
             f"key 'inject_round' is {config.inject_round!r}, but the recipe {name!r} gives its judge no gold"

@@ -1,15 +1,17 @@
-"""Agent0 (arXiv 2511.16043), moved to search tasks: R-Zero, and
+"""Agent0 (public code: aiming-lab/Agent0, arXiv 2511.16043), moved to search tasks: R-Zero, and
 
-    task      R-Zero's + 0.05 min(tool calls, 4)
+    task      R-Zero's + 0.05 min(tool calls of the episode that wrote it, 4)
     policy    R-Zero's, advantages times 0.6 to 1 as the attempts agree
 
-Differs from the source: tool calls are the mean number in the attempts at the task. Agent0's wider upper clip for
-uncertain tasks has no effect where, as here, a batch is used for one optimizer step.
+Agent0's wider upper clip for uncertain tasks has no effect where, as here, a batch is used for one optimizer step.
 """
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from asl_min.episode import Episode, Task
+from asl_min.grpo import group_advantages
 from asl_min.recipes import r_zero
 
 
@@ -22,7 +24,7 @@ def weight(hits: Sequence[bool]) -> float:
 class Recipe(r_zero.Recipe):
     def task_rewards(self, tasks: Sequence[Task], episodes: Sequence[Episode]) -> list[float]:
         plain = super().task_rewards(tasks, episodes)
-        return [reward + 0.05 * min(task.tool_calls, 4) for reward, task in zip(plain, tasks, strict=True)]
+        return [reward + 0.05 * min(episode.n_tool_calls, 4) for reward, episode in zip(plain, episodes, strict=True)]
 
-    def answer_weights(self, tasks: Sequence[Task]) -> list[float]:
-        return [weight(task.verdicts) for task in tasks]
+    def answer_advantages(self, groups: Sequence[list[Episode]], tasks: Sequence[Task]) -> list[np.ndarray]:
+        return [weight(task.verdicts) * group_advantages(group) for group, task in zip(groups, tasks, strict=True)]

@@ -3,8 +3,11 @@
     task      min(p, 1 - p) - share of the step's questions in its cluster; the first term of a malformed task is -1
     policy    0.9 [right] + 0.1 [answered]
 
-What is right is the majority's answer among a task's attempts; p is their share. Tasks with 0.3 <= p <= 0.8 are kept.
-Differs from the source: a round's tasks are collected while the writer learns, not written afresh by the trained one.
+What is right is the majority's answer among a task's attempts; p is their share. The trained writer then writes fresh
+questions; those with 0.3 <= p <= 0.8, p now among the attempts that gave an answer, are the round's tasks. Its KL is to
+the previous iterate: `kl_reference: previous`. Differs from the source: the writer gets ASL's topics and its harder /
+easier prompts, and fresh questions are written until the policy's share of the round's rollouts has a new task for each
+group of its episodes, or `fresh_share` of them is spent (there: 8,000 questions).
 """
 
 import math
@@ -17,15 +20,9 @@ from scipy.spatial.distance import squareform
 
 from asl_min import recipes
 from asl_min.episode import Episode, Task
-from asl_min.rewards import normalize
+from asl_min.rewards import majority
 
 LOWEST, HIGHEST = 0.3, 0.8
-
-
-def majority(answers: Sequence[str | None]) -> str:
-    """The most frequent normalised answer, the first of equals; empty if nobody answered."""
-    said = Counter(normalize(answer) for answer in answers if answer)
-    return said.most_common(1)[0][0] if said else ""
 
 
 def task_reward(hits: Sequence[bool], well_formed: bool, share: float) -> float:
@@ -38,15 +35,18 @@ def task_reward(hits: Sequence[bool], well_formed: bool, share: float) -> float:
 
 
 class Recipe(recipes.Recipe):
+    fresh_samples = 1
+
     def answer_key(self, task: Task) -> list[str]:
-        return [majority(task.answers)]
+        return [majority(task.answers) or ""]
 
     def task_rewards(self, tasks: Sequence[Task], episodes: Sequence[Episode]) -> list[float]:
         shares = cluster_shares([task.question or "" for task in tasks])
         return [task_reward(t.verdicts, t.well_formed, share) for t, share in zip(tasks, shares, strict=True)]
 
     def keeps(self, task: Task) -> bool:
-        return bool(task.verdicts) and LOWEST <= sum(task.verdicts) / len(task.verdicts) <= HIGHEST
+        answered = sum(answer is not None for answer in task.answers)
+        return bool(answered) and LOWEST <= sum(task.verdicts) / answered <= HIGHEST
 
     def answer_reward(self, verdict: recipes.Verdict) -> float:
         return 0.9 * (verdict is True) + 0.1 * (verdict is not None)

@@ -2,10 +2,11 @@
 
     policy    [exact match with a gold answer]
 
-The config sets the steps of Prompt Generator and judge to 0 and adds their episodes to the policy's. `policy_tasks`
-questions are drawn by the seed, the same in every round; 0 takes all.
+The config sets the steps of the Prompt Generator to 0; the judge has no data. `policy_tasks` questions are drawn by the
+seed, the same in every round; 0 takes all.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from asl_min import recipes
@@ -14,6 +15,8 @@ from asl_min.run.errors import InputError
 
 
 class Recipe(recipes.Recipe):
+    follows_up = False
+
     def check(self) -> None:
         if not self.config.labelled_questions:
             raise InputError("key 'labelled_questions' is None, but the recipe 'search_r1' uses it")
@@ -24,5 +27,5 @@ class Recipe(recipes.Recipe):
     def labelled_questions(self) -> Path:
         return self.config.path(self.config.labelled_questions)
 
-    def policy_key(self, task: Task) -> list[str]:
+    def policy_key(self, task: Task, answers: Sequence[str | None]) -> list[str]:
         return list(task.golden_answers)

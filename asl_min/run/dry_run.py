@@ -1,7 +1,10 @@
 """What `--dry-run` says: what a run would do, its size and about how long it takes. Loads names and shapes only."""
 
+from collections import Counter
+from collections.abc import Sequence
 from pathlib import Path
 
+from asl_min import recipes
 from asl_min.config import Config
 from asl_min.corpus import load_corpus
 from asl_min.model import ROLES, empty_base
@@ -11,28 +14,49 @@ TINY_RATE = 100
 """Rollouts a second of the tiny base on two CPU cores, averaged over whole phases."""
 
 
+HOPS = 4
+"""Most hops of a held-out question of the embedded world."""
+
+
 def rollouts(config: Config, phase: str) -> int:
     """Most episodes and judge calls of one phase. A draft costs itself, M votes, K attempts and their verdicts; an
-    episode of the policy costs itself and a verdict."""
-    if phase == "prompt_generator":
-        drafts = config.pg_max_steps * config.pg_prompts * config.pg_samples
-        return drafts * (1 + config.verify_samples + 2 * config.attempts)
-    if phase == "reward_model":
-        return config.grm_max_steps * config.grm_prompts * config.grm_samples
-    if phase == "policy":
-        return 2 * config.policy_max_steps * config.policy_prompts * config.policy_samples
-    held_out = 2 * 3 * config.eval_per_hop if config.questions else 0
-    judged = 3 * config.eval_judgments if config.judgments else 0
-    return held_out + judged + (4 * config.eval_tasks if config.oracle else 0)
+    episode of the policy costs itself and a verdict. No phase spends more than `round_rollouts`, which the policy phase
+    may spend whole."""
+    if phase == "evaluation":
+        held_out = (1 + config.eval_greedy) * HOPS * config.eval_per_hop if config.questions else 0
+        judged = 3 * config.eval_judgments if config.judgments else 0
+        return held_out + judged + (4 * config.eval_tasks if config.oracle else 0)
+    drafts = config.pg_max_steps * config.pg_prompts * config.pg_samples
+    writing = drafts * (1 + config.verify_samples + 2 * config.attempts)
+    if recipes.load(config).fresh_samples:
+        writing += round(config.fresh_share * config.round_rollouts)
+    most = {
+        "prompt_generator": writing,
+        "reward_model": config.grm_max_steps * config.grm_prompts * config.grm_samples,
+        "policy": 2 * config.policy_max_steps * config.policy_prompts * config.policy_samples,
+    }
+    if not config.round_rollouts:
+        return most[phase]
+    return config.round_rollouts if phase == "policy" else min(most[phase], config.round_rollouts)
+
+
+def round_total(config: Config, phases: Sequence[str]) -> int:
+    """Most rollouts of these phases of one round together."""
+    trained = sum(rollouts(config, phase) for phase in phases if phase != "evaluation")
+    evaluated = rollouts(config, "evaluation") if "evaluation" in phases else 0
+    return evaluated + (min(trained, config.round_rollouts) if config.round_rollouts else trained)
 
 
 def plan(config: Config, run: Path | None = None, phases: list[tuple[int, str]] | None = None) -> dict:
     """The plan of these (round, phase), of a whole run unless told otherwise; phases that the run has finished are left
     out. Numbers of rollouts and minutes are upper bounds; None where the rate is not known."""
     everything = [(n, phase) for n in range(config.rounds + 1) for phase in (*(ROLES if n else ()), "evaluation")]
-    due = [phase for n, phase in phases or everything if not (run and run_dir.is_done(run, n, phase))]
-    counts = {phase: due.count(phase) for phase in (*ROLES, "evaluation") if phase in due}
-    total = sum(count * rollouts(config, phase) for phase, count in counts.items())
+    due = [(n, phase) for n, phase in phases or everything if not (run and run_dir.is_done(run, n, phase))]
+    of_round = {number: [phase for n, phase in due if n == number] for number, _ in due}
+    counts = Counter(phase for _, phase in due)
+    total = sum(round_total(config, found) for found in of_round.values())
+    if (0, "evaluation") in due and config.questions:
+        total += HOPS * config.eval_per_hop * config.eval_samples
     rate, source = measured_rate(run, config)
     return {
         "run": str(run) if run else None,
@@ -44,7 +68,11 @@ def plan(config: Config, run: Path | None = None, phases: list[tuple[int, str]] 
         "lora_rank": config.lora_rank,
         "corpus": config.corpus,
         "passages": len(load_corpus(config.path(config.corpus))),
-        "phases": {p: {"times": count, "rollouts": rollouts(config, p)} for p, count in counts.items()},
+        "phases": {
+            phase: {"times": counts[phase], "rollouts": rollouts(config, phase)}
+            for phase in (*ROLES, "evaluation")
+            if counts[phase]
+        },
         "rollouts": total,
         "max_episode_tokens": config.max_episode_tokens,
         "rollouts_per_second": rate or None,

@@ -10,6 +10,12 @@ MOVED = {"asl_min/data/": "asl_min/world/data/", "asl_min/tiny/": "asl_min/world
 
 RENAMED = {"generation_rows": "generation_batch_size"}
 """Config keys."""
+MODES = {
+    ("asl", "reference"): "asl_hybrid",
+    ("asl", "self"): "asl_gen_rm",
+    ("oracle_judge", "self"): "oracle_judge_gen_rm",
+}
+"""Today's recipes, by the recipe and the `grm_labels` of a config."""
 ROWS = {"kind": "prompt", "stop": "finish_reason"}
 """Keys of episodes, meta prompts and evaluated answers."""
 
@@ -18,11 +24,13 @@ def upgrade_config(values: dict) -> dict:
     """A config's keys and values as today's `Config` has them. `values`: of a config.yaml or of a summary's
     `config`."""
     values = {RENAMED.get(key, key): _moved(value) for key, value in values.items()}
+    labels = values.pop("grm_labels", "reference")
     rewards = values.pop("pg_reward", None), values.pop("policy_reward", None)
-    if None in rewards:
-        return values
-    arm, recipe = values["recipe"], _recipe(*rewards, values.get("oracle_from_round", 0))
-    return values | {"arm": "" if arm == recipe else arm, "recipe": recipe}
+    if None not in rewards:
+        arm, recipe = values["recipe"], _recipe(*rewards, values.get("oracle_from_round", 0))
+        values |= {"arm": "" if arm == recipe else arm, "recipe": recipe}
+    mode = MODES.get((values.get("recipe"), labels))
+    return values | ({"arm": values.get("arm") or values["recipe"], "recipe": mode} if mode else {})
 
 
 def _recipe(task_reward: str, policy_reward: str, oracle_from_round: int) -> str:

@@ -11,7 +11,7 @@ import fcntl
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -107,6 +107,12 @@ def finish(folder: Path, facts: dict) -> None:
 def facts(run: Path, round_number: int, phase: str) -> dict:
     """What a finished phase cost: steps, episodes, tokens, seconds."""
     return json.loads((phase_dir(run, round_number, phase) / DONE).read_text())
+
+
+def rollouts(run: Path, round_number: int, phases: Sequence[str]) -> int:
+    """Episodes of all roles that these phases of a round spent; one that is not finished counts as nothing."""
+    done = [facts(run, round_number, phase) for phase in phases if is_done(run, round_number, phase)]
+    return sum(found["episodes"] + found["judge_calls"] for found in done)
 
 
 def damage(folder: Path) -> str | None:

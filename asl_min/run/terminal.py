@@ -33,9 +33,9 @@ def say(shown: RenderableType, event: str, **facts: object) -> None:
 
 
 @contextmanager
-def progress(first: int, total: int, shown: bool, **facts: object) -> Iterator[Callable[[float], None]]:
-    """A bar over `total` steps, `first` of them done before, of what `facts` name (round, phase). What it gives is
-    called after each step with its reward."""
+def progress(first: int, total: int | None, shown: bool, **facts: object) -> Iterator[Callable[[float], None]]:
+    """A bar over `total` steps (None: not known before), `first` of them done before, of what `facts` name (round,
+    phase). What it gives is called after each step with its reward."""
     columns = (
         BarColumn(24),
         MofNCompleteColumn(),

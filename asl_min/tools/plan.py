@@ -58,7 +58,7 @@ from asl_min.grpo import LOGITS_AT_ONCE
 from asl_min.model import ROLES, empty_base, padded
 from asl_min.run import terminal
 from asl_min.run.command import config_of
-from asl_min.run.dry_run import rollouts
+from asl_min.run.dry_run import round_total
 from asl_min.run.errors import InputError
 
 GIB = 2**30
@@ -204,7 +204,9 @@ def work_of(config: Config) -> dict[str, int]:
     tasks = config.pg_max_steps * config.pg_prompts * config.pg_samples
     grm = config.grm_max_steps * config.grm_prompts * config.grm_samples
     policy = config.policy_max_steps * config.policy_prompts * config.policy_samples
-    sampled, trained = sum(rollouts(config, role) for role in ROLES), tasks + grm + policy
+    sampled, trained = round_total(config, ROLES), tasks + grm + policy
+    if config.round_rollouts:
+        trained = config.round_rollouts
     length = config.max_episode_tokens * EPISODE_SHARE
     return {"rollouts": sampled, "sampled_tokens": int(sampled * length), "trained_tokens": int(trained * 2 * length)}
 

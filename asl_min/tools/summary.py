@@ -22,7 +22,17 @@ BASE_KEYS = ROUND_KEYS | {
     "policy_true_accuracy": ("pg", "attempts", "true_accuracy"),
 }
 """The same for round 0, which has no phases."""
-BUDGET = ("steps", "optimizer_steps", "episodes", "tokens", "judge_calls", "tool_calls", "seconds", "gold_labels")
+BUDGET = (
+    "steps",
+    "optimizer_steps",
+    "episodes",
+    "judge_calls",
+    "tokens",
+    "context_tokens",
+    "tool_calls",
+    "seconds",
+    "gold_labels",
+)
 
 
 def write_summary(run: Path) -> dict:
@@ -58,19 +68,21 @@ def round_summary(run: Path, number: int) -> dict:
     found |= {key: dig(results, *path) for key, path in (ROUND_KEYS if number else BASE_KEYS).items()}
     found |= {"n_tasks": len(read_jsonl(tasks)) if number else 0}
     found |= {key: sum(f[key] for f in facts) for key in BUDGET} | {"pg_reward": pg_reward(run, number)}
-    return found | {key: results.get(key) for key in ("grm", "pg", "phase", "frozen", "trace")}
+    found["rollouts"] = found["episodes"] + found["judge_calls"]
+    return found | {key: results.get(key) for key in ("sampled", "grm", "pg", "phase", "frozen", "trace")}
 
 
 def pg_reward(run: Path, number: int) -> float | None:
-    """Mean reward of a round's drafts without the format bonus: the mean over steps, which all have as many drafts."""
+    """Mean reward of a round's drafts without the format bonus: the mean over the steps that train, which all have as
+    many drafts."""
     earned = step_rewards(run, number, "prompt_generator")
     return sum(earned) / len(earned) if earned else None
 
 
 def step_rewards(run: Path, number: int, role: str) -> list[float]:
-    """The reward of each step of a phase; none if it has not begun."""
+    """The reward of each step of a phase that trains; none if it has not begun."""
     file = run_dir.phase_dir(run, number, role) / "metrics.jsonl"
-    return [row["reward"] for _, row in read_jsonl(file)] if file.is_file() else []
+    return [row["reward"] for _, row in read_jsonl(file) if not row.get("fresh")] if file.is_file() else []
 
 
 def dig(row: dict | None, *keys: str) -> float | None:

@@ -8,6 +8,7 @@ COLUMNS = {
     "1 hop": ("accuracy", "hop1"),
     "2 hops": ("accuracy", "hop2"),
     "3 hops": ("accuracy", "hop3"),
+    "4 hops": ("accuracy", "hop4"),
     "mean": ("accuracy", "mean"),
     "greedy": ("accuracy_greedy", "mean"),
     "GRM": ("grm_balanced_accuracy",),
@@ -18,11 +19,11 @@ COLUMNS = {
     "true": ("policy_true_accuracy",),
 }
 """Where a column finds its value in an entry of the summary."""
-ACCURACY = tuple(COLUMNS)[:5]
+ACCURACY = tuple(COLUMNS)[:6]
 """The columns of held-out accuracy; the others measure judge, tasks and policy."""
 COUNTS = {"tasks": "n_tasks", "episodes": "episodes", "seconds": "seconds"}
 LONG_NAMES = {
-    "mean": "mean of 1 to 3 hops",
+    "mean": "mean over relations",
     "greedy": "greedy mean",
     "GRM": "GRM balanced accuracy",
     "answerable": "tasks answerable, fixed prompts",
@@ -33,9 +34,9 @@ LONG_NAMES = {
 }
 """What a column is called where there is room for it."""
 LEGEND = (
-    "Percent. Held-out exact match at temperature 1 by hops, their mean, and greedy; GRM: balanced accuracy on gold "
-    "judgments; by the oracle: tasks answerable (for fixed meta prompts, and the round's own drafts), kept tasks with "
-    "the right answer; the policy's answers judged correct and truly so. Round 0 is the base."
+    "Percent. Held-out exact match at temperature 1 by hops, its mean over relations, and greedy; GRM: balanced "
+    "accuracy on gold judgments; by the oracle: tasks answerable (for fixed meta prompts, and the round's own drafts), "
+    "kept tasks with the right answer; the policy's answers judged correct and truly so. Round 0 is the base."
 )
 
 

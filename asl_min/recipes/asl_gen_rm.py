@@ -1,13 +1,13 @@
-"""Agentic Self-Learning (arXiv 2510.14253): the model judges its own tasks and answers, and learns to judge.
+"""Agentic Self-Learning as released with `pg_type=gen_rm` (arXiv 2510.14253): the model judges its own tasks and
+answers, and learns to judge from its own verdicts.
 
     task      H(p) [votes >= verify_threshold],   H(p) = -p ln p - (1 - p) ln(1 - p),   p = mean verdict on the attempts
-    judge     [verdict = label]
+    judge     [verdict = its own earlier verdict on the attempt]
     policy    [verdict says correct]
 
-and for every role a bonus for the format. Tasks of reward above 0 are kept. `grm_labels` chooses between the released
-code's two sources of labels: the judge's own earlier verdict ("self"), or the match with the task's own answer
-("reference", the default; a deviation: then a task that fails the votes is not attempted, since its answer is mostly
-wrong).
+and for every role a bonus for the format. Every well-formed task is attempted and judged, since the verdicts are the
+judge's data. Tasks of reward above 0 are kept if the question has more than 20 characters and ends in "?". The other
+two modes, `asl_rule` and `asl_hybrid`, say only what they do otherwise.
 """
 
 import math
@@ -42,19 +42,21 @@ class Recipe(recipes.Recipe):
         """The verify gate: the share of votes that find the task's own answer correct is at least the threshold."""
         return bool(votes) and sum(votes) / len(votes) >= self.config.verify_threshold
 
-    def is_attempted(self, task: Task) -> bool:
-        """A task that fails the gate earns 0 whatever its attempts; they are needed where their verdicts are labels."""
-        return task.verified or self.config.grm_labels == "self"
-
-    def answer_key(self, task: Task) -> None:
-        """The judge says what is right."""
+    def answer_key(self, task: Task) -> list[str] | None:
+        """None: the judge says what is right."""
+        return None
 
     def task_rewards(self, tasks: Sequence[Task], episodes: Sequence[Episode]) -> list[float]:
         """H(mean verdict) if the gate passes, else 0. A malformed task is never judged and earns 0."""
-        return [entropy(task.verdicts) if self.verified(task.votes) else 0.0 for task in tasks]
+        return [entropy(task.verdicts) if task.verified else 0.0 for task in tasks]
 
     def keeps(self, task: Task) -> bool:
-        return task.reward > 0
+        return task.reward > 0 and len(task.question) > 20 and task.question.endswith("?")
 
     def label(self, triple: Triple) -> bool | None:
-        return triple.verdict if self.config.grm_labels == "self" else super().label(triple)
+        """What was said of the attempt in phase 1."""
+        return triple.verdict
+
+    def policy_key(self, task: Task, answers: Sequence[str | None]) -> list[str] | None:
+        """None: the judge says what is right."""
+        return None

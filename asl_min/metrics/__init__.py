@@ -1,0 +1,1 @@
+"""What is measured of answers, apart from any model."""

@@ -1,0 +1,104 @@
+"""Measures of answered questions: accuracy averaged over relations and over strata, pass@k and majority, with no model.
+
+A macro average is the mean over groups of the mean within each: over relations where all questions name theirs
+(`metadata.relation`), else over numbers of hops (`metadata.hops`), else over one group of all questions.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from math import comb
+
+import numpy as np
+
+from asl_min.rewards import exact_match, majority, normalize
+
+
+@dataclass(frozen=True)
+class Answer:
+    """The policy at one held-out question. A row of evaluation/policy.jsonl."""
+
+    id: str
+    question: str
+    hops: int | None
+    relation: str | None
+    """The last one of the question's path."""
+    phrasing: str | None
+    """"seen" or "held_out": does the question's wording occur in demonstrations or prompts?"""
+    path_kind: str | None
+    """"seen" or "held_out", of the path of relations."""
+    golden_answers: list[str]
+    answer: str | None
+    right: bool
+    tool_calls: int
+    finish_reason: str
+    turns: list[str]
+
+
+STRATA: dict[str, Callable[[Answer], bool]] = {
+    "seen": lambda a: a.phrasing == a.path_kind == "seen",
+    "held_out_phrasing": lambda a: a.phrasing == "held_out",
+    "held_out_path": lambda a: a.path_kind == "held_out",
+}
+"""Sets of questions by whether wording and path were seen; the last two overlap."""
+
+
+def groups_of(answers: Sequence[Answer]) -> list[list[Answer]]:
+    """The groups of a macro average."""
+    by_relation = all(a.relation for a in answers)
+    found: dict[object, list[Answer]] = {}
+    for answer in answers:
+        found.setdefault(answer.relation if by_relation else answer.hops or 0, []).append(answer)
+    return [found[name] for name in sorted(found)]
+
+
+def macro(answers: Sequence[Answer], values: Sequence[float] | None = None) -> float:
+    """Macro average of the answers that are right, or of `values`, [answers]."""
+    values = [a.right for a in answers] if values is None else values
+    known = {id(answer): value for answer, value in zip(answers, values, strict=True)}
+    return float(np.mean([np.mean([known[id(a)] for a in group]) for group in groups_of(answers)]))
+
+
+def accuracy(answers: Sequence[Answer]) -> dict:
+    """`mean` (macro), `interval` of it, `hop1..` and the strata that have questions (each a macro average of its own),
+    and the share `answered`."""
+    hops = sorted({a.hops for a in answers if a.hops})
+    sets = {f"hop{h}": [a for a in answers if a.hops == h] for h in hops}
+    sets |= {name: [a for a in answers if belongs(a)] for name, belongs in STRATA.items()}
+    return {name: macro(found) for name, found in sets.items() if found} | {
+        "mean": macro(answers),
+        "interval": bootstrap([[a.right for a in group] for group in groups_of(answers)]),
+        "answered": sum(a.finish_reason == "answer" for a in answers) / len(answers),
+    }
+
+
+def bootstrap(groups: Sequence[Sequence[bool]], draws: int = 1000) -> list[float]:
+    """95% percentile interval of the mean of group means, questions redrawn within each group."""
+    rng = np.random.default_rng(0)
+    means = [rng.choice(np.asarray(group, float), (draws, len(group))).mean(1) for group in groups]
+    return [float(q) for q in np.quantile(np.mean(means, 0), (0.025, 0.975))]
+
+
+def sampled_accuracy(samples: Sequence[Sequence[Answer]]) -> dict[str, float]:
+    """Of several answers to each question, [questions][samples]: `pass@k` for k = 1, 2, 4, .. and all, macro averages
+    of `pass_at`; `majority`, that of whether the most frequent answer is right; `agreement`, the mean share of answers
+    that equal it."""
+    n, firsts = len(samples[0]), [own[0] for own in samples]
+    right = [sum(answer.right for answer in own) for own in samples]
+    ks = sorted({2**i for i in range(n.bit_length()) if 2**i <= n} | {n})
+    found = {f"pass@{k}": macro(firsts, [pass_at(k, n, c) for c in right]) for k in ks}
+    said = [[answer.answer for answer in own] for own in samples]
+    most = [majority(answers) for answers in said]
+    hits = [exact_match(answer, first.golden_answers) for answer, first in zip(most, firsts, strict=True)]
+    return found | {"majority": macro(firsts, hits), "agreement": float(np.mean([agreement(a) for a in said]))}
+
+
+def pass_at(k: int, n: int, right: int) -> float:
+    """Chance that at least one of k answers, drawn from n of which `right` are right, is right:
+    1 - C(n - right, k) / C(n, k)."""
+    return 1 - comb(n - right, k) / comb(n, k)
+
+
+def agreement(answers: Sequence[str | None]) -> float:
+    """Share of the answers that equal the majority's; no answer agrees with nothing."""
+    most = majority(answers)
+    return sum(a is not None and normalize(a) == normalize(most) for a in answers if most) / len(answers)

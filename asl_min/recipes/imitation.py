@@ -1,0 +1,18 @@
+"""A control of this repository: ASL (the mode asl_hybrid) in which the policy imitates its own episodes that the judge
+calls correct, by supervised learning: every advantage is 1, and there are no negative examples. The config freezes the
+judge."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from asl_min.episode import Episode, Task
+from asl_min.recipes import asl_hybrid
+
+
+class Recipe(asl_hybrid.Recipe):
+    def answer_groups(self, episodes: Sequence[Episode]) -> list[list[Episode]]:
+        return [[episode for episode in episodes if episode.meta["verdict"] is True]]
+
+    def answer_advantages(self, groups: Sequence[list[Episode]], tasks: Sequence[Task]) -> list[np.ndarray]:
+        return [np.ones(len(group)) for group in groups]
