@@ -38,8 +38,8 @@ class Population:
 
 
 def load(folder: Path) -> Population:
-    """The results in a folder: `runs/` and, where it is there, `bases/`, else the recorded measures of the bases. Raises `InputError` where there is no run that
-    the design names."""
+    """The results in a folder: `runs/`, and `bases/` or else the recorded measures of the bases. Raises `InputError`
+    where there is no run that the design names."""
     design, summaries = read(), read_summaries(folder / "runs")
     selection = select(design, summaries)
     if not selection.named:

@@ -139,8 +139,9 @@ class Preregistration:
 
     def names(self) -> list[Name]:
         """All runs in their order: seed by seed, then arm by arm, so that what is finished is balanced over bases."""
-        seeds = range(max(self.arms.values()))
-        return [(base, arm, seed) for seed in seeds for arm, n in self.arms.items() if seed < n for base in self.bases.names]
+        rounds = range(max(self.arms.values()))
+        due = [(arm, seed) for seed in rounds for arm, seeds in self.arms.items() if seed < seeds]
+        return [(base, arm, seed) for arm, seed in due for base in self.bases.names]
 
     def config_values(self) -> dict[str, object]:
         """What every run sets over its arm's file."""
@@ -211,10 +212,11 @@ def age(file: Path, committed: datetime | None, summary: dict) -> str | None:
     """Why a run may be older than the file; None where it is not."""
     if committed is None:
         return None if summary.get("preregistered") == digest(file) else "does not hold the digest of the file"
-    if not summary.get("started"):
+    try:
+        started = datetime.fromisoformat(summary.get("started"))
+        return f"started {started}, the file was committed {committed}" if started < committed else None
+    except (TypeError, ValueError):  # none, or without a time zone; not a time
         return "does not say when it started"
-    started = datetime.fromisoformat(summary["started"])
-    return f"started {started}, the file was committed {committed}" if started < committed else None
 
 
 def last_commit(file: Path) -> datetime | None:
