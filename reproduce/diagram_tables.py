@@ -59,7 +59,7 @@ def crossing_cells(row: LiftOff) -> list[str]:
 
 def percent(value: float) -> str:
     """Infinite: where the line lies above 0 throughout (-inf) or nowhere (inf)."""
-    return f"{value:.0f}%" if np.isfinite(value) else "all" if value < 0 else "none"
+    return f"{value:.0f}%" if np.isfinite(value) else "every base" if value < 0 else "no base"
 
 
 def error_cells(errors: dict[str, dict[str, float]], arms: Iterable[str]) -> list[list[str]]:

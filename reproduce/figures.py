@@ -31,26 +31,44 @@ from reproduce.records import RESULTS
 from reproduce.statistics import estimate
 from reproduce.tables import base_curves
 
-ROUND, ACCURACY = "round (0 = base model)", "held-out accuracy, %"
-COLOURS = tuple(f"C{number}" for number in range(10))
-LINES = ("-", "--", ":")
+ROUND, ACCURACY, GAINED = "round (0 = base model)", "held-out accuracy, %", "gain over the base, points"
+SYSTEMS = ("absolute_zero", "r_zero", "agent0", "dr_zero", "search_r1")
+"""How the names of arms begin that are systems of others."""
+COLOURS = [matplotlib.colormaps["tab20"].colors[i] for i in (*range(0, 20, 2), *range(1, 20, 2))]
 
 
-def look(population: Population, arm: str) -> dict[str, str]:
+def look(population: Population, arm: str) -> dict[str, object]:
     """An arm's colour and kind of line, the same in all figures."""
     number = list(population.design.arms).index(arm)
-    return {"color": COLOURS[number % 10], "linestyle": LINES[number // 10 % 3], "marker": "o", "markersize": 3}
+    return {
+        "color": COLOURS[number % 20],
+        "linestyle": ("-", "--", ":")[number // 10 % 3],
+        "marker": "o",
+        "markersize": 3,
+    }
 
 
-def draw(axis: Axes, population: Population, arm: str, measure: Callable[[dict], np.ndarray], at: str = "") -> None:
-    """An arm's mean over bases with its band, over rounds or over a budget (`at`, mean over all runs)."""
+def gained(summary: dict) -> np.ndarray:
+    """Held-out accuracy less that of the base, which differs more between bases than what they gain."""
+    return m.accuracy(summary) - m.accuracy(summary)[0]
+
+
+def draw(
+    axis: Axes,
+    population: Population,
+    arm: str,
+    measure: Callable[[dict], np.ndarray],
+    at: str = "",
+    band: bool = True,
+) -> None:
+    """An arm's mean over bases with its band, over rounds or over a budget (`at`, mean over bases)."""
     curves = base_curves(population.runs, arm, measure)
     known = [number for number in range(curves.shape[1]) if np.isfinite(curves[:, number]).any()]
     found = [estimate(column[np.isfinite(column)]) for column in curves.T[known]]
     x = base_curves(population.runs, arm, lambda s: m.spent(s, at)).mean(0)[known] if at else known
     style = look(population, arm)
     axis.plot(x, [f.mean for f in found], label=f"{arm} ({len(curves)})", **style)
-    if len(curves) > 2:
+    if band and len(curves) > 2:
         axis.fill_between(x, [f.low for f in found], [f.high for f in found], color=style["color"], alpha=0.12, lw=0)
 
 
@@ -75,15 +93,23 @@ def legend(figure: Figure, axis: Axes, columns: int = 4) -> None:
 
 
 def rounds_figure(population: Population) -> Figure:
-    """The modes of ASL and the arm beside them, then all other arms."""
-    figure, ((left, right),) = panels(1, 2, "Held-out accuracy by round, mean over bases", sharey=True)
-    headline = population.headline()
-    for arm in population.arms():
-        draw(left if arm in headline else right, population, arm, m.accuracy)
-    labelled(left, "Modes of ASL, Absolute Zero grounded", y=ACCURACY)
-    labelled(right, "Other systems and controls")
-    for axis in (left, right):
-        axis.legend(fontsize=6, ncols=2, frameon=False, title="arm (bases)", title_fontsize=6)
+    """The arms of the phase diagram, other systems, and controls; without bands where there are many arms."""
+    figure, (axes,) = panels(1, 3, "Held-out accuracy less that of the base, by round, mean over bases", sharey=True)
+    headline, others = population.headline(), [arm for arm in population.arms() if arm not in population.headline()]
+    groups = {
+        "Modes of ASL, Absolute Zero grounded": headline,
+        "Other systems": [arm for arm in others if arm.startswith(SYSTEMS)],
+        "Variants of ASL and controls": [arm for arm in others if not arm.startswith(SYSTEMS)],
+    }
+    for axis, (title, arms) in zip(axes, groups.items(), strict=True):
+        for arm in arms:
+            draw(axis, population, arm, gained, band=arm in headline)
+        axis.axhline(0, color="0.5", linewidth=0.8)
+        labelled(axis, title, y=GAINED if axis is axes[0] else "")
+        if arms:
+            axis.legend(
+                fontsize=6, ncols=2, loc="upper center", bbox_to_anchor=(0.5, -0.2), frameon=False, handlelength=3
+            )
     return figure
 
 
@@ -108,14 +134,15 @@ def bases_figure(population: Population) -> Figure:
 
 
 def budgets_figure(population: Population) -> Figure:
-    """Accuracy over each of what is spent."""
-    figure, axes = panels(1, len(m.BUDGETS), "Held-out accuracy over what was spent, mean over bases", sharey=True)
+    """Gain over each of what is spent."""
+    title = "Held-out accuracy less that of the base over what was spent, mean over bases"
+    figure, axes = panels(1, len(m.BUDGETS), title, sharey=True)
     systems = ("frozen_grm", "absolute_zero", "r_zero", "search_r1_64")
     arms = [*population.headline(), *(arm for arm in systems if arm in population.runs)]
     for axis, budget in zip(axes[0], m.BUDGETS, strict=True):
         for arm in arms:
-            draw(axis, population, arm, m.accuracy, at=budget)
-        labelled(axis, x=budget.replace("_", " "), y=ACCURACY if axis is axes[0, 0] else "")
+            draw(axis, population, arm, gained, at=budget, band=arm in population.headline())
+        labelled(axis, x=budget.replace("_", " "), y=GAINED if axis is axes[0, 0] else "")
     legend(figure, axes[0, 0])
     return figure
 
@@ -126,12 +153,12 @@ def hacking_figure(population: Population) -> Figure:
     shown: dict[str, Callable[[dict], np.ndarray]] = {
         "Policy's answers: judged right less right": m.judge_error,
         "Rewarded tasks whose own answer is right": lambda s: m.curve(s, *m.SOUND),
-        "Held-out accuracy": m.accuracy,
+        "Held-out accuracy less that of the base": gained,
     }
     for axis, (title, measure) in zip(axes, shown.items(), strict=True):
         for arm in (arm for arm in (population.primary, "frozen_grm") if arm in population.runs):
             draw(axis, population, arm, measure)
-        labelled(axis, title, y="points" if measure is m.judge_error else "%")
+        labelled(axis, title, y="%" if "Rewarded" in title else "points")
     axes[0].axhline(0, color="0.5", linewidth=0.8)
     legend(figure, axes[0])
     return figure

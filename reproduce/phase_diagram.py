@@ -37,6 +37,7 @@ PREDICTORS: dict[str, tuple[str, ...]] = {
     "the three together (no labels)": LABEL_FREE,
     **{f"{name} (gold)": (name,) for name in GOLD},
     "the three together (gold)": GOLD,
+    "pass@16 and majority of 16 (gold)": ("pass@16", "majority of 16"),
 }
 """What is known of a base when its gain is predicted."""
 
@@ -128,11 +129,13 @@ def slopes(rows: list[dict], arms: Iterable[str]) -> list[Slope]:
 
 def prediction_errors(rows: list[dict], arms: Iterable[str]) -> dict[str, dict[str, float]]:
     """By predictor and arm: root mean square error, points, of the gain of a base predicted from all other bases. An
-    arm's predictors are compared on the same bases: those with all measures. NaN where these are too few."""
-    arms, found = list(arms), {}
-    needed = dict.fromkeys((*LABEL_FREE, *GOLD))
-    tables = {arm: table_of(rows, arm, needed) for arm in arms}
-    for predictor, names in PREDICTORS.items():
-        columns = [list(needed).index(name) for name in names]
-        found[predictor] = {arm: left_out_error(x[:, columns], gains) for arm, (x, gains) in tables.items()}
+    arm's predictors are compared on the same bases: those with all measures that any base has. NaN where these are too
+    few; predictors that no base has are left out."""
+    names = {name for of_predictor in PREDICTORS.values() for name in of_predictor}
+    known = sorted(name for name in names if any(row[name] is not None for row in rows))
+    tables, found = {arm: table_of(rows, arm, known) for arm in arms}, {}
+    for predictor, needed in PREDICTORS.items():
+        if set(needed) <= set(known):
+            columns = [known.index(name) for name in needed]
+            found[predictor] = {arm: left_out_error(x[:, columns], gains) for arm, (x, gains) in tables.items()}
     return found

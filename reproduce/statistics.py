@@ -109,13 +109,15 @@ def left_out_error(x: np.ndarray, y: np.ndarray) -> float:
     return float(np.sqrt(np.mean(np.square(errors)))) if errors else np.nan
 
 
-def lift_off(x: np.ndarray, y: np.ndarray) -> float:
-    """The x from which on the fitted line lies above 0. Where it does not rise: -inf if it lies above 0 for all x that
-    there are, else inf."""
-    slope, constant = np.polyfit(x, y, 1)
-    if slope > 1e-12:
-        return float(-constant / slope)
-    return -np.inf if constant + slope * x.max() > 0 else np.inf
+def lift_off(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The x from which on the line fitted to x and y [..., n] lies above 0, [...]. Where it does not rise: -inf if it
+    lies above 0 for all x that there are, else inf."""
+    centered = x - x.mean(-1, keepdims=True)
+    slope = (centered * y).sum(-1) / (centered**2).sum(-1)
+    constant = y.mean(-1) - slope * x.mean(-1)
+    flat = np.where(constant + slope * x.max(-1) > 0, -np.inf, np.inf)
+    rising = slope > 1e-12
+    return np.where(rising, -constant / np.where(rising, slope, 1.0), flat)
 
 
 def lift_off_interval(
@@ -125,8 +127,7 @@ def lift_off_interval(
     fewer than four bases or a constant x."""
     if len(x) < 4 or np.ptp(x) == 0:
         return None
-    rng = np.random.default_rng(seed)
-    drawn = (rng.integers(len(x), size=len(x)) for _ in range(draws))
-    found = [lift_off(x[rows], y[rows]) for rows in drawn if np.ptp(x[rows]) > 0]
-    low, high = np.quantile(found, (LEVEL / 2, 1 - LEVEL / 2), method="nearest")
-    return lift_off(x, y), float(low), float(high)
+    drawn = np.random.default_rng(seed).integers(len(x), size=(draws, len(x)))
+    drawn = drawn[np.ptp(x[drawn], axis=1) > 0]
+    low, high = np.quantile(lift_off(x[drawn], y[drawn]), (LEVEL / 2, 1 - LEVEL / 2), method="nearest")
+    return float(lift_off(x, y)), float(low), float(high)

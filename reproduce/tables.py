@@ -21,7 +21,7 @@ STRATA = {
     "seen": ("accuracy", "seen"),
     "held-out phrasings": ("accuracy", "held_out_phrasing"),
     "held-out paths": ("accuracy", "held_out_path"),
-} | {f"{hops} hops": ("accuracy", f"hop{hops}") for hops in range(1, 5)}
+} | {f"{hops} hop{'s' * (hops > 1)}": ("accuracy", f"hop{hops}") for hops in range(1, 5)}
 ROUND_TABLES = {
     "Held-out accuracy, %": ("accuracy", "mean"),
     "GRM balanced accuracy, %": ("grm", "balanced_accuracy"),
@@ -252,6 +252,7 @@ def results_text(population: Population, rows: list[dict], audits: list[dict]) -
         f"Of the mode `{population.primary}`. {counts(primary)}",
         claims_table(primary),
         "\n".join(f"- {row['id']}: {row['note']}" for row in primary if row["note"]),
+        "\n".join(f"- `{name}`: {meaning}" for name, meaning in design.measures.items()),
         "## The same claims of the other modes",
         claims_table(others) if others else "",
         "## Audits",

@@ -10,7 +10,7 @@ import yaml
 from asl_min.config import Config
 from reproduce import preregistration
 from reproduce.preregistration import Preregistration
-from reproduce.records import Runs, by_arm, dump, run_name
+from reproduce.records import Runs, by_arm, dump, name_of, run_name
 
 ROLES = ("prompt_generator", "reward_model", "policy")
 SPENT = {"rollouts": 1000, "tokens": 5000, "seconds": 50.0, "optimizer_steps": 10, "gold_labels": 0}
@@ -86,7 +86,7 @@ def write_results(folder: Path, summaries: Iterable[dict], measure: Callable[[in
     """runs/ and, with `measure` (of the base's number), bases/."""
     (folder / "runs").mkdir(parents=True)
     for found in summaries:
-        name = run_name(found["config"]["base_model"].rsplit("/", 1)[1], found["arm"], found["seed"])
+        name = run_name(*name_of(found))
         (folder / "runs" / f"{name}.json").write_text(dump(found))
     if measure:
         (folder / "bases").mkdir()
