@@ -44,7 +44,7 @@ def diagram_text(population: Population) -> str:
             slope = f"{signed(row.slope)} ({row.low:+.1f} to {row.high:+.1f})"
             cells.append([row.arm, row.measure, slope, f"{row.p:.2g}", str(row.n)])
         parts += ["Regression of the gain on the three together, each standardised:", markdown(cells)]
-    if any(np.isfinite(error) for of_arms in errors.values() for error in of_arms.values()):
+    if len(errors) > 1 and np.isfinite([error for found in errors.values() for error in found.values()]).any():
         parts += [
             "What predicts the gain of a base best: root mean square error, points, of a line fitted to the others.",
             markdown([["predictor", *arms], *error_cells(errors, arms)]),
