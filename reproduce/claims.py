@@ -43,7 +43,7 @@ def claim_rows(population: Population) -> list[dict]:
     for family in ("primary", "secondary"):
         claims = population.design.asked(primary=family == "primary")
         for conclusion in conclude(claims, population.runs, moderators_of(population)):
-            rows.append(row_of(conclusion) | {"family": family, "budget": population.budget()})
+            rows.append(row_of(conclusion) | {"family": family, "budget": str(population.spent())})
     return rows
 
 

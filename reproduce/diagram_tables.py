@@ -5,7 +5,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from asl_min.tools.table import markdown
-from reproduce.phase_diagram import LiftOff, diagram_rows, lift_offs, prediction_errors, slopes
+from reproduce.phase_diagram import GOLD, LiftOff, diagram_rows, lift_offs, prediction_errors, slopes
 from reproduce.population import Population
 from reproduce.statistics import estimate
 
@@ -29,6 +29,12 @@ def diagram_text(population: Population) -> str:
     rows, arms = diagram_rows(population), population.headline()
     crossings, fitted, errors = lift_offs(rows, arms), slopes(rows, arms), prediction_errors(rows, arms)
     parts = ["## Phase diagram"]
+    if any(row["judge"] is not None for row in rows):
+        parts += [
+            "What each base is like before the loop, %, and what it gains, points, by arm. Judge: balanced accuracy on "
+            "gold judgments; writer: share of its own answers that are right; policy: held-out accuracy.",
+            bases_table(rows, arms),
+        ]
     if crossings:
         parts += [
             "From which value of the base's judge (balanced accuracy on gold judgments before the loop) or writer "
@@ -50,6 +56,18 @@ def diagram_text(population: Population) -> str:
             markdown([["predictor", *arms], *error_cells(errors, arms)]),
         ]
     return "\n\n".join(parts) if len(parts) > 1 else ""
+
+
+def bases_table(rows: list[dict], arms: list[str]) -> str:
+    """A row a base."""
+    gains = {(row["base"], row["arm"]): row["gain"] for row in rows}
+    bases = {row["base"]: row for row in rows}
+    cells = [["base", *GOLD, *arms]]
+    for name, row in sorted(bases.items()):
+        measures = ["-" if row[measure] is None else f"{row[measure]:.0f}" for measure in GOLD]
+        found = [gains.get((name, arm)) for arm in arms]
+        cells.append([name, *measures, *("-" if gain is None else signed(gain) for gain in found)])
+    return markdown(cells)
 
 
 def crossing_cells(row: LiftOff) -> list[str]:

@@ -152,7 +152,7 @@ def tasks_used(summary: dict) -> float:
 def audited(summary: dict, *tables: str) -> float:
     """The lowest share in these tables of the trace over all rounds; 0 if a role never used the tool. NaN before round
     1."""
-    traces = [row["trace"] for row in summary["rounds"][1:]]
+    traces = [row["trace"] for row in summary["rounds"] if row["trace"]]
     if any(not share for trace in traces for share in trace["tool_use"].values()):
         return 0.0
     shares = [share for trace in traces for name in tables for share in trace[name].values() if share is not None]

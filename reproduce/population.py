@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asl_min.run.errors import InputError
-from reproduce.preregistration import PRIMARY, Preregistration, Selection, read, select
+from reproduce.preregistration import PRIMARY, Budget, Preregistration, Selection, read, select
 from reproduce.records import RESULTS, Runs, by_arm, read_bases, read_summaries
 
 
@@ -30,11 +30,10 @@ class Population:
     def headline(self) -> list[str]:
         return [arm for arm in self.design.headline if arm in self.runs]
 
-    def budget(self) -> str:
-        """What a run spends, from the runs themselves, since a small profile spends less than the design says."""
+    def spent(self) -> Budget:
+        """Of each run, by the runs themselves: a small profile spends less than the design says."""
         config = next(iter(self.selection.named.values()))["config"]
-        rollouts = config.get("round_rollouts")
-        return f"{config['rounds']} rounds" + (f" of {rollouts} rollouts" if rollouts else "")
+        return Budget(config["rounds"], config.get("round_rollouts", 0))
 
 
 def load(folder: Path) -> Population:

@@ -100,6 +100,10 @@ class Budget:
     rounds: PositiveInt
     round_rollouts: int = 0
 
+    def __str__(self) -> str:
+        rollouts = f" of {self.round_rollouts} rollouts" if self.round_rollouts else ""
+        return f"{self.rounds} round{'s' * (self.rounds > 1)}{rollouts}"
+
 
 @dataclass(frozen=True, config=STRICT)
 class Preregistration:
@@ -248,8 +252,10 @@ def main(args: Namespace) -> None:
     wrong = problems(file, selection.named)
     counts = {name: len(getattr(selection, name)) for name in ("named", "missing", "exploratory")}
     lines = [f"runs: {counts['named']} of {len(design.names())} named ones, {counts['exploratory']} exploratory"]
-    lines += [f"missing: {run_name(*name)}" for name in selection.missing]
-    lines += [f"exploratory: {run_name(*name)}" for name in selection.exploratory]
+    for kind in ("missing", "exploratory"):
+        lines += (
+            [f"{kind}: {', '.join(run_name(*name) for name in names)}"] if (names := getattr(selection, kind)) else []
+        )
     lines += [f"WRONG: {line}" for line in wrong]
     terminal.tell("\n".join(lines), **counts, wrong=wrong)
     if wrong:

@@ -245,8 +245,11 @@ def results_text(population: Population, rows: list[dict], audits: list[dict]) -
         "# Results",
         f"Made by `python -m reproduce.claims` from `runs/*.json`, not by hand; the runs by `{COMMAND}`. The "
         "claims, their tests and what the verdicts mean were fixed before the runs, in `reproduce/preregistered.yaml`. "
-        f"Runs: {named} of the {len(design.names())} that it names, each of {population.budget()}. ± is half a 95% "
+        f"Runs: {named} of the {len(design.names())} that it names, each of {population.spent()}. ± is half a 95% "
         "interval over bases, of the means over their seeds.",
+        ""
+        if population.spent() == design.budget
+        else f"**These are not the runs that were fixed, of {design.budget}, but a small profile's: a look, no test.**",
         f"Missing: {', '.join(missing) or 'none'}." if len(missing) <= 40 else f"Missing: {len(missing)} runs.",
         "## Claims",
         f"Of the mode `{population.primary}`. {counts(primary)}",

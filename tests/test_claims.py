@@ -102,7 +102,7 @@ def test_rows_say_effect_interval_bases_seeds_and_budget(population):
     assert (judge["effect"], judge["ci_low"], judge["ci_high"]) == pytest.approx(
         (2.25, 2.25 - half, 2.25 + half), abs=1e-3
     )
-    assert judge["holm_p"] == pytest.approx(2 * judge["parts"][0]["p"], rel=1e-3) and judge["budget"] == "1 rounds"
+    assert judge["holm_p"] == pytest.approx(2 * judge["parts"][0]["p"], rel=1e-3) and judge["budget"] == "1 round"
     assert (other["verdict"], other["effect"], other["n_bases"], other["holm_p"]) == ("not run", None, 0, None)
 
 
@@ -175,10 +175,22 @@ def test_claims_and_tables_are_written(results, script):
     assert len(json.loads((results / "phase_diagram.json").read_text())) == 12
     assert len(json.loads((results / "audits.json").read_text())) == 6
     text = (results / "RESULTS.md").read_text()
-    assert "Runs: 18 of the 18 that it names, each of 1 rounds." in text and "- C6: said of it" in text
+    assert "Runs: 18 of the 18 that it names, each of 1 round." in text and "- C6: said of it" in text
     assert "Runs that were not named before: b01_r_zero_seed0." in text and "\n| r_zero |" not in text
     assert "**depends on the judge (above from 65%)**" in text and "Missing: none." in text
+    assert "| b03 | 65 | 50 | 40 | +0.5 | -1.7 |" in text and "small profile" not in text
     assert "| frozen_grm | 6 | 6 | 30.0 ± 0.0 | 90.0 ± 0.0 | 50.0 ± 0.0 |" in text
+
+
+def test_results_of_a_small_profile_say_so(population):
+    for bases in population.runs.values():
+        for run in (run for seeds in bases.values() for run in seeds):
+            run["config"] |= {"round_rollouts": 100}
+    text = tables.results_text(population, [], [])
+    assert (
+        "each of 1 round of 100 rollouts" in text
+        and "not the runs that were fixed, of 1 round, but a small profile's" in text
+    )
 
 
 def test_claims_are_the_same_when_made_again(results, script):
@@ -247,14 +259,14 @@ def test_choices_are_shown_by_variant(results, population):
     assert text.splitlines()[0] == "| arm | rate_a_ | rate_b_ |" and "| rule_reward | 45.0 ± 63.5 | 60.0 |" in text
 
 
-def test_figures_are_the_same_when_drawn_again(results, script):
-    found = []
-    for _ in range(2):
-        assert script("reproduce.figures", "--results", results) == 0
-        found.append(
-            {file.name: file.read_bytes() for file in (results / "figures").iterdir() if file.suffix == ".svg"}
-        )
-    assert found[0] == found[1] and found[0].keys() == {f"{name}.svg" for name in figures.FIGURES}
+def test_all_figures_are_drawn_and_one_is_the_same_when_drawn_again(results, script, monkeypatch):
+    assert script("reproduce.figures", "--results", results) == 0
+    folder = results / "figures"
+    assert {file.name for file in folder.iterdir()} == {f"{n}.{end}" for n in figures.FIGURES for end in ("png", "svg")}
+    before = (folder / "phase_diagram.svg").read_bytes()
+    monkeypatch.setattr(figures, "FIGURES", {"phase_diagram": figures.FIGURES["phase_diagram"]})
+    script("reproduce.figures", "--results", results)
+    assert (folder / "phase_diagram.svg").read_bytes() == before
 
 
 def test_figures_of_a_single_base_and_arm(tmp_path, monkeypatch, script):

@@ -177,3 +177,16 @@ def test_claim_with_a_part_that_depends_depends_unless_another_is_worse():
         runs = {"asl": judge} | runs_of(gains("other", [points + noise for noise in NOISE]))
         found = concluded(runs, claim("C", GAIN, Part("gain", ("other",))), moderators={"judge": RISING})
         assert found[0].verdict == verdict
+
+
+def test_errors_are_as_rare_as_they_are_said_to_be():
+    """Effects that are 0 on average and depend on nothing, on twelve bases with three moderators: "depends" one time in
+    twenty, "holds" and "does not hold" one in forty each."""
+    rng, said = np.random.default_rng(0), []
+    for _ in range(400):
+        values = rng.normal(70, 10, (3, 12))
+        moderators = {f"m{i}": dict(zip(RISING, row, strict=True)) for i, row in enumerate(values)}
+        said.append(verdicts.judge(GAIN, runs_of(gains("asl", rng.normal(0, 5, 12))), moderators).verdict)
+    shares = {verdict: said.count(verdict) / len(said) for verdict in verdicts.WORST_FIRST}
+    assert shares["depends"] == pytest.approx(0.05, abs=0.025)
+    assert shares["holds"] == pytest.approx(0.025, abs=0.02) == shares["does not hold"]
