@@ -4,7 +4,7 @@ it.
 
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from asl_min.config import Config, load_config
@@ -54,7 +54,7 @@ class Job:
     base: str
     arm: str
     seed: int
-    settings: tuple[tuple[str, object], ...]
+    settings: dict[str, object] = field(compare=False)
     run: Path
     result: Path
     preregistered: str | None = None
@@ -64,10 +64,10 @@ class Job:
         return run_name(self.base, self.arm, self.seed)
 
     def config(self) -> Config:
-        return config_of(self.base, self.arm, self.seed, dict(self.settings))
+        return config_of(self.base, self.arm, self.seed, self.settings)
 
     def command(self) -> list[str]:
-        given = {"seed": self.seed, "base_model": base_folder(self.base)} | dict(self.settings)
+        given = {"seed": self.seed, "base_model": base_folder(self.base)} | self.settings
         words = [f"{key}={json.dumps(value)}" for key, value in given.items()]
         file = ROOT / "configs" / "arms" / f"{self.arm}.yaml"
         return [sys.executable, "-m", "asl_min.rounds", "--config", str(file), "--run", str(self.run), *words]

@@ -150,10 +150,10 @@ def tasks_used(summary: dict) -> float:
 
 
 def audited(summary: dict, *tables: str) -> float:
-    """The lowest share in these tables of the trace over all rounds; 0 if a role never used the tool. NaN before round
-    1."""
+    """The lowest share in these tables of the trace over all rounds; 0 if a role had episodes and never used the tool
+    in them. NaN where nothing was checked."""
     traces = [row["trace"] for row in summary["rounds"] if row["trace"]]
-    if any(not share for trace in traces for share in trace["tool_use"].values()):
+    if any(share == 0 for trace in traces for share in trace["tool_use"].values()):
         return 0.0
     shares = [share for trace in traces for name in tables for share in trace[name].values() if share is not None]
     return min(shares, default=np.nan)

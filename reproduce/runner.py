@@ -85,7 +85,7 @@ def small_jobs(file: Path, profile: str, runs: Path, results: Path) -> list[Job]
                 name = run_name(base, arm, seed)
                 place = f"{profile}_{name}" + (f"_{variant}" if given["variants"] else "")
                 result = results / profile / str(variant) / f"{name}.json"
-                jobs.append(Job(base, arm, seed, tuple((given["settings"] | values).items()), runs / place, result))
+                jobs.append(Job(base, arm, seed, given["settings"] | values, runs / place, result))
                 jobs[-1].config()
     return jobs
 
@@ -93,7 +93,7 @@ def small_jobs(file: Path, profile: str, runs: Path, results: Path) -> list[Job]
 def full_jobs(file: Path, runs: Path, results: Path) -> list[Job]:
     """The jobs that the preregistration names."""
     design, digest, jobs = preregistration.read(file), preregistration.digest(file), []
-    settings = tuple(design.config_values().items())
+    settings = design.config_values()
     for base, arm, seed in design.names():
         name = run_name(base, arm, seed)
         jobs.append(Job(base, arm, seed, settings, runs / name, results / "runs" / f"{name}.json", digest))

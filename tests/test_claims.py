@@ -11,6 +11,7 @@ from reproduce import measures as m
 from reproduce.audits import audit
 from reproduce.population import load
 from reproduce.preregistration import Part
+from reproduce.records import RESULTS
 from reproduce.statistics import Estimate
 from reproduce.verdicts import Finding
 
@@ -116,9 +117,11 @@ def test_audits_find_what_is_wrong_in_any_run(population):
     assert found == {"C1": (0.5, False), "C10": (0.0, False), "C16": (0.98, False)}
 
 
-def test_role_that_never_searched_fails_the_audit_of_the_shared_tool(population):
-    population.runs["rule_reward"]["b01"][0]["rounds"][1]["trace"]["tool_use"]["policy"] = 0.0
-    assert next(row for row in audit(population) if row["id"] == "C1")["lowest"] == 0.0
+@pytest.mark.parametrize(("share", "lowest"), [(0.0, 0.0), (None, 1.0)])
+def test_role_that_never_searched_fails_the_audit_of_the_shared_tool(share, lowest, population):
+    """A role without an episode had nothing to search for."""
+    population.runs["rule_reward"]["b01"][0]["rounds"][1]["trace"]["tool_use"]["policy"] = share
+    assert next(row for row in audit(population) if row["id"] == "C1")["lowest"] == lowest
 
 
 # --- phase diagram
@@ -239,6 +242,19 @@ def test_own_claims_are_shown_beside_the_record(population):
         ["here:", "holds", "+2.2", "(+2.1", "to", "+2.4)", "bases:", "6"],
         ["recorded:", "holds", "+9.0", "(+8.0", "to", "+10.0)", "bases:", "12"],
     ]
+
+
+def test_what_is_committed_is_what_the_runs_files_give():
+    if not any((RESULTS / "runs").glob("*.json")):
+        pytest.skip("no runs are recorded")
+    population = load(RESULTS)
+    rows, audits = claims.claim_rows(population), audit(population)
+    recorded = {"claims": rows, "audits": audits, "phase_diagram": phase_diagram.diagram_rows(population)}
+    for name, found in recorded.items():
+        assert json.loads((RESULTS / f"{name}.json").read_text()) == found
+    assert (RESULTS / "RESULTS.md").read_text() == tables.results_text(population, rows, audits)
+    assert claims.README.read_text() == tables.refresh(claims.README, tables.readme_blocks(population))
+    assert claims.PAGE.read_text() == tables.refresh(claims.PAGE, tables.results_blocks(rows, audits))
 
 
 def test_only_the_named_blocks_of_a_page_are_replaced(tmp_path):
