@@ -1,7 +1,7 @@
 # GNU make. Everything runs in .venv here, whatever environment is active.
-# PYTHON: interpreters to try for a new .venv, first fit wins. ARGS: passed on by reproduce and test. PROFILE: of
-# reproduce/arms.yaml; RESULTS: where its summaries, tables and figures go (reproduce/results: into the record, whose
-# runs are not run again). CONFIG: what reproduce runs instead of the miniature. LAUNCH: what starts it, such as
+# PYTHON: interpreters to try for a new .venv, first fit wins. ARGS: passed on by reproduce and test. PROFILE: full
+# (reproduce/preregistered.yaml) or one of reproduce/arms.yaml; RESULTS: where summaries, tables and figures go, those
+# of a small profile in a folder of its name (reproduce/results: into the record, whose runs are not run again). CONFIG: what reproduce runs instead of the miniature. LAUNCH: what starts it, such as
 # ".venv/bin/accelerate launch --config_file configs/accelerate/multi_gpu.yaml". SERVER: vllm, tgi or nothing.
 
 PYTHON ?= python3.11 python3 python3.12 python3.13
@@ -10,6 +10,7 @@ PY := $(VENV)/bin/python
 LAUNCH ?= $(PY)
 SERVER ?= vllm
 RESULTS ?= runs/results
+OF_PROFILE = $(RESULTS)$(if $(filter-out full,$(PROFILE)),/$(PROFILE))
 PIP := $(PY) -m pip --quiet --quiet --disable-pip-version-check
 AUDITED := import json; found = json.load(open("build/audit.json"))["dependencies"]; bad = [p["name"] for p in found if p.get("vulns")]; \
 	skipped = sum("skip_reason" in p for p in found); \
@@ -35,16 +36,17 @@ demo: setup ## a short run to a first picture (two rounds)
 report: setup ## the report of a run, one HTML file to open (RUN=runs/NAME)
 	$(PY) -m asl_min.tools.report $(if $(RUN),$(RUN),runs) $(addprefix --claims ,$(wildcard reproduce/results/claims.json))
 
-verify: setup ## run the quick profile's recorded seed again and compare (RECORD=summary.json of another run)
+verify: setup ## run the quick profile's recorded runs again and compare (RECORD=summary.json of another run)
 	$(PY) -m reproduce.verify $(RECORD)
 
-reproduce: setup ## the whole loop in miniature, or its rest (ARGS="--seed 1 recipe=asl"); PROFILE=quick or full: many arms
+reproduce: setup ## the whole loop in miniature, or its rest (ARGS="--seed 1 recipe=asl"); PROFILE=quick or full: many bases and arms
 ifeq ($(PROFILE),)
 	$(LAUNCH) -m reproduce.run $(if $(CONFIG),--config $(CONFIG)) $(ARGS)
 else
 	$(PY) -m reproduce.runner --profile $(PROFILE) --results $(RESULTS) $(ARGS)
-	test ! -d $(RESULTS)/runs || $(PY) -m reproduce.claims --results $(RESULTS)
-	test ! -d $(RESULTS)/runs || $(PY) -m reproduce.figures --results $(RESULTS)
+	$(if $(filter full,$(PROFILE)),$(PY) -m reproduce.preregistration --results $(RESULTS))
+	test ! -d $(OF_PROFILE)/runs || $(PY) -m reproduce.claims --results $(OF_PROFILE)
+	test ! -d $(OF_PROFILE)/runs || $(PY) -m reproduce.figures --results $(OF_PROFILE)
 endif
 
 test: lint ## lint, then the tests (ARGS="-k search")

@@ -32,7 +32,8 @@ ARCHITECTURE_HEAD = """# Which file uses which
 Made by `python docs/build.py` from the imports at the top of each file: the files at the root of `asl_min/`, which are
 the algorithm, and its folders.
 """
-REPRODUCE = [f"reproduce.{name}" for name in ("claims", "digest", "figures", "run", "runner", "verify")]
+SCRIPTS = ("claims", "digest", "figures", "preregistration", "run", "runner", "verify")
+REPRODUCE = [f"reproduce.{name}" for name in SCRIPTS]
 COMPLETION = """# Completes `python -m asl_min...` and `python -m reproduce...`, also behind accelerate launch and
 # torchrun: scripts, their options, config keys, else files.
 #   source docs/completion.bash

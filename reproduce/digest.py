@@ -1,9 +1,9 @@
 """Whether two versions of the code computed the same: a digest of every number of a run's rounds but the seconds.
 
-    python -m reproduce.digest runs/asl_seed0/summary.json reproduce/results/runs/asl_seed0.json
+    python -m reproduce.digest runs/b01_asl_gen_rm_seed0/summary.json reproduce/results/runs/b01_asl_gen_rm_seed0.json
 
-Names are today's, so that summaries of earlier versions compare. Equal digests are equal numbers, to the last digit
-that the file holds (recorded summaries are rounded to five).
+Names are today's, so that summaries of earlier versions compare. Of each summary the digest is that of its short form,
+as it is recorded: equal digests are equal numbers to five digits.
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
@@ -19,12 +19,13 @@ from argparse import Namespace
 from pathlib import Path
 
 from asl_min.run import terminal
-from reproduce.measures import read_summary
+from reproduce.records import compact, read_summary
 
 
 def digest(file: Path) -> str:
-    """16 hex digits of a summary's rounds, without measured seconds. Raises `InputError` where the file is none."""
-    rounds = read_summary(file)["rounds"]
+    """16 hex digits of a summary's rounds in their short form, without measured seconds. Raises `InputError` where the
+    file is none."""
+    rounds = compact(read_summary(file))["rounds"]
     timeless = [{key: value for key, value in row.items() if key != "seconds"} for row in rounds]
     return hashlib.sha256(json.dumps(timeless, sort_keys=True).encode()).hexdigest()[:16]
 

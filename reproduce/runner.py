@@ -1,12 +1,12 @@
-"""Run many arms and seeds, each in a process of one thread, and keep their summaries.
+"""Run many bases, arms and seeds, each in a process of one thread, and keep their summaries.
 
-    python -m reproduce.runner --profile quick|full|lr [--jobs 2] [--results runs/results]
+    python -m reproduce.runner --profile full|quick|lr [--jobs 2] [--results runs/results]
 
-The same command continues: finished runs are skipped, interrupted ones go on after their last finished phase. A run
-lives in `runs/NAME/`, its log in `runs/NAME.log`; when it is finished its summary is copied to
-`runs/results/runs/NAME.json` (profiles that change settings, such as lr: `runs/results/PROFILE/`), from which claims,
-tables and figures are made. With `--results reproduce/results` the recorded runs count as finished, and new ones join
-the record.
+`full` is what preregistered.yaml names; arms.yaml has the small profiles. The same command continues: finished runs are
+skipped, interrupted ones go on after their last finished phase. A run lives in `runs/NAME/` (of a small profile:
+`runs/PROFILE_NAME/`), its log beside it; when it is finished its summary is kept in `runs/results/runs/NAME.json` (of a
+small profile: `runs/results/PROFILE/runs/`), from which claims, tables and figures are made. With `--results
+reproduce/results` the recorded runs count as finished, and new ones join the record.
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
@@ -18,140 +18,95 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
     start(
         "reproduce.runner",
         __doc__,
-        argument("--profile", required=True, help="quick, full or lr"),
+        argument("--profile", required=True, help="full, quick or lr"),
         argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time (default: one a core)"),
-        argument("--arms", type=Path, metavar="FILE", help="default: reproduce/arms.yaml"),
+        argument("--arms", type=Path, metavar="FILE", help="small profiles (default: reproduce/arms.yaml)"),
+        argument("--preregistered", type=Path, metavar="FILE", help="default: reproduce/preregistered.yaml"),
         argument("--runs", type=Path, metavar="DIR", default=Path("runs"), help="run folders (default: runs)"),
         argument("--results", type=Path, metavar="DIR", help="where summaries are kept (default: runs/results)"),
     )
 
-import json
 import os
 import subprocess
-import sys
 import time
 from argparse import Namespace
-from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from asl_min.config import Config, load_config, read_yaml
+from asl_min.config import read_yaml
 from asl_min.corpus import refuse_no_file
 from asl_min.run import terminal
-from asl_min.run.durable import write_text
 from asl_min.run.errors import InputError
-from reproduce.measures import read_summary
+from reproduce import preregistration
+from reproduce.jobs import ROOT, Job, refuse_missing_base
+from reproduce.records import run_name
 
-ROOT = Path(__file__).parents[1]
 ARMS = ROOT / "reproduce" / "arms.yaml"
-
-
-@dataclass(frozen=True)
-class Job:
-    """One run: a recipe, a seed, and config values set by the profile, under names of their own in the two folders."""
-
-    arm: str
-    seed: int
-    settings: tuple[tuple[str, object], ...]
-    run: Path
-    result: Path
-
-    @property
-    def recipe(self) -> Path:
-        return ROOT / "configs" / "arms" / f"{self.arm}.yaml"
-
-    @property
-    def overrides(self) -> dict[str, object]:
-        return {"seed": self.seed} | dict(self.settings)
-
-    def config(self) -> Config:
-        return load_config(self.recipe, **self.overrides)
-
-    def command(self) -> list[str]:
-        settings = [f"{key}={json.dumps(value)}" for key, value in self.overrides.items()]
-        return [sys.executable, "-m", "asl_min.rounds", "--config", str(self.recipe), "--run", str(self.run), *settings]
-
-    def is_finished(self) -> bool:
-        """Is its summary kept? Raises `InputError` where the kept one is of other settings."""
-        if not self.result.is_file():
-            return False
-        old, new = (
-            asdict(Config()) | read_summary(self.result)["config"],
-            asdict(self.config()),
-        )
-        for key in new:
-            if old[key] != new[key]:
-                was = f"of a run with {key} = {old[key]!r}, now {new[key]!r}"
-                raise InputError(f"{self.result}: {was}; move it away to run the arm again")
-        return True
-
-    def rows(self) -> list[dict]:
-        """The rounds evaluated so far, entry 0 the base."""
-        files = [file for file in (self.result, self.run / "summary.json") if file.is_file()]
-        return json.loads(files[0].read_text())["rounds"] if files else []
-
-    def keep(self) -> None:
-        """Copy the summary of the finished run, numbers to 5 digits."""
-        self.result.parent.mkdir(parents=True, exist_ok=True)
-        summary = json.loads(
-            (self.run / "summary.json").read_text(), parse_float=lambda text: float(f"{float(text):.5g}")
-        )
-        write_text(self.result, json.dumps(summary, indent=1) + "\n")
+FULL = "full"
 
 
 def read_profile(file: Path, name: str) -> dict:
-    """A profile as the file has it. Raises `InputError` where it is not there or has another form."""
+    """A small profile as the file has it. Raises `InputError` where it is not there or has another form."""
     refuse_no_file(file)
     profiles = read_yaml(file.read_bytes(), str(file))
     if not isinstance(profiles, dict) or name not in profiles:
         there = ", ".join(map(str, profiles)) if isinstance(profiles, dict) else "none"
-        raise InputError(f"{file}: no profile {name!r}; there are {there}")
+        raise InputError(f"{file}: no profile {name!r}; there are {there}, and {FULL}")
     profile, where = profiles[name], f"{file}: profile {name!r}"
     if not isinstance(profile, dict):
         raise InputError(f"{where}: expected keys and values, found {profile!r}")
-    if unknown := set(map(str, profile)) - {"arms", "settings", "learning_rates"}:
+    if unknown := set(map(str, profile)) - {"bases", "arms", "settings", "variants"}:
         raise InputError(f"{where}: unknown key {min(unknown)!r}")
-    arms, settings, rates = profile.get("arms"), profile.get("settings", {}), profile.get("learning_rates", [])
+    profile = {"bases": None, "arms": None, "settings": {}, "variants": {}} | profile
+    bases, arms, settings, variants = (profile[key] for key in ("bases", "arms", "settings", "variants"))
+    if not isinstance(bases, list) or not bases or not all(isinstance(base, str) for base in bases):
+        raise InputError(f"{where}: 'bases' must be a list of names, at least one; found {bases!r}")
     if not isinstance(arms, dict) or not arms or not all(type(seeds) is int and seeds > 0 for seeds in arms.values()):
         raise InputError(f"{where}: 'arms' must give each arm its number of seeds, at least one arm; found {arms!r}")
     if not isinstance(settings, dict):
         raise InputError(f"{where}: 'settings' must be keys and values, found {settings!r}")
-    if not isinstance(rates, list) or not all(type(rate) is float for rate in rates):
-        raise InputError(f"{where}: 'learning_rates' must be a list of numbers such as 3.0e-4, found {rates!r}")
+    if not isinstance(variants, dict) or not all(isinstance(values, dict) for values in variants.values()):
+        raise InputError(f"{where}: 'variants' must give each name its keys and values, found {variants!r}")
     return profile
 
 
-def load_jobs(file: Path, profile: str, runs: Path, results: Path) -> list[Job]:
-    """A profile's jobs, seed by seed. Raises `InputError` on an unknown profile, key or recipe."""
+def small_jobs(file: Path, profile: str, runs: Path, results: Path) -> list[Job]:
+    """The jobs of a profile of arms.yaml. Raises `InputError` on an unknown profile, key or arm."""
     given = read_profile(file, profile)
-    wanted = {"settings": {}, "learning_rates": []} | given
-    folder = results / (profile if len(given) > 1 else "runs")
+    seeds = range(max(given["arms"].values()))
+    due = [(arm, seed) for seed in seeds for arm, n in given["arms"].items() if seed < n]
     jobs = []
-    for seed in range(max(wanted["arms"].values())):
-        for arm in (arm for arm, seeds in wanted["arms"].items() if seed < seeds):
-            for rate in wanted["learning_rates"] or [None]:
-                name = f"{arm}_seed{seed}" + (f"_lr{rate:g}" if rate else "")
-                settings = tuple((wanted["settings"] | ({"learning_rate": rate} if rate else {})).items())
-                jobs.append(
-                    Job(
-                        arm,
-                        seed,
-                        settings,
-                        runs / (name if folder.name == "runs" else f"{profile}_{name}"),
-                        folder / f"{name}.json",
-                    )
-                )
+    for arm, seed in due:
+        for base in given["bases"]:
+            for variant, values in (given["variants"] or {"runs": {}}).items():
+                name = run_name(base, arm, seed)
+                place = f"{profile}_{name}" + (f"_{variant}" if given["variants"] else "")
+                result = results / profile / str(variant) / f"{name}.json"
+                jobs.append(Job(base, arm, seed, given["settings"] | values, runs / place, result))
                 jobs[-1].config()
+    return jobs
+
+
+def full_jobs(file: Path, runs: Path, results: Path) -> list[Job]:
+    """The jobs that the preregistration names."""
+    design, digest, jobs = preregistration.read(file), preregistration.digest(file), []
+    settings = design.config_values()
+    for base, arm, seed in design.names():
+        name = run_name(base, arm, seed)
+        jobs.append(Job(base, arm, seed, settings, runs / name, results / "runs" / f"{name}.json", digest))
+        jobs[-1].config()
     return jobs
 
 
 def run_all(jobs: list[Job], width: int, console: Console) -> dict[Job, str]:
     """Run what is not finished, `width` processes at a time. Returns the state of every job: "finished" or "failed
-    (code)"."""
+    (code)". Raises `InputError` before the first run where a base is missing."""
     states = {job: "finished" if job.is_finished() else "waiting" for job in jobs}
+    for base in {job.base: None for job in jobs if states[job] == "waiting"}:
+        refuse_missing_base(base)
     running: dict[Job, subprocess.Popen] = {}
     start = time.time()
     with Live(table(states, start), console=console, auto_refresh=False) as live:
@@ -182,6 +137,7 @@ def launch(job: Job) -> subprocess.Popen:
 
 
 def table(states: dict[Job, str], start: float) -> Table:
+    """What runs or failed, a row each, and how many are waiting and finished."""
     done = sum(state == "finished" for state in states.values())
     shown = Table(
         title=f"{done} of {len(states)} runs finished, {(time.time() - start) / 60:.0f} min",
@@ -189,17 +145,24 @@ def table(states: dict[Job, str], start: float) -> Table:
     )
     for name in ("run", "state", "rounds", "accuracy"):
         shown.add_column(name)
-    for job, state in sorted(
-        states.items(), key=lambda item: ("running", "failed", "waiting", "finished").index(item[1].split()[0])
-    ):
-        rows = job.rows() if state != "waiting" else []
+    for job, state in states.items():
+        if state in ("waiting", "finished"):
+            continue
+        rows = job.rows()
         scores = [f"{100 * row['accuracy']['mean']:.0f}" for row in rows if row["accuracy"]]
         shown.add_row(job.run.name, state, str(max(len(rows) - 1, 0)), " ".join(scores))
     return shown
 
 
+def jobs_of(args: Namespace) -> list[Job]:
+    results = args.results or Path("runs") / "results"
+    if args.profile == FULL:
+        return full_jobs(args.preregistered or preregistration.FILE, args.runs, results)
+    return small_jobs(args.arms or ARMS, args.profile, args.runs, results)
+
+
 def main(args: Namespace) -> None:
-    jobs = load_jobs(args.arms or ARMS, args.profile, args.runs, args.results or Path("runs") / "results")
+    jobs = jobs_of(args)
     if args.dry_run:
         states = {job.run.name: "finished" if job.is_finished() else "waiting" for job in jobs}
         terminal.tell("\n".join(f"{name}: {state}" for name, state in states.items()), runs=states)

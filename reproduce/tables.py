@@ -1,314 +1,285 @@
-"""RESULTS.md: the claims, the arms with their budgets, and what was measured round by round. Written by claims.py."""
+"""The page RESULTS.md and what other pages show of the results, as Markdown. Written by claims.py."""
 
-from collections.abc import Iterable
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from asl_min.tools.summary import BUDGET
-from asl_min.tools.table import LEGEND, markdown, table
-from reproduce.measures import (
-    DRAFTS,
-    REWARDED,
-    Runs,
-    accuracy,
-    between,
-    curve,
-    final,
-    gain,
-    interval,
-    judge_error,
-    judged_right,
-    read_summary,
-    spent,
-    truly_right,
-)
+from asl_min.run.errors import InputError
+from asl_min.tools.table import markdown
+from reproduce import measures as m
+from reproduce.diagram_tables import diagram_text, signed, spread
+from reproduce.effects import equal_budget, mean_over_seeds
+from reproduce.phase_diagram import base_values
+from reproduce.population import Population
+from reproduce.records import Runs, by_arm, read_summaries, run_name
+from reproduce.verdicts import WORST_FIRST
 
 COMMAND = "make reproduce PROFILE=full"
-SHARE = 0.999
-"""The threshold of what must be 1, up to rounding."""
+STRATA = {
+    "all": ("accuracy", "mean"),
+    "seen": ("accuracy", "seen"),
+    "held-out phrasings": ("accuracy", "held_out_phrasing"),
+    "held-out paths": ("accuracy", "held_out_path"),
+} | {f"{hops} hop{'s' * (hops > 1)}": ("accuracy", f"hop{hops}") for hops in range(1, 5)}
+ROUND_TABLES = {
+    "Held-out accuracy, %": ("accuracy", "mean"),
+    "GRM balanced accuracy, %": ("grm", "balanced_accuracy"),
+    "GRM consistency, %": ("grm", "consistency"),
+    "Drafts that have an answer, %": ("phase", "drafts", "answerable"),
+    "Rewarded tasks that have an answer, %": m.REWARDED,
+    "Rewarded tasks whose own answer is right, %": m.SOUND,
+    "Base policy's accuracy on the round's tasks, %": ("frozen", "accuracy"),
+    "Policy reward: judged right, %": ("phase", "judge_reward"),
+    "Policy's true accuracy on its tasks, %": ("phase", "true_accuracy"),
+}
+
+
+def over_bases(runs: Runs, arm: str, measure: Callable[[dict], float]) -> list[float]:
+    """The mean over seeds in each base that has the arm."""
+    return [mean_over_seeds(summaries, measure) for summaries in runs.get(arm, {}).values()]
+
+
+# --- claims and audits
+
+
+def counts(rows: list[dict]) -> str:
+    verdicts = [row["verdict"] for row in rows]
+    return ", ".join(f"{verdict}: {verdicts.count(verdict)}" for verdict in reversed(WORST_FIRST)) + "."
+
+
+def effect_text(row: dict) -> str:
+    """An effect with its interval; "-" without a measurement."""
+    if row["effect"] is None:
+        return "-"
+    return signed(row["effect"]) + (
+        "" if row["ci_low"] is None else f" ({row['ci_low']:+.1f} to {row['ci_high']:+.1f})"
+    )
+
+
+def verdict_text(row: dict) -> str:
+    """A verdict, and for "depends" on what."""
+    found = row["depends_on"]
+    if not found:
+        return row["verdict"]
+    side = "from" if "from" in found else "up_to"
+    return f"{row['verdict']} on the {found['moderator']} (above {side.replace('_', ' ')} {found[side]:.0f}%)"
 
 
 def claims_table(rows: list[dict]) -> str:
-    cells = [["claim", "", "metric", "effect (95% interval)", "seeds", "threshold", "verdict"]]
+    """A row for each claim, and one for each part where there are several."""
+    cells = [["", "claim", "measure", "effect (95% interval)", "bases", "seeds", "Holm p", "verdict"]]
     for row in rows:
-        for number, part in enumerate([row, *row["also"], *row["shown"]]):
-            effect = (
-                "-"
-                if part["effect"] is None
-                else f"{part['effect']:.2f}"
-                + ("" if part["ci_low"] is None else f" ({part['ci_low']:.2f} to {part['ci_high']:.2f})")
-            )
-            verdict = f"**{row['verdict']}**" if number == 0 else part["verdict"]
-            if number == 0 and row["also"]:
-                verdict += f" (this part: {row['first_verdict']})"
-            if number > len(row["also"]):
-                verdict = f"(shown only: {verdict})"
-            name = [row["id"], row["claim"]] if number == 0 else ["", ""]
-            cells.append([*name, part["metric"], effect, str(part["n_seeds"]), f"> {part['threshold']:g}", verdict])
+        p = "-" if row["holm_p"] is None else f"{row['holm_p']:.2g}"
+        size = [str(row["n_bases"]), str(row["n_seeds"])]
+        decisive = [row["metric"], effect_text(row), *size, p, f"**{verdict_text(row)}**"]
+        cells.append([row["id"], row["claim"], *decisive])
+        parts = row["parts"] if len(row["parts"]) > 1 else []
+        for name, group in {"part": parts, "shown": row["shown"]}.items():
+            for part in group:
+                size = [str(part["n_bases"]), str(part["n_seeds"])]
+                cells.append(["", f"({name})", part["metric"], effect_text(part), *size, "", verdict_text(part)])
     return markdown(cells)
 
 
 def short_claims(rows: list[dict]) -> str:
-    """Counts of the verdicts, and a row for each claim's first part."""
-    cells = [["", "claim", "first measure", "effect (95% interval)", "seeds", "verdict"]]
+    """Counts of the verdicts, and a row for each claim of the primary mode."""
+    primary = [row for row in rows if row["family"] == "primary"]
+    cells = [["", "claim", "measure", "effect (95% interval)", "bases", "Holm p", "verdict"]]
+    for row in primary:
+        p = "-" if row["holm_p"] is None else f"{row['holm_p']:.2g}"
+        shown = [row["metric"], effect_text(row), str(row["n_bases"]), p, f"**{verdict_text(row)}**"]
+        cells.append([row["id"], row["claim"], *shown])
+    return f"{counts(primary)}\n\n{markdown(cells)}"
+
+
+def audits_table(rows: list[dict]) -> str:
+    passed = {True: "passed", False: "**FAILED**", None: "not run"}
+    cells = [["", "audit", "arm", "runs", "lowest", ""]]
     for row in rows:
-        cells.append(
-            [row["id"], row["claim"], row["metric"], effect_text(row), str(row["n_seeds"]), f"**{row['verdict']}**"]
-        )
-    return f"{counts(rows)}\n\n{markdown(cells)}"
-
-
-def effect_text(row: dict) -> str:
-    """A claim's first effect with its interval; "-" without a measurement."""
-    if row["effect"] is None:
-        return "-"
-    bounds = "" if row["ci_low"] is None else f" ({row['ci_low']:+.1f} to {row['ci_high']:+.1f})"
-    return f"{row['effect']:.2f}" if row["threshold"] == SHARE else f"{row['effect']:+.1f}{bounds}"
+        lowest = "-" if row["lowest"] is None else f"{row['lowest']:.3f}"
+        cells.append([row["id"], row["audit"], row["arm"], str(row["runs"]), lowest, passed[row["passed"]]])
+    return markdown(cells)
 
 
 def beside_record(rows: list[dict], record: list[dict]) -> str:
     """For a terminal: each claim as found here, and as the repository's record has it."""
-    recorded = {row["id"]: row for row in record}
-    lines = []
+    recorded, lines = {row["id"]: row for row in record}, []
     for row in rows:
         sides = {"here": row, "recorded": recorded.get(row["id"])}
-        lines.append(f"{row['id']:4} {row['claim']}")
+        lines.append(f"{row['id']:10} {row['claim']}")
         lines += [
-            f"{name:>11}: {side['verdict']:13} {effect_text(side):24} seeds: {side['n_seeds']}"
+            f"{name:>11}: {side['verdict']:13} {effect_text(side):24} bases: {side['n_bases']}"
             for name, side in sides.items()
             if side
         ]
     return "\n".join(lines)
 
 
-def counts(rows: list[dict]) -> str:
-    found = {
-        verdict: sum(row["verdict"] == verdict for row in rows)
-        for verdict in ("holds", "does not hold", "undecided", "not run")
-    }
-    return ", ".join(f"{verdict}: {count}" for verdict, count in found.items()) + "."
+# --- arms
 
 
-def spread(values: Iterable[float], sign: str = "") -> str:
-    """Mean and half the 95% interval, "-" without a measurement."""
-    values = [value for value in values if np.isfinite(value)]
-    if not values:
-        return "-"
-    mean, low, _ = interval(values)
-    return f"{mean:{sign}.1f}" + (f" ± {mean - low:.1f}" if len(values) > 1 else "")
-
-
-def arms_table(runs: Runs) -> str:
-    """Accuracy at the end, how far asl lies above it, at equal tokens (of the arm that sampled least), and what was
-    spent in all rounds."""
-    least = min((spent(s, "tokens")[-1] for seeds in runs.values() for s in seeds.values()), default=0)
-    head = [
-        "arm",
-        "seeds",
-        "base",
-        "final",
-        "sd",
-        "asl less this",
-        "at equal tokens",
-        "asl passes it after, 1000 tokens",
-    ]
-    cells = [head + [key.replace("_", " ") for key in BUDGET]]
-    for arm, seeds in runs.items():
-        finals = [final(s) for s in seeds.values()]
-        sd = f"{np.std(finals, ddof=1):.1f}" if len(finals) > 1 else "-"
-        equal = spread(np.interp(least, spent(s, "tokens"), accuracy(s)) for s in seeds.values())
-        budget = [f"{np.mean([spent(s, key)[-1] for s in seeds.values()]):,.0f}" for key in BUDGET]
-        less = "-" if arm == "asl" else spread(between("asl", arm, final)(runs))
-        passed = [tokens_to(asl, np.mean(finals)) / 1000 for asl in runs.get("asl", {}).values()]
-        passes = spread(passed) if arm != "asl" and np.isfinite(passed).all() else "-"
-        cells.append(
-            [
-                arm,
-                str(len(seeds)),
-                spread(accuracy(s)[0] for s in seeds.values()),
-                spread(finals),
-                sd,
-                less,
-                equal,
-                passes,
-                *budget,
-            ]
-        )
+def arms_table(population: Population) -> str:
+    """Final accuracy beside what more sampling from the untrained base gives: pass@16 and the majority of 16."""
+    runs, primary = population.runs, population.primary
+    sampled = [base_values(population.bases, f"sampled.{name}") for name in ("pass@16", "majority")]
+    cells = [["arm", "bases", "runs", "base", "pass@16", "majority of 16", "final", "gain", f"{primary} less this"]]
+    for arm in population.arms():
+        bases = runs[arm]
+        of_base = [spread(values[base] for base in bases if base in values) for values in sampled]
+        pairs = [(runs[primary][base], bases[base]) for base in bases if base in runs.get(primary, {})]
+        ahead = [mean_over_seeds(a, m.final) - mean_over_seeds(b, m.final) for a, b in pairs] if arm != primary else []
+        first = spread(over_bases(runs, arm, lambda s: m.accuracy(s)[0]))
+        found = [spread(over_bases(runs, arm, m.final)), spread(over_bases(runs, arm, m.gain), "+"), spread(ahead, "+")]
+        cells.append([arm, str(len(bases)), str(sum(map(len, bases.values()))), first, *of_base, *found])
     return markdown(cells)
 
 
-def tokens_to(summary: dict, wanted: float) -> float:
-    """Tokens after which a run first has this held-out accuracy, straight between rounds; NaN if it never has."""
-    used = np.linspace(0, spent(summary, "tokens")[-1], 1001)
-    reached = np.flatnonzero(np.interp(used, spent(summary, "tokens"), accuracy(summary)) >= wanted)
-    return float(used[reached[0]]) if len(reached) else np.nan
-
-
-ROUND_TABLES = {
-    "Held-out accuracy, %": ("accuracy", "mean"),
-    "GRM balanced accuracy, %": ("grm", "balanced_accuracy"),
-    "GRM consistency, %": ("grm", "consistency"),
-    "GRM: right answers accepted, %": ("grm", "by_kind", "right"),
-    "GRM: intermediate entities rejected, %": ("grm", "by_kind", "intermediate"),
-    "Answerable share of the tasks written, %": DRAFTS,
-    "Rewarded tasks that the oracle can solve, %": REWARDED,
-    "Rewarded tasks whose own answer is right, %": ("pg_answer_right",),
-    "Base policy's accuracy on the round's tasks, %": ("frozen", "accuracy"),
-    "PG reward, 0.01 nats (baselines: their own reward)": ("pg_reward",),
-    "Policy reward: judged right, %": ("phase", "judge_reward"),
-    "Policy's true accuracy on its tasks, %": ("phase", "true_accuracy"),
-}
-
-
-def rounds_table(runs: Runs, keys: tuple[str, ...]) -> str:
-    rounds = max(len(s["rounds"]) for seeds in runs.values() for s in seeds.values())
-    cells = [["arm", *map(str, range(rounds))]]
-    for arm, seeds in runs.items():
-        curves = [curve(s, *keys) for s in seeds.values()]
-        cells.append([arm, *(spread(c[number] for c in curves if number < len(c)) for number in range(rounds))])
+def strata_table(population: Population) -> str:
+    """Final accuracy, and in brackets the gain, by kind of question."""
+    cells = [["arm", *STRATA]]
+    for arm in population.arms():
+        row = []
+        for keys in STRATA.values():
+            last = over_bases(population.runs, arm, lambda s, keys=keys: m.curve(s, *keys)[-1])
+            first = over_bases(population.runs, arm, lambda s, keys=keys: m.curve(s, *keys)[0])
+            gained = spread(np.subtract(last, first), "+", interval=False)
+            row.append(f"{spread(last, interval=False)} ({gained})" if np.isfinite(last).any() else "-")
+        cells.append([arm, *row])
     return markdown(cells)
 
 
-def seeds_table(runs: Runs) -> str:
-    """By seed, what means over seeds hide: asl beside the frozen judge, and how far the judge's reward is off in asl's
-    worst round."""
-    cells = [
-        [
-            "seed",
-            "asl: accuracy, %",
-            "asl: judged / truly right",
-            "asl: judge reward furthest from the truth",
-            "frozen_grm: accuracy, %",
-        ]
-    ]
-    cells[0].append("frozen_grm: judged / truly right")
-    for seed in sorted(runs["asl"]):
-        arms = [runs[arm].get(seed) for arm in ("asl", "frozen_grm") if arm in runs]
-        off = judge_error(runs["asl"][seed])
-        asl, *frozen = (
-            [f"{final(s):.1f}", f"{judged_right(s)[-1]:.0f} / {truly_right(s)[-1]:.0f}"] if s else ["-", "-"]
-            for s in arms
-        )
-        cells.append(
-            [str(seed), *asl, f"{off[np.nanargmax(np.abs(off))]:+.1f}", *(frozen[0] if frozen else ["-", "-"])]
-        )
+def budgets_table(population: Population) -> str:
+    """What a run spends, and mean accuracy up to the least that any run of the base spent, by each budget."""
+    names = [budget.replace("_", " ") for budget in m.BUDGETS]
+    cells = [["arm", *names, "gold labels", *(f"accuracy over equal {name}" for name in names)]]
+    for arm in population.arms():
+        summaries = [s for found in population.runs[arm].values() for s in found]
+        used = [f"{np.mean([m.spent(s, budget)[-1] for s in summaries]):.0f}" for budget in m.BUDGETS]
+        labels = max(row["gold_labels"] for summary in summaries for row in summary["rounds"])
+        equal = []
+        for budget in m.BUDGETS:
+            found = []
+            for base, seeds in population.runs[arm].items():
+                beside = {name: of[base] for name, of in population.runs.items() if base in of}
+                found.append(mean_over_seeds(seeds, equal_budget(beside, budget)))
+            equal.append(spread(found))
+        cells.append([arm, *used, str(labels), *equal])
     return markdown(cells)
 
 
-def asl_sentence(runs: Runs) -> str:
-    """What is said of asl over its seeds."""
-    asl = list(runs["asl"].values())
-    steps = np.mean([np.diff(accuracy(s)) for s in asl], axis=0)
-    off = np.nanmean([judge_error(s)[1:] for s in asl], axis=0)
-    gains = {
-        "held-out accuracy": ("accuracy", "mean"),
-        "the GRM's balanced accuracy": ("grm", "balanced_accuracy"),
-        "its consistency": ("grm", "consistency"),
-    }
-    parts = [f"{name} {spread((gain(s, *keys) for s in asl), sign='+')}" for name, keys in gains.items()]
-    parts += [f"tasks answerable on fixed prompts {spread((gain(s, 'pg_answerable') for s in asl), sign='+')}"]
-    for name, by_round in {"held-out accuracy": steps, "judge reward less true accuracy": off}.items():
-        parts.append(f"{name} by round {', '.join(f'{x:+.1f}' for x in by_round)}")
-    head = f"Gains from the base to the end, points, mean over {len(asl)} seeds ± half the 95% interval"
-    return f"{head}: {'; '.join(parts)}."
-
-
-def catching_up(runs: Runs) -> str:
-    """Search-R1 by its number of gold labels, and how far it lies above asl (paired by seed)."""
-    cells = [["gold labels", "final accuracy, %", "less asl's, points"]]
-    for arm in sorted((arm for arm in runs if arm.startswith("search_r1")), key=lambda arm: tasks_of(runs[arm])):
-        cells.append(
-            [
-                str(tasks_of(runs[arm])),
-                spread(final(s) for s in runs[arm].values()),
-                spread(between(arm, "asl", final)(runs)),
-            ]
-        )
+def rounds_table(population: Population, keys: tuple[str, ...]) -> str:
+    """Mean over bases by round; empty where it was never measured."""
+    curves = {arm: arm_curve(population.runs, arm, *keys) for arm in population.arms()}
+    measured = {arm: curve for arm, curve in curves.items() if np.isfinite(curve).any()}
+    if not measured:
+        return ""
+    cells = [["arm", *map(str, range(max(map(len, measured.values()))))]]
+    for arm, curve in measured.items():
+        cells.append([arm, *("-" if np.isnan(value) else f"{value:.1f}" for value in curve)])
     return markdown(cells)
 
 
-def tasks_of(seeds: dict[int, dict]) -> int:
-    """Gold labels that a Search-R1 arm used in a round."""
-    return max(row["gold_labels"] for summary in seeds.values() for row in summary["rounds"])
+def arm_curve(runs: Runs, arm: str, *keys: str) -> np.ndarray:
+    """Mean over bases of the mean over seeds, by round up to the shortest run; NaN where no base has a value."""
+    curves = base_curves(runs, arm, lambda s: m.curve(s, *keys))
+    known = np.isfinite(curves)
+    sums, n = np.where(known, curves, 0).sum(0), known.sum(0)
+    return np.where(n > 0, sums / np.maximum(n, 1), np.nan)
 
 
-def rates_table(folder: Path) -> str:
-    """Final accuracy on the validation split by arm and learning rate."""
-    found: dict[str, dict[float, list[float]]] = {}
-    for file in sorted(folder.glob("*.json")):
-        summary = read_summary(file)
-        found.setdefault(summary["arm"], {}).setdefault(summary["config"]["learning_rate"], []).append(final(summary))
-    rates = sorted({rate for of_arm in found.values() for rate in of_arm})
-    return markdown(
-        [
-            ["arm", *(f"{rate:g}" for rate in rates)],
-            *([arm, *(spread(of_arm.get(rate, [])) for rate in rates)] for arm, of_arm in found.items()),
-        ]
-    )
+def base_curves(runs: Runs, arm: str, measure: Callable[[dict], np.ndarray]) -> np.ndarray:
+    """A measure by round, mean over the seeds of each base: [bases, rounds]. Rounds up to the shortest run's last."""
+    found = [[measure(s) for s in summaries] for summaries in runs[arm].values()]
+    length = min(len(values) for seeds in found for values in seeds)
+    return np.array([np.mean([values[:length] for values in seeds], axis=0) for seeds in found])
+
+
+def choices_table(folder: Path) -> str:
+    """Final accuracy on validation questions by arm and variant of the settings, mean over the validation bases.
+    `folder`: one folder of summaries for each variant."""
+    variants = {found.name: by_arm(read_summaries(found).values()) for found in sorted(folder.glob("*/"))}
+    arms = dict.fromkeys(arm for runs in variants.values() for arm in runs)
+    rows = ([arm, *(spread(over_bases(runs, arm, m.final)) for runs in variants.values())] for arm in arms)
+    return markdown([["arm", *variants], *rows])
+
+
+# --- pages
 
 
 def refresh(page: Path, blocks: dict[str, str]) -> str:
-    """The page's text with what stands between `<!-- NAME -->` and `<!-- end -->` replaced."""
+    """The page's text with what stands between `<!-- NAME -->` and `<!-- end -->` replaced. Raises `InputError` where
+    the page has no such place."""
     text = page.read_text()
     for name, block in blocks.items():
-        before, rest = text.split(f"<!-- {name} -->\n", 1)
-        text = f"{before}<!-- {name} -->\n{block}\n<!-- end -->{rest.split('<!-- end -->', 1)[1]}"
+        before, mark, rest = text.partition(f"<!-- {name} -->\n")
+        if not mark or "<!-- end -->" not in rest:
+            raise InputError(f"{page}: no <!-- {name} --> with an <!-- end --> after it")
+        text = f"{before}{mark}{block}\n<!-- end -->{rest.split('<!-- end -->', 1)[1]}"
     return text
 
 
-HEADLINE = {
-    "asl": "ASL",
-    "frozen_grm": "ASL, its judge frozen",
-    "absolute_zero": "Absolute Zero",
-}
+def readme_blocks(population: Population) -> dict[str, str]:
+    """What of the README is made of the runs: accuracy by round of the headline arms and with the judge frozen."""
+    arms = [*population.headline(), *(["frozen_grm"] if "frozen_grm" in population.runs else [])]
+    curves = {arm: arm_curve(population.runs, arm, "accuracy", "mean") for arm in arms}
+    cells = [["", *(f"round {number}" for number in range(max(map(len, curves.values()), default=0)))]]
+    for arm, curve in curves.items():
+        runs = sum(map(len, population.runs[arm].values()))
+        cells.append([f"{arm} ({len(population.runs[arm])} bases, {runs} runs)", *(f"{x:.1f}" for x in curve)])
+    return {"accuracy by round": markdown(cells)}
 
 
-def readme_blocks(runs: Runs) -> dict[str, str]:
-    """What of the README is made of the runs' files."""
-    curves = {name: [accuracy(s) for s in runs[arm].values()] for arm, name in HEADLINE.items()}
-    rounds = ["", *(f"round {number}" for number in range(len(curves["ASL"][0])))]
-    cells = [[f"{name} ({len(of)})", *(f"{x:.1f}" for x in np.mean(of, axis=0))] for name, of in curves.items()]
-    return {"accuracy by round": markdown([rounds, *cells])}
+def results_blocks(rows: list[dict], audits: list[dict]) -> dict[str, str]:
+    """What of the page RESULTS.md at the top is made of the runs."""
+    return {"claims": short_claims(rows), "audits": audits_table(audits)}
 
 
-def results_blocks(runs: Runs, rows: list[dict]) -> dict[str, str]:
-    """What of the page RESULTS.md at the top is made of the runs' files."""
-    return {"asl by round": markdown(table(list(runs["asl"].values()))), "claims": short_claims(rows)}
-
-
-def results_text(runs: Runs, rows: list[dict], folder: Path) -> str:
-    """The text of RESULTS.md."""
+def results_text(population: Population, rows: list[dict], audits: list[dict]) -> str:
+    """The text of results/RESULTS.md."""
+    primary, others = ([r for r in rows if r["family"] == family] for family in ("primary", "secondary"))
+    design, selection = population.design, population.selection
+    named, missing = len(selection.named), [run_name(*name) for name in selection.missing]
+    exploratory = [run_name(*name) for name in selection.exploratory]
     parts = [
         "# Results",
-        f"Made by `python -m reproduce.claims` from `runs/*.json`, not by hand; the runs by `{COMMAND}`. Effects are "
-        "means over seeds with 95% t-intervals, paired by seed where arms are compared; a claim holds when the "
-        "interval of each of its parts lies above the threshold.",
+        f"Made by `python -m reproduce.claims` from `runs/*.json`, not by hand; the runs by `{COMMAND}`. The "
+        "claims, their tests and what the verdicts mean were fixed before the runs, in `reproduce/preregistered.yaml`. "
+        f"Runs: {named} of the {len(design.names())} that it names, each of {population.spent()}. ± is half a 95% "
+        "interval over bases, of the means over their seeds.",
+        ""
+        if population.spent() == design.budget
+        else f"**These are not the runs that were fixed, of {design.budget}, but a small profile's: a look, no test.**",
+        f"Missing: {', '.join(missing) or 'none'}." if len(missing) <= 40 else f"Missing: {len(missing)} runs.",
         "## Claims",
-        counts(rows),
-        claims_table(rows),
-        "\n".join(f"- {row['id']}: {row['note']}" for row in rows if row["note"]),
+        f"Of the mode `{population.primary}`. {counts(primary)}",
+        claims_table(primary),
+        "\n".join(f"- {row['id']}: {row['note']}" for row in primary if row["note"]),
+        "\n".join(f"- `{name}`: {meaning}" for name, meaning in design.measures.items()),
+        "## The same claims of the other modes",
+        claims_table(others) if others else "",
+        "## Audits",
+        "What no run can fail unless the code has an error.",
+        audits_table(audits),
+        diagram_text(population),
+        "## Arms",
+        "Held-out exact match at temperature 1, macro average over relations, %. pass@16: share of questions that one "
+        "of 16 answers of the untrained base gets right; majority of 16: accuracy of its most frequent answer.",
+        arms_table(population),
+        "## Kinds of questions",
+        "Final accuracy, % (gain in points): all questions, those whose phrasing and path occur in demonstrations, "
+        "those with a held-out phrasing, those with a held-out path, and by hops.",
+        strata_table(population),
+        "## Budgets",
+        "What a run spends in all rounds, and its mean held-out accuracy up to the least that a run on its base spent.",
+        budgets_table(population),
     ]
-    if "asl" in runs:
+    for title, keys in ROUND_TABLES.items():
+        parts += [f"## {title}, by round", table] if (table := rounds_table(population, keys)) else []
+    if (population.folder / "lr").is_dir():
         parts += [
-            "## asl, round by round",
-            LEGEND,
-            markdown(table(list(runs["asl"].values()))),
-            asl_sentence(runs),
-            seeds_table(runs),
+            "## Learning rates, chosen on validation questions and other bases",
+            choices_table(population.folder / "lr"),
         ]
-    if runs:
-        parts += [
-            "## Arms",
-            "Held-out exact match at temperature 1, mean over 1, 2 and 3 hops, %, ± half the 95% interval; sd: "
-            "standard deviation of the final accuracy over seeds; asl less this: paired by seed. Budget: sums over all "
-            "rounds of training. Gold labels: each round counts its own.",
-            arms_table(runs),
-        ]
-        for title, keys in ROUND_TABLES.items():
-            parts += [f"## {title}, by round", rounds_table(runs, keys)]
-    if any(arm.startswith("search_r1") for arm in runs):
-        parts += ["## Search-R1 by its gold labels", catching_up(runs)]
-    if list((folder / "lr").glob("*.json")):
-        parts += ["## Learning rates", "Final accuracy on the validation split, %.", rates_table(folder / "lr")]
+    parts += ["## Exploratory", f"Runs that were not named before: {', '.join(exploratory) or 'none'}."]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -1,13 +1,13 @@
 """Run again what was recorded, and compare: `make verify`, the quick profile.
 
-    python -m reproduce.verify [reproduce/results/runs/asl_seed0.json …] [--runs runs]
+    python -m reproduce.verify [reproduce/results/runs/b01_asl_gen_rm_seed0.json …] [--runs runs]
 
-Each recorded config is run anew (asl takes about a quarter of an hour; an interrupted check goes on by the same
-command) and its figures stand beside the recorded ones. On the machine and with the thread count of the record they are
-equal to the last digit. Elsewhere float rounding differs, a sampled token flips here and there, and a run drifts as
-another seed would: the tolerance of a figure is four standard deviations of the recipe's recorded seeds in the same
-round (of asl's where there are fewer than three), 2 points at least. Two runs that differ by chance alone lie further
-apart in one of 200 figures.
+Each recorded config is run anew (an interrupted check goes on by the same command) and its figures stand beside the
+recorded ones. On the machine and with the thread count of the record they are equal to the last digit. Elsewhere float
+rounding differs, a sampled token flips here and there, and a run drifts as another seed would: the tolerance of a
+figure is four standard deviations between seeds of the same base in the same round, pooled over the bases of the arm
+(of all arms where it has no second seed), 2 points at least. Two runs that differ by chance alone lie further apart in
+one of 200 figures.
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
@@ -40,10 +40,11 @@ from asl_min.run import run_dir, terminal
 from asl_min.run.errors import InputError
 from asl_min.run.inputs import check_inputs, prepare
 from asl_min.tools.table import values
-from reproduce import measures as m
-from reproduce.runner import ARMS, load_jobs
+from reproduce.records import RESULTS, Runs, by_arm, compact, read_summaries, read_summary
+from reproduce.runner import ARMS, small_jobs
 
-LEFT_OUT = {"report", ".lock", "README.md"}
+LEFT_OUT = {"report", ".lock", "README.md", run_dir.STARTED}
+TIMED = {"started", "files"}
 FIGURES = ("mean", "greedy", "GRM", "answerable", "task right")
 LEAST = 2.0
 ROUNDED = 0.001
@@ -69,22 +70,31 @@ def contents(folder: Path) -> dict[str, object]:
 
 
 def timeless(value: object) -> object:
-    """JSON without the keys that begin with "seconds", and without "files"."""
+    """JSON without the keys that begin with "seconds", and without "started" and "files"."""
     if isinstance(value, list):
         return [timeless(v) for v in value]
     if isinstance(value, dict):
-        return {k: timeless(v) for k, v in value.items() if not k.startswith("seconds") and k != "files"}
+        return {k: timeless(v) for k, v in value.items() if not k.startswith("seconds") and k not in TIMED}
     return value
 
 
-def tolerances(runs: m.Runs, arm: str) -> dict[str, np.ndarray]:
-    """Points by figure and round. Raises `InputError` where neither the arm nor asl has three seeds."""
-    seeds = next((list(runs[name].values()) for name in (arm, "asl") if len(runs.get(name, {})) >= 3), None)
-    if seeds is None:
-        raise InputError(
-            f"{m.RESULTS / 'runs'}: the tolerances come from three seeds of {arm} or asl, which are not there"
-        )
-    return {name: np.maximum(LEAST, 4 * values(seeds, name).std(axis=0, ddof=1)) for name in FIGURES}
+def tolerances(runs: Runs, arm: str) -> dict[str, np.ndarray]:
+    """Points by figure and round. Raises `InputError` where no base has two seeds."""
+    of_arm = [seeds for seeds in runs.get(arm, {}).values() if len(seeds) > 1]
+    several = of_arm or [seeds for bases in runs.values() for seeds in bases.values() if len(seeds) > 1]
+    if not several:
+        raise InputError(f"{RESULTS / 'runs'}: the tolerances come from bases with two seeds of {arm}; there are none")
+    return {name: np.maximum(LEAST, 4 * between_seeds(several, name)) for name in FIGURES}
+
+
+def between_seeds(several: list[list[dict]], figure: str) -> np.ndarray:
+    """Standard deviation between the seeds of a base by round, points: the root of the mean variance over bases."""
+    found = [values(seeds, figure).var(axis=0, ddof=1) for seeds in several]
+    return np.sqrt(np.mean([variances[: min(map(len, found))] for variances in found], axis=0))
+
+
+def recorded_runs() -> Runs:
+    return by_arm(read_summaries(RESULTS / "runs").values())
 
 
 def compare(recorded: dict, found: dict, tolerance: dict[str, np.ndarray]) -> tuple[list[tuple], bool]:
@@ -100,19 +110,19 @@ def compare(recorded: dict, found: dict, tolerance: dict[str, np.ndarray]) -> tu
 
 def check_record(record: Path, runs: Path) -> None:
     """Raises `InputError` on anything that its check could fail on later."""
-    recorded = m.read_summary(record)
-    tolerances(m.load_runs(m.RESULTS / "runs"), recorded["arm"])
+    recorded = read_summary(record)
+    tolerances(recorded_runs(), recorded["arm"])
     check_inputs(check(recorded["config"], str(record)), run_of(record, runs))
 
 
 def verify(record: Path, runs: Path) -> str:
     """Runs, shows the comparison and says how it ended."""
-    recorded = m.read_summary(record)
-    tolerance = tolerances(m.load_runs(m.RESULTS / "runs"), recorded["arm"])
+    recorded = read_summary(record)
+    tolerance = tolerances(recorded_runs(), recorded["arm"])
     run = run_of(record, runs)
     prepare(run, check(recorded["config"], str(record)))
     with run_dir.lock(run):
-        rows, equal = compare(recorded, run_rounds(run), tolerance)
+        rows, equal = compare(recorded, compact(run_rounds(run)), tolerance)
     shown = Table(title=f"{record} and {run}, %")
     for name in ("round", "figure", "recorded", "found", "tolerance", ""):
         shown.add_column(name)
@@ -124,7 +134,7 @@ def verify(record: Path, runs: Path) -> str:
 
 
 def main(args: Namespace) -> None:
-    records = args.records or [job.result for job in load_jobs(ARMS, "quick", args.runs, m.RESULTS)]
+    records = args.records or [job.result for job in small_jobs(ARMS, "quick", args.runs, RESULTS)]
     for record in records:
         check_record(record, args.runs)
     if args.dry_run:

@@ -449,7 +449,7 @@ def recorded(mean: float) -> dict:
 
 
 def test_verify_tells_equal_from_near_and_far():
-    runs = {"asl": dict(enumerate(recorded(mean) for mean in (0.40, 0.45, 0.50))), "few": {0: recorded(0.5)}}
+    runs = {"asl": {"b01": [recorded(mean) for mean in (0.40, 0.45, 0.50)]}, "few": {"b01": [recorded(0.5)]}}
     tolerance = tolerances(runs, "few")
     assert tolerance["mean"] == pytest.approx([20.0]) and tolerance["GRM"] == pytest.approx([2.0])
     rows, equal = compare(recorded(0.5), recorded(0.5), tolerance)
@@ -461,9 +461,9 @@ def test_verify_tells_equal_from_near_and_far():
     assert not equal and all(row[-1] for row in rows)
     rows, equal = compare(recorded(0.5), recorded(0.9), tolerance)
     assert [row[1] for row in rows if not row[-1]] == ["greedy", "mean"]
-    runs["few"] |= {1: recorded(0.5), 2: recorded(0.5)}
+    runs["few"]["b01"] += [recorded(0.5), recorded(0.5)]
     assert tolerances(runs, "few")["mean"] == [2.0]
-    with pytest.raises(InputError, match="three seeds of few or asl"):
+    with pytest.raises(InputError, match="two seeds of few"):
         tolerances({}, "few")
 
 

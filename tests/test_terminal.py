@@ -1,9 +1,10 @@
 """What scripts say: bars, nothing or JSON lines; `--dry-run`, which does nothing."""
 
+import dataclasses
 import json
 
 import pytest
-from helpers import ROOT
+from made_up import summary, write_results
 
 from asl_min.config import Config
 from asl_min.model import ROLES
@@ -94,10 +95,10 @@ def test_plan_of_a_limited_round_is_its_limit(changed):
 
 
 def test_plan_of_the_miniature_bounds_what_it_spent():
-    """reproduce/results/runs/asl_seed0.json is the summary of a real run."""
-    spent = json.loads((ROOT / "reproduce" / "results" / "runs" / "asl_seed0.json").read_text())["rounds"][1:]
+    """`spent`: episodes and judge calls in the four rounds of a real run."""
+    spent = [11699, 9791, 12258, 13918]
     bound = sum(dry_run.rollouts(Config(), role) for role in ("prompt_generator", "reward_model", "policy"))
-    assert all(bound / 2 < r["episodes"] + r["judge_calls"] <= bound for r in spent)
+    assert all(bound / 2 < rollouts <= bound for rollouts in spent)
 
 
 def test_plan_leaves_out_what_is_done_and_takes_its_rate(config, tmp_path, capsys):
@@ -141,16 +142,23 @@ def test_rounds_dry_run_makes_no_folder(config, tmp_path, script, capsys):
         ("asl_min.train_policy", ["--run", "{run}", "--round", "1"]),
         ("asl_min.rounds", ["--run", "{run}"]),
         ("reproduce.run", ["--config", "{run}/config.yaml", "--run", "{out}"]),
-        ("reproduce.claims", []),
-        ("reproduce.figures", []),
-        ("reproduce.verify", ["--runs", "{out}"]),
-        ("reproduce.runner", ["--profile", "quick", "--runs", "{out}", "--results", "{out}"]),
+        ("reproduce.preregistration", ["--results", "{out}"]),
+        ("reproduce.claims", ["--results", "{results}"]),
+        ("reproduce.figures", ["--results", "{results}"]),
+        ("reproduce.verify", ["{results}/runs/b01_asl_gen_rm_seed0.json", "--runs", "{out}"]),
+        ("reproduce.runner", ["--profile", "p", "--arms", "{arms}", "--runs", "{out}", "--results", "{out}"]),
     ],
 )
-def test_dry_runs_write_nothing(module, arguments, json_too, config, tmp_path, script, capsys):
+def test_dry_runs_write_nothing(module, arguments, json_too, config, tmp_path, script, monkeypatch, capsys):
     """With `--json` what is said is one JSON document."""
-    paths = {"run": tmp_path / "run", "out": tmp_path / "out", "docs": tmp_path / "docs"}
+    paths = {name: tmp_path / name for name in ("run", "out", "docs", "results", "arms")}
     run_dir.create(paths["run"], config)
+    settings = dataclasses.asdict(config) | {"arm": "asl_gen_rm"}
+    runs = [summary("b01", "asl_gen_rm", seed, 0.3, 0.4, config=settings) for seed in range(2)]
+    monkeypatch.setattr("reproduce.records.base_name", lambda base_model: "b01")
+    monkeypatch.setattr("reproduce.verify.RESULTS", paths["results"])
+    write_results(paths["results"], runs)
+    paths["arms"].write_text("p: {bases: [b01], arms: {frozen_grm: 1}}")
     paths["docs"].mkdir()
     (paths["docs"] / "a.txt").write_text("some words")
     before = sorted(tmp_path.rglob("*"))

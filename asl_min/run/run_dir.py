@@ -1,7 +1,7 @@
 """The folder of a run: its layout, which phases are finished, and whether their files are intact. Phases hand
 results on only through these files.
 
-    runs/NAME/config.yaml, prompts.yaml
+    runs/NAME/config.yaml, prompts.yaml, started             started: when its first round began, UTC
     runs/NAME/round_02/{prompt_generator,reward_model,policy}/   adapter/ metrics.jsonl *.jsonl done.json
     runs/NAME/round_02/evaluation/                               results.json and the rows behind it (gold)
     runs/NAME/summary.json, report/
@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
+from datetime import UTC, datetime
 from pathlib import Path
 
 import yaml
@@ -26,18 +27,28 @@ from asl_min.run.errors import InputError
 from asl_min.run.old_names import upgrade_config
 
 DONE = "done.json"
+STARTED = "started"
+"""The file that holds the time of the run's start."""
 CARD = "README.md"
 """A model card. It has no checksum, since it may be written after the phase is done."""
 
 
 def create(run: Path, config: Config) -> None:
-    """Make the folder, or accept one that holds this run, and write the values that may change. Raises `InputError`
-    where it cannot be written or holds another run."""
+    """Make the folder, or accept one that holds this run, and write the values that may change. The start time is kept
+    once a round has begun. Raises `InputError` where it cannot be written or holds another run."""
     check_place(run)
     refuse_conflict(run, config)
     run.mkdir(parents=True, exist_ok=True)
     durable.write_text(run / "config.yaml", dump_config(config))
     durable.write_text(run / "prompts.yaml", yaml.safe_dump(load_prompts(config.prompts), sort_keys=False))
+    if not any(run.glob("round_*")):
+        durable.write_text(run / STARTED, datetime.now(UTC).isoformat(timespec="seconds"))
+
+
+def started(run: Path) -> str | None:
+    """When the run began, UTC in ISO form; None for a run of a version that did not note it."""
+    file = run / STARTED
+    return file.read_text() if file.is_file() else None
 
 
 def check_place(run: Path) -> None:

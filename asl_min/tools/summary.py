@@ -51,6 +51,7 @@ def write_summary(run: Path) -> dict:
         "arm": config.name,
         "recipe": config.recipe,
         "seed": config.seed,
+        "started": run_dir.started(run),
         "config": asdict(config),
         "rounds": rounds,
     }

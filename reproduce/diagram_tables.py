@@ -1,0 +1,92 @@
+"""The tables of the phase diagram, and how numbers are written."""
+
+from collections.abc import Iterable
+
+import numpy as np
+
+from asl_min.tools.table import markdown
+from reproduce.phase_diagram import GOLD, LiftOff, diagram_rows, lift_offs, prediction_errors, slopes
+from reproduce.population import Population
+from reproduce.statistics import estimate
+
+
+def signed(value: float) -> str:
+    return f"{value:+.1f}"
+
+
+def spread(values: Iterable[float], sign: str = "", interval: bool = True) -> str:
+    """Mean and, of two or more values, half the 95% interval; "-" without a measurement."""
+    known = [value for value in values if np.isfinite(value)]
+    if not known:
+        return "-"
+    found = estimate(known)
+    half = f" ± {found.high - found.mean:.1f}" if interval and found.n > 1 else ""
+    return f"{found.mean:{sign}.1f}{half}"
+
+
+def diagram_text(population: Population) -> str:
+    """Its section of RESULTS.md; empty where the bases were not measured."""
+    rows, arms = diagram_rows(population), population.headline()
+    crossings, fitted, errors = lift_offs(rows, arms), slopes(rows, arms), prediction_errors(rows, arms)
+    parts = ["## Phase diagram"]
+    if any(row["judge"] is not None for row in rows):
+        parts += [
+            "What each base is like before the loop, %, and what it gains, points, by arm. Judge: balanced accuracy on "
+            "gold judgments; writer: share of its own answers that are right; policy: held-out accuracy.",
+            bases_table(rows, arms),
+        ]
+    if crossings:
+        parts += [
+            "From which value of the base's judge (balanced accuracy on gold judgments before the loop) or writer "
+            "(share of its own answers that are right) on the fitted line of the gain lies above 0; 95% interval, "
+            "bases drawn anew. The line is known only within the range of the bases.",
+            markdown(
+                [["arm", "of the base's", "lifts itself from", "bases", "their range"], *map(crossing_cells, crossings)]
+            ),
+        ]
+    if fitted:
+        cells = [["arm", "measure of the base", "points of gain a standard deviation", "p", "bases"]]
+        for row in fitted:
+            slope = f"{signed(row.slope)} ({row.low:+.1f} to {row.high:+.1f})"
+            cells.append([row.arm, row.measure, slope, f"{row.p:.2g}", str(row.n)])
+        parts += ["Regression of the gain on the three together, each standardised:", markdown(cells)]
+    if len(errors) > 1 and np.isfinite([error for found in errors.values() for error in found.values()]).any():
+        parts += [
+            "What predicts the gain of a base best: root mean square error, points, of a line fitted to the others.",
+            markdown([["predictor", *arms], *error_cells(errors, arms)]),
+        ]
+    return "\n\n".join(parts) if len(parts) > 1 else ""
+
+
+def bases_table(rows: list[dict], arms: list[str]) -> str:
+    """A row a base."""
+    gains = {(row["base"], row["arm"]): row["gain"] for row in rows}
+    bases = {row["base"]: row for row in rows}
+    cells = [["base", *GOLD, *arms]]
+    for name, row in sorted(bases.items()):
+        measures = ["-" if row[measure] is None else f"{row[measure]:.0f}" for measure in GOLD]
+        found = [gains.get((name, arm)) for arm in arms]
+        cells.append([name, *measures, *("-" if gain is None else signed(gain) for gain in found)])
+    return markdown(cells)
+
+
+def crossing_cells(row: LiftOff) -> list[str]:
+    interval = f"{percent(row.at)} ({percent(row.low)} to {percent(row.high)})"
+    return [row.arm, row.axis, interval, str(row.n), f"{row.lowest:.0f} to {row.highest:.0f}%"]
+
+
+def percent(value: float) -> str:
+    """Infinite: where the line lies above 0 throughout (-inf) or nowhere (inf)."""
+    return f"{value:.0f}%" if np.isfinite(value) else "every base" if value < 0 else "no base"
+
+
+def error_cells(errors: dict[str, dict[str, float]], arms: Iterable[str]) -> list[list[str]]:
+    """The least error of each arm in bold."""
+    best = {arm: min((e[arm] for e in errors.values() if np.isfinite(e[arm])), default=np.nan) for arm in arms}
+    rows = []
+    for predictor, found in errors.items():
+        cells = ["-" if np.isnan(found[arm]) else f"{found[arm]:.1f}" for arm in arms]
+        rows.append(
+            [predictor, *(f"**{c}**" if found[arm] == best[arm] else c for arm, c in zip(arms, cells, strict=True))]
+        )
+    return rows

@@ -1,0 +1,62 @@
+"""The effect of a part of a claim in each base: one number, the mean over the base's seeds, of one arm or of an arm
+less others.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+
+from reproduce import measures as m
+from reproduce.preregistration import Part
+from reproduce.records import Runs
+
+Arms = dict[str, list[dict]]
+"""One base's summaries by arm."""
+
+
+def effects(part: Part, runs: Runs) -> dict[str, float]:
+    """By base, in percent or points. Bases that lack an arm of the part, or in which it was not measured, are left
+    out."""
+    arms = (*part.arms, *part.less)
+    bases = [base for base in runs.get(arms[0], {}) if all(base in runs.get(arm, {}) for arm in arms)]
+    found = {base: _effect(part, {arm: runs[arm][base] for arm in arms}) for base in bases}
+    return {base: value for base, value in found.items() if np.isfinite(value)}
+
+
+def seeds(part: Part, runs: Runs) -> int:
+    """The fewest seeds that an arm of the part has in a base with an effect; 0 without any."""
+    arms = (*part.arms, *part.less)
+    return min((len(runs[arm][base]) for base in effects(part, runs) for arm in arms), default=0)
+
+
+def _effect(part: Part, arms: Arms) -> float:
+    if part.measure == "per_doubling":
+        return per_doubling([arms[arm] for arm in part.arms])
+    if part.measure.startswith("mean_over_"):
+        measure = equal_budget(arms, part.measure.removeprefix("mean_over_"))
+    else:
+        measure = m.MEASURES[part.measure]
+    values = {arm: mean_over_seeds(summaries, measure) for arm, summaries in arms.items()}
+    return values[part.arms[0]] - max((values[arm] for arm in part.less), default=0.0)
+
+
+def mean_over_seeds(summaries: list[dict], measure: Callable[[dict], float]) -> float:
+    """Seeds in which it was not measured are left out; NaN if it was in none."""
+    found = np.array([measure(summary) for summary in summaries], float)
+    return float(np.nanmean(found)) if np.isfinite(found).any() else np.nan
+
+
+def per_doubling(sizes: list[list[dict]]) -> float:
+    """Slope of the final held-out accuracy over log2 of the tasks a round that the policy phase trained on, points per
+    doubling. `sizes`: the summaries of each size."""
+    tasks = [mean_over_seeds(summaries, m.tasks_used) for summaries in sizes]
+    finals = [mean_over_seeds(summaries, m.final) for summaries in sizes]
+    if min(tasks) <= 0 or len(set(tasks)) < 2:
+        return np.nan
+    return float(np.polyfit(np.log2(tasks), finals, 1)[0])
+
+
+def equal_budget(arms: Arms, budget: str) -> Callable[[dict], float]:
+    """Mean held-out accuracy up to the least that any of these runs spent."""
+    least = min(m.spent(summary, budget)[-1] for summaries in arms.values() for summary in summaries)
+    return lambda summary: m.mean_accuracy(summary, budget, least)

@@ -1,0 +1,95 @@
+"""One run of an experiment: a base, an arm, a seed and the settings of all its runs; where it lives and what is kept of
+it.
+"""
+
+import json
+import sys
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from asl_min.config import Config, load_config
+from asl_min.run.durable import write_text
+from asl_min.run.errors import InputError
+from reproduce.records import base_name, compact, dump, read_summary, run_name
+
+ROOT = Path(__file__).parents[1]
+SHIPPED, REBUILT = "asl_min/world/tiny/bases", "build/bases"
+"""Where bases lie, relative to the repository: a few are shipped, the others are rebuilt."""
+
+
+def base_folder(name: str) -> str:
+    """A base's folder, relative to the repository; it need not exist."""
+    shipped = f"{SHIPPED}/{name}"
+    return shipped if (ROOT / shipped).is_dir() else f"{REBUILT}/{name}"
+
+
+def refuse_missing_base(name: str) -> None:
+    """Raises `InputError` where the base is neither shipped nor rebuilt."""
+    if not (ROOT / base_folder(name) / "config.json").is_file():
+        raise InputError(f"base {name!r}: neither in {SHIPPED} nor in {REBUILT}; `make population` rebuilds all bases")
+
+
+def config_of(base: str, arm: str, seed: int, settings: dict[str, object]) -> Config:
+    """The config of a run. Raises `InputError` on an unknown arm, key or value."""
+    file = ROOT / "configs" / "arms" / f"{arm}.yaml"
+    config = load_config(file, **settings, base_model=base_folder(base), seed=seed)
+    if config.name != arm:
+        raise InputError(f"{file}: key 'arm' is {config.arm!r}; its runs are named {config.name!r}, not {arm!r}")
+    return config
+
+
+def differences(recorded: dict, config: Config) -> dict[str, tuple[object, object]]:
+    """Keys whose recorded value differs from what the config asks for, with both values. Bases are compared by
+    name."""
+    old, new = asdict(Config()) | recorded, asdict(config)
+    old["base_model"], new["base_model"] = base_name(old["base_model"]), base_name(new["base_model"])
+    return {key: (old[key], value) for key, value in new.items() if old[key] != value}
+
+
+@dataclass(frozen=True)
+class Job:
+    """`run`: its folder; `result`: the file that keeps its summary; `preregistered`: digest of the file that asked for
+    it, noted in the summary."""
+
+    base: str
+    arm: str
+    seed: int
+    settings: dict[str, object] = field(compare=False)
+    run: Path
+    result: Path
+    preregistered: str | None = None
+
+    @property
+    def name(self) -> str:
+        return run_name(self.base, self.arm, self.seed)
+
+    def config(self) -> Config:
+        return config_of(self.base, self.arm, self.seed, self.settings)
+
+    def command(self) -> list[str]:
+        given = {"seed": self.seed, "base_model": base_folder(self.base)} | self.settings
+        words = [f"{key}={json.dumps(value)}" for key, value in given.items()]
+        file = ROOT / "configs" / "arms" / f"{self.arm}.yaml"
+        return [sys.executable, "-m", "asl_min.rounds", "--config", str(file), "--run", str(self.run), *words]
+
+    def is_finished(self) -> bool:
+        """Is its summary kept? Raises `InputError` where the kept one is of other settings."""
+        if not self.result.is_file():
+            return False
+        for key, (old, new) in differences(read_summary(self.result)["config"], self.config()).items():
+            was = f"of a run with {key} = {old!r}, now {new!r}"
+            raise InputError(f"{self.result}: {was}; move it away to run the arm again")
+        return True
+
+    def rows(self) -> list[dict]:
+        """The rounds evaluated so far, entry 0 the base."""
+        files = [file for file in (self.result, self.run / "summary.json") if file.is_file()]
+        return json.loads(files[0].read_text())["rounds"] if files else []
+
+    def keep(self) -> None:
+        """Keep the summary of the finished run in its short form."""
+        self.result.parent.mkdir(parents=True, exist_ok=True)
+        summary = json.loads((self.run / "summary.json").read_text())
+        if self.preregistered:
+            summary["preregistered"] = self.preregistered
+        write_text(self.result, dump(compact(summary)))

@@ -1,0 +1,262 @@
+"""What was fixed before the first run, `preregistered.yaml`, and the check that the runs keep to it.
+
+    python -m reproduce.preregistration [--results reproduce/results]
+
+Checked of every run that the file names: it started after the commit that last touched the file (without git history:
+its summary holds the file's digest), and its config is what the file demands. Runs that are missing are listed, and
+those that the file does not name, which are exploratory; neither is an error. Exit code 1 where a check fails.
+"""
+
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from pathlib import Path
+
+    from asl_min.run.command import argument, start
+
+    file = argument("--file", type=Path, metavar="FILE", help="default: reproduce/preregistered.yaml")
+    results = argument("--results", type=Path, metavar="DIR", help="default: reproduce/results")
+    start("reproduce.preregistration", __doc__, file, results)
+
+import hashlib
+import subprocess
+from argparse import Namespace
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Self
+
+from pydantic import ConfigDict, Field, TypeAdapter, ValidationError, model_validator
+from pydantic.dataclasses import dataclass
+
+from asl_min.config import Config, PositiveInt, read_yaml
+from asl_min.corpus import refuse_no_file
+from asl_min.run import terminal
+from asl_min.run.errors import InputError
+from reproduce.jobs import config_of, differences
+from reproduce.measures import BUDGETS, MEASURES
+from reproduce.records import RESULTS, Name, read_summaries, run_name
+
+FILE = Path(__file__).parent / "preregistered.yaml"
+MODE = "asl"
+"""What a claim calls the mode of ASL that it is asked of."""
+PRIMARY = "primary"
+COMPARISONS = {"per_doubling", *(f"mean_over_{budget}" for budget in BUDGETS)}
+"""What a claim may ask of several arms together (`effects.py`); `MEASURES` has what it may ask of a single run."""
+STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
+Names = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+@dataclass(frozen=True, config=STRICT)
+class Part:
+    """One effect that should lie above a threshold: `measure` of the arm, less that of the best of `less`."""
+
+    measure: str
+    arms: Names
+    less: tuple[str, ...] = ()
+    above: float = 0.0
+
+    @model_validator(mode="after")
+    def _known(self) -> Self:
+        known = MEASURES.keys() | COMPARISONS
+        if self.measure not in known:
+            raise ValueError(f"measure {self.measure!r}: there are {', '.join(sorted(known))}")
+        if len(self.arms) > 1 and self.measure != "per_doubling":
+            raise ValueError(f"arms {list(self.arms)}: measure {self.measure!r} takes one")
+        return self
+
+    def of_mode(self, arm: str) -> "Part":
+        """This part asked of a mode."""
+        arms, less = (tuple(arm if name == MODE else name for name in names) for names in (self.arms, self.less))
+        return replace(self, arms=arms, less=less)
+
+
+@dataclass(frozen=True, config=STRICT)
+class Claim:
+    """Holds when all its parts do. `shown` parts decide nothing. `also`: modes beside the primary one in which it is
+    asked too."""
+
+    id: str
+    claim: str
+    parts: Annotated[tuple[Part, ...], Field(min_length=1)]
+    shown: tuple[Part, ...] = ()
+    also: tuple[str, ...] = ()
+    note: str = ""
+
+    def of_mode(self, mode: str, arm: str) -> "Claim":
+        """This claim asked of a mode; its id is that of the primary mode with the mode's name behind."""
+        parts, shown = (tuple(part.of_mode(arm) for part in parts) for parts in (self.parts, self.shown))
+        return replace(self, id=self.id if mode == PRIMARY else f"{self.id}.{mode}", parts=parts, shown=shown)
+
+
+@dataclass(frozen=True, config=STRICT)
+class Bases:
+    drawn: str
+    names: Names
+
+
+@dataclass(frozen=True, config=STRICT)
+class Budget:
+    """Of every run. `round_rollouts`: rollouts of a round, judging included; 0: as many as the arm's settings give."""
+
+    rounds: PositiveInt
+    round_rollouts: int = 0
+
+    def __str__(self) -> str:
+        rollouts = f" of {self.round_rollouts} rollouts" if self.round_rollouts else ""
+        return f"{self.rounds} round{'s' * (self.rounds > 1)}{rollouts}"
+
+
+@dataclass(frozen=True, config=STRICT)
+class Preregistration:
+    """`arms`: seeds of each, run on all bases, the first to be run first; `settings`: config values of every run;
+    `modes`: the arm of each mode of ASL; `moderators`: what effects may depend on, by where a base's measures have it;
+    `headline`: arms of the phase diagram. The other fields are prose for the reader."""
+
+    question: str
+    bases: Bases
+    arms: Annotated[dict[str, PositiveInt], Field(min_length=1)]
+    budget: Budget
+    settings: dict[str, object]
+    modes: dict[str, str]
+    headline: Names
+    moderators: dict[str, str]
+    measures: dict[str, str]
+    statistic: str
+    correction: str
+    verdicts: str
+    exclusions: str
+    failure: str
+    claims: tuple[Claim, ...]
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if PRIMARY not in self.modes:
+            raise ValueError(f"modes: {list(self.modes)} lack {PRIMARY!r}")
+        for claim in self.claims:
+            if unknown := set(claim.also) - self.modes.keys():
+                raise ValueError(f"claim {claim.id}: also: no mode {min(unknown)!r}")
+            for part in (*claim.parts, *claim.shown):
+                if part.measure not in self.measures:
+                    raise ValueError(f"claim {claim.id}: measures do not say what {part.measure!r} is")
+        if len({claim.id for claim in self.claims}) < len(self.claims):
+            raise ValueError("claims: two have the same id")
+        return self
+
+    def names(self) -> list[Name]:
+        """All runs in their order: seed by seed, then arm by arm, so that what is finished is balanced over bases."""
+        rounds = range(max(self.arms.values()))
+        due = [(arm, seed) for seed in rounds for arm, seeds in self.arms.items() if seed < seeds]
+        return [(base, arm, seed) for arm, seed in due for base in self.bases.names]
+
+    def config_values(self) -> dict[str, object]:
+        """What every run sets over its arm's file."""
+        rollouts = {"round_rollouts": self.budget.round_rollouts} if self.budget.round_rollouts else {}
+        return self.settings | {"rounds": self.budget.rounds} | rollouts
+
+    def config(self, name: Name) -> Config:
+        return config_of(*name, self.config_values())
+
+    def asked(self, primary: bool) -> list[Claim]:
+        """The claims of the primary mode, or those of the others."""
+        if primary:
+            return [claim.of_mode(PRIMARY, self.modes[PRIMARY]) for claim in self.claims]
+        return [claim.of_mode(mode, self.modes[mode]) for claim in self.claims for mode in claim.also]
+
+
+def read(file: Path = FILE) -> Preregistration:
+    """Raises `InputError` naming file, key and value where it is none."""
+    refuse_no_file(file)
+    values = read_yaml(file.read_bytes(), str(file))
+    if not isinstance(values, dict):
+        raise InputError(f"{file}: expected keys and values, found {type(values).__name__}")
+    try:
+        return TypeAdapter(Preregistration).validate_python(values)
+    except ValidationError as error:
+        fault = error.errors()[0]
+    where = ".".join(str(key) for key in fault["loc"]) or "the whole"
+    raise InputError(f"{file}: key '{where}' is {shortened(fault['input'])}: {fault['msg']}")
+
+
+def shortened(value: object, length: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= length else f"{text[:length]}…"
+
+
+def digest(file: Path) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Selection:
+    """Runs that are named and there; named and missing; there and not named."""
+
+    named: dict[Name, dict]
+    missing: list[Name]
+    exploratory: list[Name]
+
+
+def select(design: Preregistration, summaries: dict[Name, dict]) -> Selection:
+    """Which runs the claims are computed from."""
+    names = design.names()
+    named = {name: summaries[name] for name in names if name in summaries}
+    return Selection(named, [n for n in names if n not in named], [n for n in summaries if n not in named])
+
+
+def problems(file: Path, named: dict[Name, dict]) -> list[str]:
+    """What is wrong with the runs that the file names, a line each."""
+    design, committed = read(file), last_commit(file)
+    found = [f"{file} has changes that are not committed"] if is_changed(file) else []
+    for name, summary in named.items():
+        found += [f"{run_name(*name)}: {reason}" for reason in (age(file, committed, summary),) if reason]
+        for key, (old, new) in differences(summary["config"], design.config(name)).items():
+            found.append(f"{run_name(*name)}: {key} = {old!r}, the file demands {new!r}")
+    return found
+
+
+def age(file: Path, committed: datetime | None, summary: dict) -> str | None:
+    """Why a run may be older than the file; None where it is not."""
+    if committed is None:
+        return None if summary.get("preregistered") == digest(file) else "does not hold the digest of the file"
+    try:
+        started = datetime.fromisoformat(summary.get("started"))
+        return f"started {started}, the file was committed {committed}" if started < committed else None
+    except (TypeError, ValueError):  # none, or without a time zone; not a time
+        return "does not say when it started"
+
+
+def last_commit(file: Path) -> datetime | None:
+    """When the commit was made that last touched the file; None without (whole) git history of it."""
+    if git(file, "rev-parse", "--is-shallow-repository") != "false":
+        return None
+    seconds = git(file, "log", "-1", "--format=%ct", "--", file.name)
+    return datetime.fromtimestamp(int(seconds), UTC) if seconds else None
+
+
+def is_changed(file: Path) -> bool:
+    """Does the file differ from the last commit of a repository that knows it?"""
+    return last_commit(file) is not None and bool(git(file, "status", "--porcelain", "--", file.name))
+
+
+def git(file: Path, *words: str) -> str:
+    """What git says in the file's folder; nothing where there is no git or no repository."""
+    try:
+        done = subprocess.run(["git", *words], cwd=file.parent, capture_output=True, text=True)
+    except OSError:
+        return ""
+    return done.stdout.strip() if done.returncode == 0 else ""
+
+
+def main(args: Namespace) -> None:
+    file, folder = args.file or FILE, (args.results or RESULTS) / "runs"
+    design = read(file)
+    selection = select(design, read_summaries(folder) if any(folder.glob("*.json")) else {})
+    wrong = problems(file, selection.named)
+    counts = {name: len(getattr(selection, name)) for name in ("named", "missing", "exploratory")}
+    lines = [f"runs: {counts['named']} of {len(design.names())} named ones, {counts['exploratory']} exploratory"]
+    for kind in ("missing", "exploratory"):
+        lines += (
+            [f"{kind}: {', '.join(run_name(*name) for name in names)}"] if (names := getattr(selection, kind)) else []
+        )
+    lines += [f"WRONG: {line}" for line in wrong]
+    terminal.tell("\n".join(lines), **counts, wrong=wrong)
+    if wrong:
+        raise SystemExit(1)

@@ -1,0 +1,133 @@
+"""The statistics behind claims and phase diagram. A value here is that of a base, which is a mean over its seeds; so
+intervals are over bases, and no seed counts twice.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import stats
+
+LEVEL = 0.05
+"""Of every test; intervals cover 1 - LEVEL."""
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over `n` bases with its 95% t-interval, and the two-sided p of "the mean is the threshold". With one base
+    the interval is unbounded and p is NaN."""
+
+    mean: float
+    low: float
+    high: float
+    p: float
+    n: int
+
+
+def estimate(values: Sequence[float], threshold: float = 0.0) -> Estimate:
+    values = np.asarray(values, float)
+    n, mean = len(values), float(values.mean())
+    if n < 2:
+        return Estimate(mean, -np.inf, np.inf, np.nan, n)
+    error = values.std(ddof=1) / np.sqrt(n)
+    half = float(stats.t.ppf(1 - LEVEL / 2, n - 1) * error)
+    return Estimate(mean, mean - half, mean + half, two_sided(mean - threshold, error, n - 1), n)
+
+
+def two_sided(distance: float, error: float, freedom: int) -> float:
+    """p of a t-statistic of distance / error. Without any spread: 1 at distance 0, else 0."""
+    if error < 1e-12:
+        return float(abs(distance) < 1e-12)
+    return float(2 * stats.t.sf(abs(distance) / error, freedom))
+
+
+def holm(p_values: Sequence[float]) -> list[float]:
+    """Holm's step-down adjusted p values in the order given: the k-th smallest of m is multiplied by m - k + 1, none is
+    below a smaller one's, none above 1. NaN (not measured) counts as 1, so that a family is as large as it was
+    announced."""
+    given = np.nan_to_num(np.asarray(p_values, float), nan=1.0)
+    adjusted, highest = np.empty(len(given)), 0.0
+    for rank, index in enumerate(np.argsort(given, kind="stable")):
+        highest = max(highest, min(1.0, given[index] * (len(given) - rank)))
+        adjusted[index] = highest
+    return adjusted.tolist()
+
+
+@dataclass(frozen=True)
+class Regression:
+    """Ordinary least squares of y on k variables. `coefficients` and `p` [k + 1], the constant first; `covariance`
+    [k + 1, k + 1] of the coefficients; `freedom`: degrees of freedom."""
+
+    coefficients: np.ndarray
+    covariance: np.ndarray
+    p: np.ndarray
+    freedom: int
+
+    def interval(self, *at: float) -> tuple[float, float, float]:
+        """The fitted mean at a point of the k variables, and its 95% interval."""
+        row = np.array([1.0, *at])
+        fitted = float(row @ self.coefficients)
+        half = self._half(float(row @ self.covariance @ row))
+        return fitted, fitted - half, fitted + half
+
+    def slope(self, index: int) -> tuple[float, float, float]:
+        """Slope of a variable (from 0) and its 95% interval."""
+        found, half = float(self.coefficients[index + 1]), self._half(self.covariance[index + 1, index + 1])
+        return found, found - half, found + half
+
+    def _half(self, variance: float) -> float:
+        return float(stats.t.ppf(1 - LEVEL / 2, self.freedom) * np.sqrt(max(variance, 0.0)))
+
+
+def regress(x: np.ndarray, y: np.ndarray) -> Regression | None:
+    """`x` [n, k], `y` [n]. None where fewer than two degrees of freedom are left or the variables cannot be told
+    apart."""
+    n, k = x.shape
+    design = np.column_stack([np.ones(n), x])
+    if n < k + 3 or np.linalg.matrix_rank(design) < k + 1:
+        return None
+    coefficients = np.linalg.lstsq(design, y, rcond=None)[0]
+    freedom = n - k - 1
+    variance = float(np.sum((y - design @ coefficients) ** 2)) / freedom
+    covariance = variance * np.linalg.inv(design.T @ design)
+    errors = np.sqrt(np.diag(covariance))
+    p = np.array([two_sided(c, e, freedom) for c, e in zip(coefficients, errors, strict=True)])
+    return Regression(coefficients, covariance, p, freedom)
+
+
+def left_out_error(x: np.ndarray, y: np.ndarray) -> float:
+    """Root mean square error of the prediction for each base from a line fitted to all others; `x` [n, k], where k = 0
+    predicts their mean. NaN where the fit is not determined."""
+    errors = []
+    for left_out in range(len(y)):
+        others = np.arange(len(y)) != left_out
+        design = np.column_stack([np.ones(len(y)), x])
+        if np.linalg.matrix_rank(design[others]) < design.shape[1]:
+            return np.nan
+        coefficients = np.linalg.lstsq(design[others], y[others], rcond=None)[0]
+        errors.append(y[left_out] - design[left_out] @ coefficients)
+    return float(np.sqrt(np.mean(np.square(errors)))) if errors else np.nan
+
+
+def lift_off(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    """The x from which on the line fitted to x and y [..., n] lies above 0, [...]. Where it does not rise: -inf if it
+    lies above 0 for all x that there are, else inf."""
+    centered = x - x.mean(-1, keepdims=True)
+    slope = (centered * y).sum(-1) / (centered**2).sum(-1)
+    constant = y.mean(-1) - slope * x.mean(-1)
+    flat = np.where(constant + slope * x.max(-1) > 0, -np.inf, np.inf)
+    rising = slope > 1e-12
+    return np.where(rising, -constant / np.where(rising, slope, 1.0), flat)
+
+
+def lift_off_interval(
+    x: np.ndarray, y: np.ndarray, draws: int = 2000, seed: int = 0
+) -> tuple[float, float, float] | None:
+    """`lift_off` with its 95% percentile interval, bases drawn with replacement; bounds may be infinite. None with
+    fewer than four bases or a constant x."""
+    if len(x) < 4 or np.ptp(x) == 0:
+        return None
+    drawn = np.random.default_rng(seed).integers(len(x), size=(draws, len(x)))
+    drawn = drawn[np.ptp(x[drawn], axis=1) > 0]
+    low, high = np.quantile(lift_off(x[drawn], y[drawn]), (LEVEL / 2, 1 - LEVEL / 2), method="nearest")
+    return float(lift_off(x, y)), float(low), float(high)
