@@ -13,6 +13,7 @@ from asl_min.corpus import load_corpus, load_judgments, load_questions, read_jso
 from asl_min.rollout import SEED_STRIDE
 from asl_min.run.command import parse_overrides
 from asl_min.run.errors import InputError
+from asl_min.run.old_names import upgrade_config
 
 
 @pytest.fixture
@@ -184,7 +185,7 @@ def test_failed_write_leaves_the_old_file(tmp_path):
         ("seed: -1", ["'seed'", "-1", "greater than or equal to 0"]),
         ("verify_threshold: 1.5", ["'verify_threshold'", "1.5"]),
         ("adapters: none", ["'adapters'", "'none'", "'shared'", "'per_role'"]),
-        ("grm_labels: gold", ["'grm_labels'", "'gold'"]),
+        ("kl_reference: gold", ["'kl_reference'", "'gold'"]),
         ("mixed_precision: int4", ["'mixed_precision'", "'int4'"]),
         ("oracle: mars", ["'oracle'", "'mars'"]),
         ("grm_samples: 1", ["'grm_samples'", "1", "equal to 2"]),
@@ -336,3 +337,18 @@ def test_half_of_a_surrogate_pair_is_replaced(tmp_path, chat):
     (passage,) = load_corpus(tmp_path / "c.jsonl")
     assert (passage.title, passage.text) == ("T?", "\U0001f600 ?")
     assert chat.decode(chat.plain("a\ud800")) == "a?"
+
+
+@pytest.mark.parametrize(
+    ("old", "new"),
+    [
+        ({"recipe": "asl"}, ("asl", "asl_hybrid")),
+        ({"recipe": "asl", "arm": "demo", "grm_labels": "reference"}, ("demo", "asl_hybrid")),
+        ({"recipe": "asl", "grm_labels": "self"}, ("asl", "asl_gen_rm")),
+        ({"recipe": "oracle_judge", "arm": "late", "grm_labels": "self"}, ("late", "oracle_judge_gen_rm")),
+        ({"recipe": "r_zero", "arm": "", "grm_labels": "reference"}, ("", "r_zero")),
+    ],
+)
+def test_config_of_an_earlier_run_names_todays_recipe_and_keeps_its_arm(old, new):
+    found = upgrade_config(old)
+    assert (found["arm"], found["recipe"]) == new and "grm_labels" not in found

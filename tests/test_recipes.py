@@ -311,6 +311,7 @@ def test_round_summary_has_the_budget_and_no_gold(measured):
     found = round_summary(measured, 1)
     facts = [json.loads((run_dir.phase_dir(measured, 1, role) / "done.json").read_text()) for role in ROLES]
     assert all(found[key] == sum(f[key] for f in facts) for key in BUDGET)
+    assert found["rollouts"] == found["episodes"] + found["judge_calls"] and found["context_tokens"] > found["tokens"]
     drafts = rows(run_dir.phase_dir(measured, 1, "prompt_generator"), "drafts.jsonl")
     assert found["pg_reward"] == pytest.approx(sum(d["reward"] for d in drafts) / len(drafts))
     assert (
