@@ -22,7 +22,7 @@ unexport PYTHONHOME PYTHONPATH
 # RUN: the run that report shows, by default the last one that was worked on.
 RUN ?= $(patsubst %/config.yaml,%,$(firstword $(shell ls -t runs/*/config.yaml 2>/dev/null)))
 
-.PHONY: help setup demo reproduce report verify docs test lint audit world base docker-build docker-reproduce clean
+.PHONY: help setup demo reproduce report verify docs test lint audit world base population docker-build docker-reproduce clean
 
 help: ## this menu
 	@echo "make TARGET"
@@ -68,15 +68,15 @@ audit: setup ## known vulnerabilities of the locked packages, where PyPI's advis
 docs: setup ## write docs/config.md and docs/architecture.md anew
 	$(PY) docs/build.py
 
-world: setup ## rebuild the shipped geography and world
-	$(PY) -m asl_min.world.tiny.build_geography
+world: setup ## rebuild the shipped facts and world
+	$(PY) -m asl_min.world.tiny.build_facts
 	$(PY) -m asl_min.world.tiny.build_world
 
-base: setup ## retrain the shipped tiny base (about 37 minutes)
-	$(PY) -m asl_min.world.tiny.train_base skill --out build/skill
-	$(PY) -m asl_min.world.tiny.train_base judge --start build/skill --out build/judge
-	$(PY) -m asl_min.world.tiny.train_base noise --start build/judge --out asl_min/world/tiny/base
-	$(PY) -m asl_min.world.tiny.card
+base: setup ## retrain the skill stage and the shipped bases, into build/bases (under two hours)
+	$(PY) -m asl_min.world.tiny.population $(notdir $(wildcard asl_min/world/tiny/bases/*)) --again
+
+population: setup ## train the whole population of bases, but for the shipped ones, into build/bases
+	$(PY) -m asl_min.world.tiny.population
 
 docker-build: ## build the images asl_min and, for GPUs, asl_min:cuda
 	docker compose --profile vllm build

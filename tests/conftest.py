@@ -81,7 +81,7 @@ def data(tmp_path_factory) -> Path:
     write_jsonl(folder / "corpus.jsonl", [{"id": p.id, "contents": p.contents} for p in corpus])
     write_jsonl(
         folder / "questions.jsonl",
-        [q for hops in (1, 2, 3) for q in [q for q in questions if q["metadata"]["hops"] == hops][:2]],
+        [q for hops in (1, 2, 3, 4) for q in [q for q in questions if q["metadata"]["hops"] == hops][:2]],
     )
     write_jsonl(folder / "judgments.jsonl", judgments[:8])
     return folder

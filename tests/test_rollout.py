@@ -9,7 +9,7 @@ from asl_min import protocol, rewards, roles
 from asl_min.config import Config
 from asl_min.corpus import Passage
 from asl_min.episode import Episode, FinishReason, Request, Task, seed_of
-from asl_min.recipes import asl
+from asl_min.recipes import asl_hybrid
 from asl_min.rollout import SEED_STRIDE, Limits, Rollout
 from asl_min.sampling.generate import Generator
 from asl_min.search.bm25 import Bm25Search
@@ -237,7 +237,7 @@ def test_answer_of_ten_thousand_characters_is_not_judged_and_earns_nothing(chat)
     verdicts = roles.judge(lambda requests: rollout(requests, 1.0), [("q", "Italy " * 1700), ("q", "Italy")], 0)
     assert verdicts == [None, True] and rewards.verdict_reward(verdicts[0]) == 0.0
     task = Task("q", "Italy", votes=tuple(v is True for v in verdicts[:1] * 5), verdicts=(True, False))
-    assert asl.Recipe(Config()).task_rewards([task], []) == [0.0]
+    assert asl_hybrid.Recipe(Config()).task_rewards([task], []) == [0.0]
     assert not rewards.exact_match("Italy " * 1700, ["Italy"]) and not rewards.sub_em("Italy " * 1700, ["France"])
 
 

@@ -15,6 +15,8 @@ from zlib import crc32
 import yaml
 
 HELD_OUT_ASKS, HELD_OUT_NOUNS = 2, 1
+FRAMES = ("Do you know {}?", "Can you name {}?", "Tell me, what is {}?")
+"""Wordings that all relations share, around their first noun."""
 PHRASINGS = ("seen", "held_out")
 MAX_HOPS = 4
 HELD_OUT_SHARE = 0.18
@@ -35,6 +37,10 @@ class Relation:
     reads: bool = False
     never_after: tuple[str, ...] = ()
 
+    @property
+    def leads_on(self) -> bool:
+        return self.object != "value"
+
     def questions(self, phrasing: str) -> tuple[str, ...]:
         return _part(self.asks, HELD_OUT_ASKS, phrasing)
 
@@ -54,8 +60,8 @@ def _load() -> dict[str, Relation]:
             row["of"],
             row["to"],
             row["word"],
-            tuple(row["asks"]),
-            tuple(row.get("nouns", ())),
+            (*(frame.format(row["nouns"][0]) for frame in FRAMES), *row["asks"]),
+            tuple(row["nouns"]),
             row.get("many", False),
             row.get("reads", False),
             tuple(row.get("never_after", ())),
@@ -74,7 +80,7 @@ def paths(kind: str, hops: int, after: str = "") -> Iterator[tuple[str, ...]]:
             continue
         if hops == 1:
             yield (name,)
-        elif relation.nouns:
+        elif relation.leads_on:
             yield from ((name, *rest) for rest in paths(relation.object, hops - 1, name))
 
 

@@ -18,6 +18,7 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
         argument("names", nargs="*", help="bases to train (default: the population and the validation bases)"),
         argument("--skill", type=Path, metavar="DIR", default=Path("build/skill"), help="checkpoints of the skill stage"),
         argument("--out", type=Path, metavar="DIR", default=Path("build/bases"), help="where the bases go"),
+        argument("--again", action="store_true", help="also those that are shipped"),
         argument("--jobs", type=int, default=os.cpu_count(), help="bases at a time (default: one a core)"),
     )
 
@@ -91,7 +92,7 @@ def main(args: Namespace) -> None:
     drawn = draw()
     if unknown := [name for name in args.names if name not in drawn]:
         raise InputError(f"{unknown[0]}: no such base; there are {', '.join(drawn)}")
-    due = [base for name, base in drawn.items() if name in (args.names or drawn) and not _is_there(name, args.out)]
+    due = [base for name, base in drawn.items() if name in (args.names or drawn) and not _is_there(name, args)]
     last = max((base.skill_steps for base in due), default=0)
     needs_skill = last and not (args.skill / f"step_{last}").is_dir()
     if args.dry_run:
@@ -104,5 +105,5 @@ def main(args: Namespace) -> None:
     terminal.tell(str(args.out), bases={name: str(args.out / name) for name in args.names or drawn})
 
 
-def _is_there(name: str, out: Path) -> bool:
-    return (out / name).is_dir() or (SHIPPED / name).is_dir()
+def _is_there(name: str, args: Namespace) -> bool:
+    return (args.out / name).is_dir() or ((SHIPPED / name).is_dir() and not args.again)

@@ -7,8 +7,10 @@ The first learns the skills from a teacher without errors, once for all bases; a
 `CHECKPOINT` steps. The second imitates a teacher with the errors that `dials.yaml` says (keys of `teacher.Noise`), so
 that dials can be turned without learning to read again. A stage that is interrupted begins again.
 
-The loss is next-token cross-entropy over the assistant's tokens only; the token that holds a verdict weighs
-`VERDICT_WEIGHT`, since it is one token among fifty and the last skill to appear. Nothing of the target half is seen.
+The loss is next-token cross-entropy over the assistant's tokens; the token that holds a verdict weighs
+`VERDICT_WEIGHT`, since it is one token among fifty and the last skill to appear. In the skill stage prompts and pages
+weigh a little too: their names occur several times, and to predict them is to learn to copy. Nothing of the target half
+is seen.
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
@@ -59,44 +61,47 @@ ARCHITECTURE = {
     "max_position_embeddings": 1536,
     "tie_word_embeddings": True,
 }
-PER_WORLD, TOKENS_PER_BATCH, CHECKPOINT = 330, 9000, 300
+PER_WORLD, TOKENS_PER_BATCH, CHECKPOINT, SHORT = 330, 9000, 300, 256
 
 
 @dataclass(frozen=True)
 class Stage:
     """How long a stage trains, in how many worlds; the learning rate warms up over 50 steps and falls linearly over the
-    last `decay` share."""
+    last `decay` share. The first `short_steps` see samples of at most `SHORT` tokens; `context` weighs the tokens that
+    are not the assistant's."""
 
     steps: int
     lr: float
     decay: float
     worlds: int
     elsewhere: float
+    context: float = 0.0
+    short_steps: int = 0
 
 
-SKILL = Stage(steps=2400, lr=3e-3, decay=0.0, worlds=170, elsewhere=0.5)
+SKILL = Stage(steps=4200, lr=3e-3, decay=0.0, worlds=170, elsewhere=0.5, context=0.1, short_steps=400)
 """Without decay, so that a noise stage can start from any checkpoint."""
 NOISE = Stage(steps=300, lr=2e-3, decay=1.0, worlds=24, elsewhere=0.75)
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Token ids and loss weights, both [length]; weight 0 on the prompt and on tool responses."""
+    """Token ids and loss weights, both [length]."""
 
     ids: np.ndarray
     weights: np.ndarray
 
 
-def encode(demonstration: Demonstration, chat: Chat) -> Sample:
-    """A demonstration exactly as a rollout would lay it out."""
+def encode(demonstration: Demonstration, chat: Chat, context: float = 0.0) -> Sample:
+    """A demonstration exactly as a rollout would lay it out; `context`: the weight of prompt and tool responses."""
     ids = chat.prompt(demonstration.prompt, **demonstration.fields)
-    weights = [0.0] * len(ids)
+    weights = [context] * len(ids)
     for text, response in demonstration.turns:
         turn = chat.tokenizer(text, add_special_tokens=False)["input_ids"]
         ids, weights = ids + turn, weights + [1.0] * len(turn)
         if response is not None:
             glue = chat.tool_response(response, turn_ended=False)
-            ids, weights = ids + glue, weights + [0.0] * len(glue)
+            ids, weights = ids + glue, weights + [context] * len(glue)
     if demonstration.prompt == "judge":
         weights[-2] = VERDICT_WEIGHT
     return Sample(np.array(ids, np.int32), np.array(weights, np.float32))
@@ -166,9 +171,9 @@ def train(
     model: Qwen2ForCausalLM, samples: list[Sample], stage: Stage, seed: int, on_step: Callable[[int, float], None]
 ) -> None:
     rng, step = random.Random(seed), 0
-    opts = optimizers(model, stage.lr)
+    opts, short = optimizers(model, stage.lr), [sample for sample in samples if len(sample.ids) <= SHORT]
     while step < stage.steps:
-        for batch in batches(samples, TOKENS_PER_BATCH, rng):
+        for batch in batches(short if step < stage.short_steps else samples, TOKENS_PER_BATCH, rng):
             falling = (stage.steps - step) / (stage.decay * stage.steps) if stage.decay else 1.0
             for group in (group for opt in opts for group in opt.param_groups):
                 group["lr"] = stage.lr * min(1.0, (step + 1) / 50, falling)
@@ -180,8 +185,8 @@ def train(
                 opt.zero_grad()
             step += 1
             on_step(step, loss.item())
-            if step == stage.steps:
-                return
+            if step in (stage.short_steps, stage.steps):
+                break
 
 
 def new_model() -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
@@ -219,7 +224,7 @@ def main(args: Namespace) -> None:
     else:
         model, tokenizer = new_model()
     chat = Chat(tokenizer, "tiny")
-    samples = [encode(d, chat) for d in demonstrations(stage.worlds, PER_WORLD, seed, noise, stage.elsewhere)]
+    samples = [encode(d, chat, stage.context) for d in demonstrations(stage.worlds, PER_WORLD, seed, noise, stage.elsewhere)]
     samples = [s for s in samples if len(s.ids) <= MAX_TOKENS]
     mean = sum(len(s.ids) for s in samples) / len(samples)
     print(f"{len(samples)} demonstrations, {mean:.0f} tokens each, {model.num_parameters():,} parameters", flush=True)
