@@ -1,7 +1,7 @@
 """What a base model is like before the loop, as one JSON: its policy, judge and task writer by gold, and what a user
 can measure without any labels.
 
-    python -m asl_min.tools.base_measures --base asl_min/world/tiny/base --out base.json eval_per_hop=40
+    python -m asl_min.tools.base_measures --base asl_min/world/tiny/bases/b01 --out build/b01.json eval_per_hop=40
 
 By gold, as `evaluate.evaluate_agent` gives them: `accuracy` (macro, hops, strata), `accuracy_greedy`, `sampled`
 (pass@k, majority), `grm` (balanced accuracy by hops and kinds, consistency), `pg` (tasks on topics and variants:
