@@ -124,7 +124,8 @@ def load_judgments(path: str | Path) -> list[dict]:
 
 
 def metadata(row: dict, where: str) -> dict:
-    """A row's metadata; of its keys, `hops` and `kind` are read. Raises `InputError` naming `where`."""
+    """A row's metadata; read are `hops`, `kind`, and of the embedded world's questions `relation`, `phrasing` and
+    `path_kind`. Raises `InputError` naming `where`."""
     found = {} if row.get("metadata") is None else row["metadata"]
     if not isinstance(found, dict):
         raise InputError(f"{where}: 'metadata' must be an object, found {found!r}")

@@ -16,12 +16,14 @@ _asl_min() {
     asl_min.search.ingest) words="--help --out --words --strict --dry-run --quiet --json" ;;
     asl_min.search.server) words="--help --index --host --port --top-k --dry-run --quiet --json" ;;
     asl_min.tools.ask) words="--help --compare --config --dry-run --quiet --json $_asl_min_keys" ;;
+    asl_min.tools.base_measures) words="--help --base --out --dry-run --quiet --json $_asl_min_keys" ;;
     asl_min.tools.plan) words="--help --gpus --fsdp --gib --sample-rate --train-rate --dry-run --quiet --json $_asl_min_keys" ;;
     asl_min.tools.report) words="--help --claims --dry-run --quiet --json" ;;
     asl_min.tools.share) words="--help --out --dry-run --quiet --json" ;;
     asl_min.train_policy) words="--help --config --run --round --dry-run --quiet --json $_asl_min_keys" ;;
     asl_min.train_prompt_generator) words="--help --config --run --round --dry-run --quiet --json $_asl_min_keys" ;;
     asl_min.train_reward_model) words="--help --config --run --round --dry-run --quiet --json $_asl_min_keys" ;;
+    asl_min.world.tiny.population) words="--help --skill --out --again --jobs --dry-run --quiet --json" ;;
     reproduce.claims) words="--help --results --dry-run --quiet --json" ;;
     reproduce.digest) words="--help --dry-run --quiet --json" ;;
     reproduce.figures) words="--help --results --dry-run --quiet --json" ;;
@@ -30,9 +32,9 @@ _asl_min() {
     reproduce.runner) words="--help --profile --jobs --arms --preregistered --runs --results --dry-run --quiet --json" ;;
     reproduce.verify) words="--help --runs --dry-run --quiet --json" ;;
   esac
-  [[ ${COMP_WORDS[COMP_CWORD - 1]} == -m ]] && words="asl_min.evaluate asl_min.rounds asl_min.search.disk asl_min.search.hub asl_min.search.ingest asl_min.search.server asl_min.tools.ask asl_min.tools.plan asl_min.tools.report asl_min.tools.share asl_min.train_policy asl_min.train_prompt_generator asl_min.train_reward_model reproduce.claims reproduce.digest reproduce.figures reproduce.preregistration reproduce.run reproduce.runner reproduce.verify"
+  [[ ${COMP_WORDS[COMP_CWORD - 1]} == -m ]] && words="asl_min.evaluate asl_min.rounds asl_min.search.disk asl_min.search.hub asl_min.search.ingest asl_min.search.server asl_min.tools.ask asl_min.tools.base_measures asl_min.tools.plan asl_min.tools.report asl_min.tools.share asl_min.train_policy asl_min.train_prompt_generator asl_min.train_reward_model asl_min.world.tiny.population reproduce.claims reproduce.digest reproduce.figures reproduce.preregistration reproduce.run reproduce.runner reproduce.verify"
   COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
   [[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace
 }
-_asl_min_keys="recipe= arm= seed= rounds= base_model= prompts= corpus= questions= judgments= oracle= search_url= top_k= policy_tasks= labelled_questions= labelled_judgments= inject_round= inject_share= oracle_from_round= max_turns= max_turn_tokens= max_episode_tokens= temperature= generation_batch_size= backend= server_url= server_folder= server_tolerance= quantization= gradient_checkpointing= adapters= lora_rank= learning_rate= clip= ratio_cap= kl_coef= minibatches= micro_batch_tokens= max_grad_norm= mixed_precision= save_every= threads= trackers= pg_prompts= pg_samples= pg_max_steps= attempts= verify_samples= verify_threshold= max_tasks_first= max_tasks= grm_prompts= grm_samples= grm_max_steps= grm_labels= grm_plateau= policy_prompts= policy_samples= policy_max_steps= policy_plateau= plateau_threshold= width_rounds= eval_split= eval_per_hop= eval_judgments= eval_tasks="
+_asl_min_keys="recipe= arm= seed= rounds= round_rollouts= frozen= base_model= prompts= corpus= questions= judgments= oracle= search_url= top_k= policy_tasks= labelled_questions= labelled_judgments= inject_round= inject_share= oracle_from_round= max_turns= max_turn_tokens= max_episode_tokens= temperature= generation_batch_size= backend= server_url= server_folder= server_tolerance= quantization= gradient_checkpointing= adapters= lora_rank= learning_rate= clip= ratio_cap= kl_coef= kl_reference= minibatches= micro_batch_tokens= max_grad_norm= mixed_precision= save_every= threads= trackers= pg_prompts= pg_samples= pg_max_steps= attempts= verify_samples= verify_threshold= max_tasks_first= max_tasks= fresh_share= grm_prompts= grm_samples= grm_max_steps= grm_plateau= policy_prompts= policy_samples= policy_max_steps= policy_plateau= plateau_threshold= width_rounds= meta_prompts= eval_split= eval_per_hop= eval_greedy= eval_samples= eval_judgments= eval_tasks="
 complete -o default -F _asl_min python python3 accelerate torchrun

@@ -7,11 +7,12 @@
 import asl_min
 from asl_min import roles
 
-SMALL = {"rounds": 1, "pg_max_steps": 2, "grm_max_steps": 1, "policy_max_steps": 1}
+# round_rollouts=0: a phase ends after its own steps, not when the budget of a round is spent
+SMALL = {"rounds": 1, "round_rollouts": 0, "pg_max_steps": 2, "grm_max_steps": 1, "policy_max_steps": 1}
 FEW = {"eval_per_hop": 10, "eval_judgments": 10, "eval_tasks": 10}
 run = asl_min.Run.create("runs/notebook", "configs/tiny.yaml", **SMALL, **FEW)
 
-# %% The base, before any training: held-out exact match by hops.
+# %% The base, before any training: held-out exact match by hops, and by whether wording and path are new.
 before = run.evaluate(0)
 print({name: round(value, 2) for name, value in before["accuracy"].items() if name != "interval"})
 

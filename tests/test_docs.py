@@ -16,7 +16,8 @@ sys.path.insert(0, str(ROOT / "docs"))
 import build
 
 PAGES = [ROOT / name for name in ("README.md", "RESULTS.md", "CONTRIBUTING.md")] + sorted((ROOT / "docs").glob("*.md"))
-TINY = ["pg_max_steps=1", "grm_max_steps=1", "policy_max_steps=1", "eval_per_hop=5", "eval_judgments=5", "eval_tasks=5"]
+TINY = ["round_rollouts=0", "pg_max_steps=1", "grm_max_steps=1", "policy_max_steps=1"]
+TINY += ["eval_per_hop=5", "eval_judgments=5", "eval_tasks=5"]
 SCRIPTS = {*command.SCRIPTS.values(), *build.REPRODUCE}
 
 

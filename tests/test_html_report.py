@@ -34,6 +34,7 @@ CLAIM = {
     "effect": 1.5,
     "ci_low": 1,
     "ci_high": 2,
+    "n_bases": 12,
     "n_seeds": 3,
     "verdict": "holds",
 }
@@ -165,6 +166,10 @@ def test_model_output_forges_no_tag(page):
     assert [a.get("id") for t, a in found.tags if t == "script"] == ["data", None] and not [
         t for t, _ in found.tags if t == "img"
     ]
+
+
+def test_claims_say_over_how_many_bases_and_seeds(page):
+    assert re.search(r"<td>1.5</td>\s*<td>1 to 2</td>\s*<td>12</td>\s*<td>3</td>", page.read_text())
 
 
 def test_page_loads_nothing(page):

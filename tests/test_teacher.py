@@ -179,6 +179,8 @@ def share(invented: World, prompt: str, counts, **dials: float) -> float:
     ],
 )
 def test_a_dial_makes_its_role_err_and_no_other(invented, oracle, dial, prompt, low, high):
-    wrong = {p: share(invented, p, lambda d: not is_right(oracle, d), **{dial: 0.5}) for p in ("policy", "judge", "task")}
+    wrong = {
+        p: share(invented, p, lambda d: not is_right(oracle, d), **{dial: 0.5}) for p in ("policy", "judge", "task")
+    }
     assert low < wrong.pop(prompt) < high
     assert set(wrong.values()) == {0.0}

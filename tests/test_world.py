@@ -1,7 +1,8 @@
-"""The embedded world: its halves, relations and paths, pages and questions, the oracle, and the search tool's recall."""
+"""The embedded world: its halves, relations, paths, pages and questions, its oracle, and what the search tool finds."""
 
 import json
 import random
+import time
 from collections import Counter
 
 import pytest
@@ -145,7 +146,16 @@ def test_numbers_are_spelt_in_all_right_ways():
     assert spell_count(3) == ["3", "three"]
     assert spell_century(1898)[:2] == ["19th century", "19th"]
     assert spell_century(1900)[0] == "19th century" and spell_century(1901)[0] == "20th century"
-    assert [ordinal(n) for n in (1, 2, 3, 4, 11, 12, 13, 21)] == "1st 2nd 3rd 4th 11th 12th 13th 21st".split()
+    assert [ordinal(n) for n in (1, 2, 3, 4, 11, 12, 13, 21)] == [
+        "1st",
+        "2nd",
+        "3rd",
+        "4th",
+        "11th",
+        "12th",
+        "13th",
+        "21st",
+    ]
 
 
 @pytest.mark.parametrize(
@@ -295,6 +305,15 @@ def test_oracle_rejects_questions_that_are_not_the_worlds(oracle, world, questio
     assert oracle.hops(question.format(world.of_kind("country")[0].name)) is None
 
 
+def test_oracle_reads_long_nonsense_quickly(oracle, world):
+    """The time of a question of many readings must not grow with their number."""
+    name, start = world.of_kind("country")[0].name, time.perf_counter()
+    for phrase in ("the capital of ", "the population of ", "the country that ", "the city of the "):
+        for end in (name, "nowhere", f"{name} lies"):
+            assert not oracle.answerable(f"What is the capital of {phrase * 60}{end}?")
+    assert time.perf_counter() - start < 10
+
+
 def test_oracle_rejects_a_relation_of_the_wrong_kind(oracle, world):
     city = world.of_kind("city")[0].name
     assert not oracle.answerable(f"What is the capital of {city}?")
@@ -367,7 +386,10 @@ def test_pages_show_every_fact_that_is_asked_about(world):
 def test_about_half_of_the_pages_distract(world):
     """They end with a sentence about another entity of the same kind."""
     others = {e.name: other.name for kind in KINDS for e, other in _neighbours(world.of_kind(kind))}
-    told = [others[e.name] in p.text for e, p in zip(world.entities.values(), load_corpus(TARGET / "corpus.jsonl"))]
+    told = [
+        others[e.name] in p.text
+        for e, p in zip(world.entities.values(), load_corpus(TARGET / "corpus.jsonl"), strict=True)
+    ]
     assert 0.4 < sum(told) / len(told) < 0.7
 
 

@@ -49,6 +49,8 @@ SCRIPTS = {
     "asl-report": "asl_min.tools.report",
     "asl-share": "asl_min.tools.share",
     "asl-plan": "asl_min.tools.plan",
+    "asl-base-measures": "asl_min.tools.base_measures",
+    "asl-population": "asl_min.world.tiny.population",
     "asl-ingest": "asl_min.search.ingest",
     "asl-index": "asl_min.search.disk",
     "asl-search-server": "asl_min.search.server",

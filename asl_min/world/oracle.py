@@ -28,7 +28,13 @@ class Oracle:
 
     @cached_property
     def _nouns(self) -> list[tuple[re.Pattern, str]]:
-        return [(_pattern(text), name) for name, relation in RELATIONS.items() for text in relation.nouns]
+        leading = {name: relation for name, relation in RELATIONS.items() if relation.leads_on}
+        return [(_pattern(text), name) for name, relation in leading.items() for text in relation.nouns]
+
+    @cached_property
+    def _read_before(self) -> dict[str, Query | None]:
+        """Noun phrases, so that a long question with many readings takes no longer than its length squared."""
+        return {}
 
     def parse(self, question: str) -> Query | None:
         """The query that a question asks; None if it is not one of the world's questions or names no entity of it."""
@@ -37,6 +43,11 @@ class Oracle:
 
     def _subject(self, words: str) -> Query | None:
         """An entity's name (no hop yet) or a nested noun phrase."""
+        if words not in self._read_before:
+            self._read_before[words] = self._reading(words)
+        return self._read_before[words]
+
+    def _reading(self, words: str) -> Query | None:
         for spelling in (words, words.removeprefix("the ")):  # "the {}" around "the capital of X" is written once
             if name := self.world.by_alias.get(spelling.lower()):
                 return Query(name, ())
@@ -45,9 +56,9 @@ class Oracle:
     def _read(self, words: str, patterns: list[tuple[re.Pattern, str]]) -> Query | None:
         """The first reading in which each relation is asked of an entity of its kind."""
         for pattern, relation in patterns:
-            if (match := pattern.fullmatch(words)) and (subject := self._subject(match[1])):
-                if self._kind(subject) == RELATIONS[relation].subject:
-                    return Query(subject.start, (*subject.path, relation))
+            subject = self._subject(match[1]) if (match := pattern.fullmatch(words)) else None
+            if subject and self._kind(subject) == RELATIONS[relation].subject:
+                return Query(subject.start, (*subject.path, relation))
         return None
 
     def _kind(self, query: Query) -> str:

@@ -1,6 +1,6 @@
 """The embedded world: real countries, cities, airports, currencies, languages and chemical elements with their facts.
 
-Two disjoint halves ship with the package: on "base" the tiny base model's demonstrations are built, on "target" the loop
+Two disjoint halves ship with the package: on "base" the tiny bases' demonstrations are built, on "target" the loop
 runs and is evaluated. A question is a `Query`: a start entity and a path of relations, one per hop.
 
 Training reads only the passages. The facts are gold: `load_world` refuses to run inside a training phase (see

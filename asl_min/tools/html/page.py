@@ -21,7 +21,7 @@ from asl_min.tools.table import ACCURACY, COUNTS, LEGEND, LONG_NAMES, table
 
 def write_html(run: Path, summary: dict, panels: dict[str, list[Panel]], claims: list[dict]) -> Path:
     """Write `report/report.html` and return its path. `panels`: the figures, in named groups; `claims`: rows with `id`,
-    `claim`, `effect`, `ci_low`, `ci_high`, `n_seeds`, `verdict` and perhaps `metric`."""
+    `claim`, `effect`, `ci_low`, `ci_high`, `n_bases`, `n_seeds`, `verdict` and perhaps `metric`."""
     config, rounds = run_dir.read_config(run), len(summary["rounds"])
     groups = episode_groups(run, config, rounds)
     budget = MAX_EPISODE_BYTES // max(len(groups), 1)

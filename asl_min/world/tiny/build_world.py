@@ -84,7 +84,9 @@ def train_set(world: World, rows: list[dict]) -> list[dict]:
     """Questions of seen phrasing and path, `TRAIN_PER_HOP` of each number of hops, none of them among `rows`."""
     found = questions(world, len(STRATA) * TRAIN_PER_HOP, seed=1, without=rows)
     seen = [row for row in found if (row["metadata"]["phrasing"], row["metadata"]["path_kind"]) == STRATA[0]]
-    by_hops = {hops: [r for r in seen if r["metadata"]["hops"] == hops] for hops in {r["metadata"]["hops"] for r in seen}}
+    by_hops = {
+        hops: [r for r in seen if r["metadata"]["hops"] == hops] for hops in {r["metadata"]["hops"] for r in seen}
+    }
     return [row for hops in sorted(by_hops) for row in by_hops[hops][:TRAIN_PER_HOP]]
 
 

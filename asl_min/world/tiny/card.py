@@ -1,6 +1,6 @@
 """The model card of a base of the population: what it was made with, and what it measures before the loop.
 
-    python -m asl_min.world.tiny.card asl_min/world/tiny/bases/b01 --measures reproduce/results/bases/b01.json
+python -m asl_min.world.tiny.card asl_min/world/tiny/bases/b01 --measures reproduce/results/bases/b01.json
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
@@ -50,8 +50,8 @@ temperature 1:
 {dials}
 ```
 
-Rebuild: `make population`, {steps} steps of the noise stage from a checkpoint of the skill stage, fixed seeds. Use it for
-the miniature only: outside pages worded like those of its world it knows nothing.
+Rebuild: `make population`, {steps} steps of the noise stage from a checkpoint of the skill stage, fixed seeds. Use it
+for the miniature only: outside pages worded like those of its world it knows nothing.
 """
 
 

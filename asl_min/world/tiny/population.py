@@ -16,7 +16,9 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
         "asl_min.world.tiny.population",
         __doc__,
         argument("names", nargs="*", help="bases to train (default: the population and the validation bases)"),
-        argument("--skill", type=Path, metavar="DIR", default=Path("build/skill"), help="checkpoints of the skill stage"),
+        argument(
+            "--skill", type=Path, metavar="DIR", default=Path("build/skill"), help="checkpoints of the skill stage"
+        ),
         argument("--out", type=Path, metavar="DIR", default=Path("build/bases"), help="where the bases go"),
         argument("--again", action="store_true", help="also those that are shipped"),
         argument("--jobs", type=int, default=os.cpu_count(), help="bases at a time (default: one a core)"),
@@ -72,9 +74,21 @@ def train(base: Base, skill: Path, out: Path) -> None:
     partial.mkdir(parents=True)
     dials = partial / DIALS
     dials.write_text(yaml.safe_dump(asdict(base.noise), sort_keys=False))
-    words = ["noise", "--start", skill / f"step_{base.skill_steps}", "--dials", dials, "--seed", base.place, "--out", partial]
+    words = [
+        "noise",
+        "--start",
+        skill / f"step_{base.skill_steps}",
+        "--dials",
+        dials,
+        "--seed",
+        base.place,
+        "--out",
+        partial,
+    ]
     module(*words, log=out / f"{base.name}.log", threads=1)
-    dials.write_text(f"# Drawn by asl_min/world/tiny/population.py\nskill_steps: {base.skill_steps}\n" + dials.read_text())
+    dials.write_text(
+        f"# Drawn by asl_min/world/tiny/population.py\nskill_steps: {base.skill_steps}\n" + dials.read_text()
+    )
     partial.rename(target)
     terminal.say(f"{target}: trained", "trained", base=base.name)
 

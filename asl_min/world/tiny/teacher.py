@@ -127,7 +127,7 @@ class Teacher:
             raise NotFound(query)
         return f"<think>{thought}</think>{render_tool_call(query)}", found
 
-    def look_up(self, query: Query, hops: int, reading: Reading = Reading()) -> tuple[list, str]:  # noqa: B008 (frozen)
+    def look_up(self, query: Query, hops: int, reading: Reading = Reading()) -> tuple[list, str]:
         """Search turns along the first `hops` relations of a query, and the thought that the last page gives rise to.
 
         Pages of the entities that have been read already are not searched again; what they say joins the next thought.
@@ -176,8 +176,8 @@ class Teacher:
         return Demonstration("judge", {"question": ask(query, self.rng), "answer": candidate}, tuple(turns))
 
     def candidate(self, query: Query) -> str:
-        """An answer to judge: right half of the time (two times in five in other words, where there are any), else an intermediate entity, a
-        near miss, another value of the page, or the same fact of another entity."""
+        """An answer to judge: right half of the time (two times in five in other words, where there are any), else an
+        intermediate entity, a near miss, another value of the page, or the same fact of another entity."""
         right, nodes = self.world.answers(query), self.world.walk(query)
         value = self.shown(nodes[-1], query.path[-1])
         if self.rng.random() < 0.5:
@@ -242,7 +242,9 @@ class Teacher:
             for relation, fact in entity.facts.items()
             if fact.answers[0] in self.world.entities and not RELATIONS[relation].reads
         } | self._listed(entity)
-        return {word: name for word, name in found.items() if self.world.by_alias.get(name.lower()) not in {None, *known}}
+        return {
+            word: name for word, name in found.items() if self.world.by_alias.get(name.lower()) not in {None, *known}
+        }
 
     def _listed(self, entity: Entity) -> dict[str, str]:
         cities = sorted(entity.lists.get("cities", ())) if "second" in entity.facts else []

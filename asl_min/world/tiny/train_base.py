@@ -224,7 +224,9 @@ def main(args: Namespace) -> None:
     else:
         model, tokenizer = new_model()
     chat = Chat(tokenizer, "tiny")
-    samples = [encode(d, chat, stage.context) for d in demonstrations(stage.worlds, PER_WORLD, seed, noise, stage.elsewhere)]
+    samples = [
+        encode(d, chat, stage.context) for d in demonstrations(stage.worlds, PER_WORLD, seed, noise, stage.elsewhere)
+    ]
     samples = [s for s in samples if len(s.ids) <= MAX_TOKENS]
     mean = sum(len(s.ids) for s in samples) / len(samples)
     print(f"{len(samples)} demonstrations, {mean:.0f} tokens each, {model.num_parameters():,} parameters", flush=True)
