@@ -297,7 +297,18 @@ def test_overrides_are_checked(file):
 
 
 def test_tiny_config_is_the_defaults_but_for_adapters_and_budget():
-    tiny = Config(adapters="per_role", round_rollouts=12000, pg_max_steps=4)
+    tiny = Config(
+        adapters="per_role",
+        top_k=2,
+        max_episode_tokens=1024,
+        round_rollouts=4000,
+        pg_prompts=8,
+        pg_max_steps=3,
+        grm_max_steps=6,
+        eval_per_hop=102,
+        eval_judgments=200,
+        eval_tasks=96,
+    )
     assert load_config(PACKAGE.parent / "configs" / "tiny.yaml") == tiny
 
 
