@@ -79,7 +79,7 @@ class Stage:
     short_steps: int = 0
 
 
-SKILL = Stage(steps=4200, lr=3e-3, decay=0.0, worlds=170, elsewhere=0.5, context=0.1, short_steps=400)
+SKILL = Stage(steps=3000, lr=3e-3, decay=0.0, worlds=170, elsewhere=0.5, context=0.1, short_steps=400)
 """Without decay, so that a noise stage can start from any checkpoint."""
 NOISE = Stage(steps=300, lr=2e-3, decay=1.0, worlds=24, elsewhere=0.75)
 
