@@ -204,7 +204,7 @@ class Config:
     eval_split: Literal["test", "validation"] = "test"
     """"test": the first questions and judgments of the files; "validation": the next ones, to choose a learning rate
     on."""
-    eval_per_hop: Count = 150
+    eval_per_hop: Count = 102
     """Held-out questions of each number of hops, the first ones of the file."""
     eval_greedy: bool = True
     """Measure accuracy at temperature 0 too."""

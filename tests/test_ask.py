@@ -25,6 +25,12 @@ TURNS = (
 
 
 @pytest.fixture(scope="module")
+def config(config):
+    """Room for three pages of countries."""
+    return replace(config, max_episode_tokens=4096)
+
+
+@pytest.fixture(scope="module")
 def run(config, tmp_path_factory):
     """Two finished rounds, the third begun; every phase with the same new adapter."""
     folder = tmp_path_factory.mktemp("runs") / "run"

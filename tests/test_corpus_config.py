@@ -305,7 +305,6 @@ def test_tiny_config_is_the_defaults_but_for_adapters_and_budget():
         pg_prompts=8,
         pg_max_steps=3,
         grm_max_steps=6,
-        eval_per_hop=102,
         eval_judgments=200,
         eval_tasks=96,
     )

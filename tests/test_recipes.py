@@ -101,7 +101,7 @@ def queries(questions: list[dict]) -> set[tuple]:
 def test_labelled_questions_are_none_of_the_evaluations():
     held, train = load_questions(TARGET / "questions.jsonl"), load_questions(TARGET / "train_questions.jsonl")
     assert not queries(held) & queries(train) and not {q["question"] for q in held} & {q["question"] for q in train}
-    assert [sum(q["metadata"]["hops"] == hops for q in train) for hops in (1, 2, 3)] == [300, 300, 300]
+    assert [sum(q["metadata"]["hops"] == hops for q in train) for hops in (1, 2, 3, 4)] == [64] * 4
 
 
 def test_labelled_judgments_are_on_labelled_questions():
@@ -120,8 +120,8 @@ def test_labels_of_the_labelled_judgments_are_true(world):
 def test_validation_questions_are_none_of_the_test():
     questions = load_questions(TARGET / "questions.jsonl")
     test, validation = (chosen_per_hop(questions, Config().eval_per_hop, split) for split in ("test", "validation"))
-    assert len(test) == len(validation) == 450 and not queries(test) & queries(validation)
-    with pytest.raises(InputError, match="only 900 questions"):
+    assert len(test) == len(validation) == 408 and not queries(test) & queries(validation)
+    with pytest.raises(InputError, match="only 816 questions"):
         chosen_per_hop(questions, 300, "validation")
 
 
