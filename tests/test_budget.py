@@ -42,7 +42,7 @@ def test_round_spends_its_rollouts_up_to_a_step(scripted_run, recipe):  # noqa: 
 
 
 def test_rollouts_that_do_not_last_end_the_first_phase_early(scripted_run):  # noqa: F811
-    facts = spent(round_of(scripted_run(recipe="asl_gen_rm", round_rollouts=60, pg_max_steps=5)))
+    facts = spent(round_of(scripted_run(recipe="asl_gen_rm", round_rollouts=100, pg_max_steps=5)))
     assert facts["prompt_generator"]["steps"] == 1
 
 

@@ -355,7 +355,7 @@ ROOMY = {
     "pg_prompts": 4,
     "policy_samples": 4,
     "max_turn_tokens": 96,
-    "max_episode_tokens": 600,
+    "max_episode_tokens": 2400,  # three pages of countries
 }
 
 

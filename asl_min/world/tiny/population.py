@@ -95,7 +95,7 @@ def train(base: Base, skill: Path, out: Path) -> None:
 
 def module(*words: object, log: Path, threads: int) -> None:
     """`train_base` with these words, its output in a log."""
-    environment = os.environ | {"OMP_NUM_THREADS": str(threads), "OMP_WAIT_POLICY": "PASSIVE"}
+    environment = os.environ | {"OMP_NUM_THREADS": str(threads)}
     command = [sys.executable, "-m", "asl_min.world.tiny.train_base", *map(str, words)]
     log.parent.mkdir(parents=True, exist_ok=True)
     with log.open("w") as file:
