@@ -55,7 +55,7 @@ class Config:
     """Roles that are never updated. A frozen PG still writes the round's tasks; the phase of a frozen GRM is empty."""
 
     # model and data
-    base_model: str = "asl_min/world/tiny/bases/b01"
+    base_model: str = "asl_min/world/tiny/bases/b08"
     """Folder or hub id of any causal LM with a chat template; a relative folder may also be the package's own."""
     prompts: str = "tiny"
     """Prompt file: a name in `asl_min/prompts/` or a path."""
