@@ -50,6 +50,7 @@ from asl_min.run.command import parse_overrides
 from asl_min.run.errors import InputError
 from asl_min.run.inputs import check_inputs
 from asl_min.search.tool import SearchTool
+from asl_min.world.task_quality import mean
 
 SIZES = {"eval_per_hop": 40, "eval_samples": 16, "eval_judgments": 200, "eval_tasks": 96}
 """Config values that differ from the defaults, unless overridden: two to three minutes of one core for a tiny base."""
@@ -95,10 +96,6 @@ def title_found(episodes: Sequence[Episode], tool: SearchTool) -> float | None:
     queries = [query for episode in episodes for turn in episode.turns for query in turn.queries]
     titles = [{page.title.lower() for page in found} for found in (tool.retrieve(queries) if queries else [])]
     return mean([query.lower() in found for query, found in zip(queries, titles, strict=True)])
-
-
-def mean(values: Sequence[float]) -> float | None:
-    return float(np.mean(values)) if len(values) else None
 
 
 def main(args: Namespace) -> None:
