@@ -19,7 +19,7 @@ from pathlib import Path
 from asl_min.corpus import refuse_no_file
 from asl_min.run import terminal
 from asl_min.world.tiny.population import DIALS
-from asl_min.world.tiny.train_base import ARCHITECTURE, NOISE, VOCAB_SIZE
+from asl_min.world.tiny.train_base import ARCHITECTURE, STAGES, VOCAB_SIZE
 
 CARD = """---
 license: apache-2.0
@@ -50,7 +50,7 @@ temperature 1:
 {dials}
 ```
 
-Rebuild: `make population`, {steps} steps of the noise stage from a checkpoint of the skill stage, fixed seeds. Use it
+Rebuild: `make population`, {steps} steps of the noise stage from a checkpoint of the judging stage, fixed seeds. Use it
 for the miniature only: outside pages worded like those of its world it knows nothing.
 """
 
@@ -77,7 +77,7 @@ def card(base: Path, found: dict) -> str:
         answerable=pg["answerable"],
         right=pg["right"],
         dials=(base / DIALS).read_text().strip(),
-        steps=NOISE.steps,
+        steps=STAGES["noise"].steps,
     )
 
 

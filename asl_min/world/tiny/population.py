@@ -1,9 +1,10 @@
 """The population of bases: draw each base's dials from the ranges of population.yaml, and train those that are missing.
 
-    python -m asl_min.world.tiny.population [b04 v01 ...] [--skill build/skill] [--out build/bases] [--jobs 2]
+    python -m asl_min.world.tiny.population [b04 v01 ...] [--stages build] [--out build/bases] [--jobs 2]
 
-A base is one noise stage (`train_base.py`) from a checkpoint of the skill stage, which is trained first where it is not
-there. Each is a process of one thread; a base that was interrupted begins again, a finished one is kept.
+A base is one noise stage (`train_base.py`) from a checkpoint of the judging stage, which is trained first, and the
+skill stage before it, where they are not there. Each base is a process of one thread; one that was interrupted begins
+again, a finished one is kept.
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
@@ -17,7 +18,7 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
         __doc__,
         argument("names", nargs="*", help="bases to train (default: the population and the validation bases)"),
         argument(
-            "--skill", type=Path, metavar="DIR", default=Path("build/skill"), help="checkpoints of the skill stage"
+            "--stages", type=Path, metavar="DIR", default=Path("build"), help="where the stages skill and judging are"
         ),
         argument("--out", type=Path, metavar="DIR", default=Path("build/bases"), help="where the bases go"),
         argument("--again", action="store_true", help="also those that are shipped"),
@@ -39,6 +40,7 @@ import yaml
 from asl_min.run import terminal
 from asl_min.run.errors import InputError
 from asl_min.world.tiny.teacher import Noise
+from asl_min.world.tiny.train_base import STAGES
 
 FILE = Path(__file__).parent / "population.yaml"
 SHIPPED = Path(__file__).parent / "bases"
@@ -52,7 +54,7 @@ class Base:
 
     name: str
     place: int
-    skill_steps: int
+    judging_steps: int
     noise: Noise
 
 
@@ -61,13 +63,13 @@ def draw(file: Path = FILE) -> dict[str, Base]:
     rules = yaml.safe_load(file.read_text())
     rng, found = random.Random(rules["seed"]), {}
     for place, name in enumerate([*rules["bases"], *rules["validation"]]):
-        steps = rng.choice(rules["skill_steps"])
+        steps = rng.choice(rules["judging_steps"])
         dials = {dial.name: round(rng.uniform(*rules["dials"][dial.name]), 2) for dial in fields(Noise)}
         found[name] = Base(name, place, steps, Noise(**dials))
     return found
 
 
-def train(base: Base, skill: Path, out: Path) -> None:
+def train(base: Base, judging: Path, out: Path) -> None:
     """Into a folder beside, which takes its name when it is whole. Raises `CalledProcessError`."""
     target, partial = out / base.name, out / f"{base.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -77,7 +79,7 @@ def train(base: Base, skill: Path, out: Path) -> None:
     words = [
         "noise",
         "--start",
-        skill / f"step_{base.skill_steps}",
+        judging / f"step_{base.judging_steps}",
         "--dials",
         dials,
         "--seed",
@@ -87,7 +89,7 @@ def train(base: Base, skill: Path, out: Path) -> None:
     ]
     module(*words, log=out / f"{base.name}.log", threads=1)
     dials.write_text(
-        f"# Drawn by asl_min/world/tiny/population.py\nskill_steps: {base.skill_steps}\n" + dials.read_text()
+        f"# Drawn by asl_min/world/tiny/population.py\njudging_steps: {base.judging_steps}\n" + dials.read_text()
     )
     partial.rename(target)
     terminal.say(f"{target}: trained", "trained", base=base.name)
@@ -107,16 +109,24 @@ def main(args: Namespace) -> None:
     if unknown := [name for name in args.names if name not in drawn]:
         raise InputError(f"{unknown[0]}: no such base; there are {', '.join(drawn)}")
     due = [base for name, base in drawn.items() if name in (args.names or drawn) and not _is_there(name, args)]
-    last = max((base.skill_steps for base in due), default=0)
-    needs_skill = last and not (args.skill / f"step_{last}").is_dir()
+    stages = _stages_due(args.stages) if due else {}
     if args.dry_run:
-        terminal.tell("\n".join(["would train:", *(["skill"] if needs_skill else []), *(base.name for base in due)]))
+        terminal.tell("\n".join(["would train:", *stages, *(base.name for base in due)]))
         return
-    if needs_skill:
-        module("skill", "--out", args.skill, log=args.skill.with_suffix(".log"), threads=os.cpu_count() or 1)
+    for stage, words in stages.items():
+        module(stage, *words, log=args.stages / f"{stage}.log", threads=os.cpu_count() or 1)
     with ThreadPoolExecutor(max(args.jobs, 1)) as pool:
-        list(pool.map(lambda base: train(base, args.skill, args.out), due))
+        list(pool.map(lambda base: train(base, args.stages / "judging", args.out), due))
     terminal.tell(str(args.out), bases={name: str(args.out / name) for name in args.names or drawn})
+
+
+def _stages_due(folder: Path) -> dict[str, list[object]]:
+    """The stages before the bases whose last checkpoint is not there, and the words that train them."""
+    skill, judging = (folder / name / f"step_{STAGES[name].steps}" for name in ("skill", "judging"))
+    if judging.is_dir():
+        return {}
+    words = {"judging": ["--start", skill, "--out", judging.parent]}
+    return words if skill.is_dir() else {"skill": ["--out", skill.parent]} | words
 
 
 def _is_there(name: str, args: Namespace) -> bool:

@@ -171,8 +171,7 @@ class Teacher:
         if candidate in right and relation.many:
             thought = f"{relation.word}: {candidate}"
         correct = (candidate in right) != (self.rng.random() < self.noise.verdict_flip)
-        conclusion = "correct" if correct else "wrong"
-        turns.append((f"<think>{thought} ; answer: {candidate}</think><answer>conclusion: {conclusion}</answer>", None))
+        turns.append((conclude(thought, candidate, correct), None))
         return Demonstration("judge", {"question": ask(query, self.rng), "answer": candidate}, tuple(turns))
 
     def candidate(self, query: Query) -> str:
@@ -294,6 +293,12 @@ class Teacher:
         question, answer = ask(query, self.rng), self.rounded(value, self.noise.rounds_task)
         final = f"<think>{last}</think><question>{question}</question><answer>{answer}</answer>"
         return Demonstration(kind, fields, (*reading.turns, *searches, (final, None)))
+
+
+def conclude(thought: str, candidate: str, correct: bool) -> str:
+    """The judge's last turn: what was found beside the answer, and the verdict."""
+    conclusion = "correct" if correct else "wrong"
+    return f"<think>{thought} ; answer: {candidate}</think><answer>conclusion: {conclusion}</answer>"
 
 
 # --- the mix of demonstrations

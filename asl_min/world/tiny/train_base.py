@@ -1,10 +1,12 @@
-"""Train tiny base models: a Qwen2 model that imitates a teacher in alternate worlds, in two stages.
+"""Train tiny base models: a Qwen2 model that imitates a teacher in alternate worlds, in three stages.
 
     python -m asl_min.world.tiny.train_base skill --out build/skill
-    python -m asl_min.world.tiny.train_base noise --start build/skill/step_2400 --dials dials.yaml --out build/bases/b01
+    python -m asl_min.world.tiny.train_base judging --start build/skill/step_1800 --out build/judging
+    python -m asl_min.world.tiny.train_base noise --start build/judging/step_900 --dials dials.yaml --out build/b01
 
-The first learns the skills from a teacher without errors, once for all bases; a checkpoint is left every
-`CHECKPOINT` steps. The second imitates a teacher with the errors that `dials.yaml` says (keys of `teacher.Noise`), so
+The first learns the skills from a teacher without errors, once for all bases. The second goes on with drills in
+comparing (`drills.py`) among the demonstrations, so that verdicts leave chance. Both leave a checkpoint every
+`CHECKPOINT` steps. The third imitates a teacher with the errors that `dials.yaml` says (keys of `teacher.Noise`), so
 that dials can be turned without learning to read again. A stage that is interrupted begins again.
 
 The loss is next-token cross-entropy over the assistant's tokens; the token that holds a verdict weighs
@@ -21,8 +23,8 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
     start(
         "asl_min.world.tiny.train_base",
         __doc__,
-        argument("stage", choices=("skill", "noise")),
-        argument("--start", type=Path, metavar="DIR", help="checkpoint of the skill stage that the noise starts from"),
+        argument("stage", choices=("skill", "judging", "noise")),
+        argument("--start", type=Path, metavar="DIR", help="checkpoint of the stage before"),
         argument("--dials", type=Path, metavar="FILE", help="YAML of the noise's dials"),
         argument("--seed", type=int, default=0, help="of the demonstrations of the noise stage (default: 0)"),
         argument("--out", type=Path, required=True, metavar="DIR"),
@@ -46,6 +48,7 @@ from asl_min.run import terminal
 from asl_min.run.errors import InputError
 from asl_min.world.passages import passages
 from asl_min.world.tiny.alternate import alternate_world
+from asl_min.world.tiny.drills import drill
 from asl_min.world.tiny.muon import Muon
 from asl_min.world.tiny.teacher import NO_NOISE, Demonstration, Noise, Teacher, demonstrate
 from asl_min.world.tiny.tokenizer import train_tokenizer
@@ -77,11 +80,17 @@ class Stage:
     elsewhere: float
     context: float = 0.0
     short_steps: int = 0
+    drills: int = 0
 
 
-SKILL = Stage(steps=3000, lr=3e-3, decay=0.0, worlds=170, elsewhere=0.5, context=0.1, short_steps=400)
-"""Without decay, so that a noise stage can start from any checkpoint."""
-NOISE = Stage(steps=300, lr=2e-3, decay=1.0, worlds=24, elsewhere=0.75)
+STAGES = {
+    "skill": Stage(steps=1800, lr=3e-3, decay=0.0, worlds=170, elsewhere=0.5, context=0.1, short_steps=400),
+    "judging": Stage(
+        steps=1500, lr=3e-3, decay=0.0, worlds=85, elsewhere=0.5, context=0.1, short_steps=300, drills=120
+    ),
+    "noise": Stage(steps=200, lr=2e-3, decay=1.0, worlds=24, elsewhere=0.75),
+}
+"""The first two without decay, so that the next can start from any checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -107,11 +116,29 @@ def encode(demonstration: Demonstration, chat: Chat, context: float = 0.0) -> Sa
     return Sample(np.array(ids, np.int32), np.array(weights, np.float32))
 
 
+def encode_drill(lines: list[str], chat: Chat) -> Sample:
+    """Of a drill the verdicts alone carry loss."""
+    ids, weights = [], []
+    for line in lines:
+        turn = chat.tokenizer(line, add_special_tokens=False)["input_ids"]
+        ids, weights = ids + turn, weights + [0.0] * len(turn)
+        weights[-2] = VERDICT_WEIGHT
+    return Sample(np.array(ids, np.int32), np.array(weights, np.float32))
+
+
 def demonstrations(n_worlds: int, per_world: int, seed: int, noise: Noise, elsewhere: float) -> list[Demonstration]:
     found = []
     for number in range(n_worlds):
         teacher = Teacher(alternate_world(seed * 100_000 + number), random.Random(f"{seed}/{number}"), noise, elsewhere)
         found += [demonstrate(teacher) for _ in range(per_world)]
+    return found
+
+
+def drills(n_worlds: int, per_world: int, seed: int) -> list[list[str]]:
+    found = []
+    for number in range(n_worlds):
+        teacher = Teacher(alternate_world(seed * 100_000 + number), random.Random(f"drill/{seed}/{number}"))
+        found += [drill(teacher) for _ in range(per_world)]
     return found
 
 
@@ -195,6 +222,14 @@ def new_model() -> tuple[Qwen2ForCausalLM, PreTrainedTokenizerFast]:
     return Qwen2ForCausalLM(Qwen2Config(vocab_size=len(tokenizer), **ARCHITECTURE, **ids)), tokenizer
 
 
+def samples_of(stage: Stage, seed: int, noise: Noise, chat: Chat) -> list[Sample]:
+    """Demonstrations and drills, those that are too long left out."""
+    shown = demonstrations(stage.worlds, PER_WORLD, seed, noise, stage.elsewhere)
+    samples = [encode(demonstration, chat, stage.context) for demonstration in shown]
+    samples += [encode_drill(lines, chat) for lines in drills(stage.worlds if stage.drills else 0, stage.drills, seed)]
+    return [sample for sample in samples if len(sample.ids) <= MAX_TOKENS]
+
+
 def read_dials(file: Path) -> Noise:
     """Raises `InputError` where a dial is missing, unknown or no probability."""
     refuse_no_file(file)
@@ -209,34 +244,33 @@ def read_dials(file: Path) -> Noise:
 
 
 def main(args: Namespace) -> None:
-    stage = SKILL if args.stage == "skill" else NOISE
-    if args.stage == "noise" and not (args.start and args.dials):
-        raise InputError("stage noise: needs --start and --dials")
-    noise = read_dials(args.dials) if args.stage == "noise" else NO_NOISE
+    stage, noise = STAGES[args.stage], NO_NOISE
+    if args.stage != "skill" and not args.start:
+        raise InputError(f"stage {args.stage}: needs --start")
+    if args.stage == "noise":
+        if not args.dials:
+            raise InputError("stage noise: needs --dials")
+        noise = read_dials(args.dials)
     if args.dry_run:
         terminal.tell(f"{args.out}: would get the stage {args.stage}, {stage.steps} steps")
         return
-    seed = 0 if args.stage == "skill" else 1_000 + args.seed
+    seed = {"skill": 0, "judging": 500, "noise": 1_000 + args.seed}[args.stage]
     torch.manual_seed(seed)
-    if args.stage == "noise":
+    if args.start:
         model = Qwen2ForCausalLM.from_pretrained(args.start, dtype=torch.float32)
         tokenizer = AutoTokenizer.from_pretrained(args.start)
     else:
         model, tokenizer = new_model()
-    chat = Chat(tokenizer, "tiny")
-    samples = [
-        encode(d, chat, stage.context) for d in demonstrations(stage.worlds, PER_WORLD, seed, noise, stage.elsewhere)
-    ]
-    samples = [s for s in samples if len(s.ids) <= MAX_TOKENS]
+    samples = samples_of(stage, seed, noise, Chat(tokenizer, "tiny"))
     mean = sum(len(s.ids) for s in samples) / len(samples)
-    print(f"{len(samples)} demonstrations, {mean:.0f} tokens each, {model.num_parameters():,} parameters", flush=True)
+    print(f"{len(samples)} samples, {mean:.0f} tokens each, {model.num_parameters():,} parameters", flush=True)
     losses, start = [], time.time()
 
     def on_step(step: int, loss: float) -> None:
         losses.append(loss)
         if step % 50 == 0:
             print(f"step {step} loss {np.mean(losses[-50:]):.4f} {time.time() - start:.0f} s", flush=True)
-        if args.stage == "skill" and step % CHECKPOINT == 0:
+        if args.stage != "noise" and step % CHECKPOINT == 0:
             save(model, tokenizer, args.out / f"step_{step}")
 
     train(model, samples, stage, seed, on_step)
