@@ -8,9 +8,8 @@ import pytest
 import torch
 from helpers import bigram_model, random_model
 
-from asl_min.model import hidden_states, load_backbone, use
+from asl_min.model import load_backbone, use
 from asl_min.protocol import STOP_STRINGS
-from asl_min.sampling import prefix_cache
 from asl_min.sampling.generate import Generator, sample
 from asl_min.sampling.prefix_cache import CacheLayer, PrefixCache
 from asl_min.sampling.sampler import Completion, Finish
@@ -58,13 +57,13 @@ def use_shared(model):
 
 def count_tokens(monkeypatch) -> list[int]:
     """Grows by the number of tokens a row of every forward pass to come."""
-    counts = []
+    counts, forward = [], PrefixCache._forward
 
-    def counted(model, ids, **rest):
+    def counted(cache, first, length, ids, *rest):
         counts.append(ids.shape[1])
-        return hidden_states(model, ids, **rest)
+        return forward(cache, first, length, ids, *rest)
 
-    monkeypatch.setattr(prefix_cache, "hidden_states", counted)
+    monkeypatch.setattr(PrefixCache, "_forward", counted)
     return counts
 
 
@@ -123,6 +122,17 @@ def test_next_turn_is_the_same_from_kept_work_as_from_nothing(short_turns, conte
         active = [[*c, *f.ids, *glue[: 2 + len(c) % 4]] for c, f in zip(active, found, strict=True)]
         if turn == 1:
             active, seeds, known = active[1:], seeds[1:], known[1:]
+
+
+def test_long_and_short_responses_after_short_and_long_histories(short_turns, contexts, tokenizer):
+    """The new tokens of all episodes are padded to the longest response, behind the longest history too."""
+    first = short_turns.generate([contexts[9], contexts[0]], [0, 1], [40, 40], 1.0)
+    known = [len(c) + len(f.ids) for c, f in zip((contexts[9], contexts[0]), first, strict=True)]
+    rng = random.Random(4)
+    response = [rng.randrange(15, len(tokenizer)) for _ in range(90)]
+    active = [[*contexts[9], *first[0].ids, 20, 21], [*contexts[0], *first[1].ids, *response]]
+    found = short_turns.generate(active, [2, 3], [3, 3], 1.0, known)
+    assert_same(found, [short_turns.generate([c], [s], [3], 1.0)[0] for c, s in zip(active, [2, 3], strict=True)])
 
 
 @pytest.mark.parametrize("dropped_by", ["the end of serving", "a new batch"])
@@ -238,17 +248,20 @@ def test_greedy_is_the_argmax_at_every_step(generator, model, contexts):
 def test_sample_draws_tokens_as_often_as_their_probability():
     logits = torch.tensor([2.0, 0.0, -1.0, 1.0, -30.0])
     uniforms = torch.from_numpy(np.random.default_rng(0).random(20_000))
-    tokens, logprobs = sample(logits.expand(20_000, -1), uniforms, 0.8)
+    places = torch.arange(20_000) % 2
+    tokens, logprobs = sample(torch.stack([logits.flip(0), logits]), places, uniforms, 0.8)
+    tokens, logprobs = tokens[1::2], logprobs[1::2]  # of the second place
     expected = (logits / 0.8).softmax(-1)
-    shares = torch.bincount(tokens, minlength=5) / 20_000
-    assert torch.allclose(shares, expected, atol=0.012)  # 3 standard errors of a share of 1/2
+    shares = torch.bincount(tokens, minlength=5) / 10_000
+    assert torch.allclose(shares, expected, atol=0.015)  # 3 standard errors of a share of 1/2
     assert torch.allclose(logprobs, expected.log()[tokens], atol=1e-5)
 
 
 @pytest.mark.parametrize(("uniform", "token"), [(0.0, 1), (0.4999, 1), (0.5001, 3), (1 - 2**-53, 3)])
 def test_sample_inverts_the_cumulative_distribution(uniform, token):
     logits = torch.tensor([[-torch.inf, 0.0, -torch.inf, 0.0, -torch.inf]])  # tokens 1 and 3, half each
-    assert sample(logits, torch.tensor([uniform], dtype=torch.float64), 1.0)[0].item() == token
+    uniforms = torch.tensor([uniform], dtype=torch.float64)
+    assert sample(logits, torch.tensor([0]), uniforms, 1.0)[0].item() == token
 
 
 # --- where it stops

@@ -21,6 +21,7 @@ from transformers import PreTrainedModel
 from transformers.cache_utils import Cache, CacheLayerMixin
 
 from asl_min.model import hidden_states, logits_of, padded
+from asl_min.sampling.decoder import Decoder
 
 KEEP_SHARE = 0.75  # the cache is packed when at most this share of its places is still in use
 PREFILL_TOKENS = 4096  # of one forward pass over contexts: more would leave the processor's caches
@@ -121,6 +122,7 @@ class PrefixCache:
         self.starts = torch.tensor([starts[context] for context in order], device=self.device)
         self.lasts = torch.tensor([len(part) - 1 for part in self.new], device=self.device)
         self.length, columns = self.known + width, self.known + width + max_new
+        self.decoder = Decoder.of(model, columns)
         self.positions = torch.zeros(len(contexts), dtype=torch.long, device=self.device)  # of a place's next token
         self.positions[: self.used] = self.starts + self.lasts + 1
         self.seen = torch.zeros(len(contexts), columns, dtype=torch.bool, device=self.device)  # False: padding
@@ -169,7 +171,6 @@ class PrefixCache:
         if len(parents) <= KEEP_SHARE * self.used:
             self.used = len(parents)
             children = torch.arange(self.used, device=self.device)
-            sources, targets = parents, children
         else:
             later = torch.zeros_like(parents, dtype=torch.bool)
             later[1:] = parents[1:] == parents[:-1]
@@ -178,10 +179,12 @@ class PrefixCache:
             children = parents.clone()
             children[later] = free.nonzero()[: int(later.sum()), 0]
             self.used = int(children.max()) + 1
-            sources, targets = parents[later], children[later]
-        for layer in self.layers:
-            layer.copy(sources, targets, self.used)
-        self.seen[targets], self.positions[targets] = self.seen[sources], self.positions[sources]
+        moved = (children != parents).nonzero()[:, 0]
+        if len(moved):
+            sources, targets = parents[moved], children[moved]
+            for layer in self.layers:
+                layer.copy(sources, targets, self.used)
+            self.seen[targets], self.positions[targets] = self.seen[sources], self.positions[sources]
         return children
 
     def _forward(
@@ -191,6 +194,8 @@ class PrefixCache:
         their keys and values go to the columns from `length` on."""
         for layer in self.layers:
             layer.first, layer.length = first, length
+        if self.decoder:
+            return self.decoder(ids, positions, mask, self.layers)
         arguments = {"attention_mask": mask, "position_ids": positions, "past_key_values": Cache(layers=self.layers)}
         return hidden_states(self.model, ids, use_cache=True, **arguments)
 
