@@ -46,16 +46,18 @@ def qwen2():
 def test_hidden_states_are_those_of_transformers(model):
     ids = torch.randint(0, 300, (3, 21), generator=torch.Generator().manual_seed(0))
     layers, decoder = [CacheLayer() for _ in range(2)], Decoder.of(model, 40)
+
+    def states(start: int, end: int, mask: torch.Tensor | None) -> torch.Tensor:
+        positions = torch.arange(start, end).expand(3, -1)
+        for layer in layers:
+            layer.go_to(0, positions, end)
+        return decoder(ids[:, start:end], positions, mask, layers)
+
     for layer in layers:
-        layer.open(3, 40, 20, {})
-    expected = hidden_states(model, ids)
-    start = decoder(ids[:, :16], None, None, layers)
-    assert torch.allclose(start, expected[:, :16], atol=1e-4)
+        layer.open(3, 40, 40, {})
     sees = torch.ones(3, 1, 4, 20, dtype=torch.bool).tril(16)
-    middle = decoder(ids[:, 16:20], torch.arange(16, 20).expand(3, 4), sees, layers)
-    assert torch.allclose(middle, expected[:, 16:20], atol=1e-4)
-    end = decoder(ids[:, 20:], torch.full((3, 1), 20), torch.ones(3, 1, 1, 21, dtype=torch.bool), layers)
-    assert torch.allclose(end, expected[:, 20:], atol=1e-4)
+    parts = [states(0, 16, None), states(16, 20, sees), states(20, 21, torch.ones(3, 1, 1, 21, dtype=torch.bool))]
+    assert torch.allclose(torch.cat(parts, 1), hidden_states(model, ids), atol=1e-4)
 
 
 def test_samples_are_those_of_transformers_own_pass(model, chat, tokenizer, monkeypatch):

@@ -59,9 +59,9 @@ def count_tokens(monkeypatch) -> list[int]:
     """Grows by the number of tokens a row of every forward pass to come."""
     counts, forward = [], PrefixCache._forward
 
-    def counted(cache, first, length, ids, *rest):
+    def counted(cache, first, ids, *rest, **named):
         counts.append(ids.shape[1])
-        return forward(cache, first, length, ids, *rest)
+        return forward(cache, first, ids, *rest, **named)
 
     monkeypatch.setattr(PrefixCache, "_forward", counted)
     return counts
@@ -166,21 +166,22 @@ def test_serving_samples_with_the_adapter_or_without(chat, config, contexts):
 
 
 def test_places_are_shared_forked_and_packed_as_the_example_says(model):
-    """The one of prefix_cache.py: which sequence is at which place, and in which columns."""
+    """The one of prefix_cache.py: which sequence is at which place."""
     layers = [CacheLayer() for _ in range(model.config.num_hidden_layers)]
     with torch.inference_mode():
         cache = PrefixCache(model, layers, [(5, 6, 7)] * 2, [0, 0], {}, 3)
         places, logits = cache.prefill()
-        assert places.tolist() == [0, 0] and len(logits) == 1
-        assert cache.seen[0, :17].nonzero()[:, 0].tolist() == [0, 1, 2]
+        assert places.tolist() == [0, 0] and len(logits) == 1 and cache.positions[0] == 3
         places, logits = cache.grow(places, torch.tensor([8, 8]))
-        assert places.tolist() == [0, 0] and len(logits) == 1 and cache.seen[0, 16]
+        assert places.tolist() == [0, 0] and len(logits) == 1 and cache.positions[0] == 4
+        before = cache.keys_values(0)
         places, logits = cache.grow(places, torch.tensor([4, 9]))
         assert places.tolist() == [0, 1] and len(logits) == 2
-        nine = cache.keys_values(1)
-        assert nine[0][0].shape[1] == 5 and layers[0].length == 18
+        four, nine = cache.keys_values(0)[0][0], cache.keys_values(1)[0][0]
+        assert torch.equal(four[:, :4], before[0][0]) and torch.equal(nine[:, :4], before[0][0])
+        assert four.shape[1] == nine.shape[1] == 5 and not torch.equal(four, nine)
         places, _ = cache.grow(places[1:], torch.tensor([3]))
-        assert places.tolist() == [0] and torch.equal(cache.keys_values(0)[0][0][:, :5], nine[0][0])
+        assert places.tolist() == [0] and torch.equal(cache.keys_values(0)[0][0][:, :5], nine)
 
 
 def test_memory_of_earlier_batches_changes_nothing(model, chat, contexts):
