@@ -45,19 +45,20 @@ def qwen2():
 @torch.no_grad()
 def test_hidden_states_are_those_of_transformers(model):
     ids = torch.randint(0, 300, (3, 21), generator=torch.Generator().manual_seed(0))
+    expected = hidden_states(model, ids)
     layers, decoder = [CacheLayer() for _ in range(2)], Decoder.of(model, 40)
 
-    def states(start: int, end: int, mask: torch.Tensor | None) -> torch.Tensor:
+    def states(start: int, end: int, lasts: torch.Tensor) -> torch.Tensor:
         positions = torch.arange(start, end).expand(3, -1)
         for layer in layers:
             layer.go_to(0, positions, end)
-        return decoder(ids[:, start:end], positions, mask, layers)
+        return decoder(ids[:, start:end], positions, end, lasts, layers)
 
     for layer in layers:
         layer.open(3, 40, 40, {})
-    sees = torch.ones(3, 1, 4, 20, dtype=torch.bool).tril(16)
-    parts = [states(0, 16, None), states(16, 20, sees), states(20, 21, torch.ones(3, 1, 1, 21, dtype=torch.bool))]
-    assert torch.allclose(torch.cat(parts, 1), hidden_states(model, ids), atol=1e-4)
+    for start, end, lasts in ((0, 16, (15, 7, 0)), (16, 20, (3, 0, 2)), (20, 21, (0, 0, 0))):
+        found = states(start, end, torch.tensor(lasts))
+        assert torch.allclose(found, expected[torch.arange(3), start + torch.tensor(lasts)], atol=1e-4)
 
 
 def test_samples_are_those_of_transformers_own_pass(model, chat, tokenizer, monkeypatch):

@@ -60,34 +60,33 @@ class Decoder:
         return cls(model, length) if known and all(map(_is_plain, decoder.layers.modules())) else None
 
     def __call__(
-        self,
-        ids: torch.Tensor,
-        positions: torch.Tensor | None,
-        mask: torch.Tensor | None,
-        cache: list[CacheLayerMixin],
+        self, ids: torch.Tensor, positions: torch.Tensor, length: int, lasts: torch.Tensor, cache: list[CacheLayerMixin]
     ) -> torch.Tensor:
-        """Hidden states [places, tokens, hidden] of ids [places, tokens]. `positions`: [places, tokens], None: from 0
-        on. `mask`: which columns of the cache a token sees, [places, 1, 1 or tokens, columns]; None: those up to its
-        own."""
+        """Hidden states [places, hidden] of one token a place, `lasts` [places], of ids [places, tokens]. The tokens
+        are at `positions` [places, tokens] and see the columns of the cache up to their own, of the first `length`; if
+        there are only as many columns as tokens, nothing was there before."""
         places, tokens = ids.shape
-        positions = torch.arange(tokens, device=ids.device)[None] if positions is None else positions
-        cos, sin = (
-            self.cos[positions][:, :, None],
-            self.sin[positions][:, :, None],
-        )  # [places, tokens, 1, head]
-        if mask is not None:
-            mask = torch.zeros_like(mask, dtype=self.cos.dtype).masked_fill_(~mask, -torch.inf)
+        rows, columns = torch.arange(places, device=ids.device), torch.arange(length, device=ids.device)
+        cos, sin = self.cos[positions][:, :, None], self.sin[positions][:, :, None]  # [places, tokens, 1, head dim]
+        mask = None if length == tokens else self._mask(columns <= positions[..., None])
         hidden = self.embedding[ids.flatten()]  # [places x tokens, hidden]
         for block, layer in zip(self.blocks, cache, strict=True):
             qkv = linear(self._normed(hidden, block.norms[0]), *block.qkv).view(places, tokens, -1, 2 * self.half)
             qk, value = qkv.split((self.heads + self.kv_heads, self.kv_heads), 2)
             qk = torch.addcmul(qk * cos, qk.roll(self.half, -1), sin)
-            query, key = qk.transpose(1, 2).split((self.heads, self.kv_heads), 1)
-            seen = self._attention(query, *layer.update(key, value.transpose(1, 2)), mask)
-            hidden = hidden + linear(seen.reshape(places * tokens, -1), *block.out)
+            query, key = qk.split((self.heads, self.kv_heads), 2)
+            keys, values = layer.update(key.transpose(1, 2), value.transpose(1, 2))
+            if block is self.blocks[-1] and tokens > 1:  # of the other tokens only keys and values are needed
+                hidden, query = hidden.view(places, tokens, -1)[rows, lasts], query[rows, lasts, None]
+                mask = self._mask(columns <= positions[rows, lasts, None, None])
+            hidden = hidden + linear(self._attention(query, keys, values, mask), *block.out)
             normed = self._normed(hidden, block.norms[1])
-            hidden = hidden + linear(silu(linear(normed, *block.gate)) * linear(normed, *block.up), *block.down)
-        return self._normed(hidden, self.norm).view(places, tokens, -1)
+            hidden = hidden + linear(silu(linear(normed, *block.gate)).mul_(linear(normed, *block.up)), *block.down)
+        return self._normed(hidden, self.norm)
+
+    def _mask(self, seen: torch.Tensor) -> torch.Tensor:
+        """What is added to the scores, [places, 1, tokens, columns], of `seen` [places, tokens, columns]."""
+        return torch.zeros(seen.shape, device=seen.device).masked_fill_(~seen, -torch.inf)[:, None]
 
     def _normed(self, hidden: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         return rms_norm(hidden, weight.shape, weight, self.eps)
@@ -95,14 +94,15 @@ class Decoder:
     def _attention(
         self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
     ) -> torch.Tensor:
-        """[places, tokens, heads, head dim] of query [places, heads, tokens, head dim]. Of single tokens, the heads
-        that share a key head are the rows of one product."""
-        places, _, tokens, width = query.shape
-        if tokens > 1:
-            found = scaled_dot_product_attention(query, keys, values, mask, is_causal=mask is None, enable_gqa=True)
-            return found.transpose(1, 2)
-        query = query.reshape(places, self.kv_heads, -1, width)
-        return scaled_dot_product_attention(query, keys, values, mask)
+        """[places x tokens, hidden] of query [places, tokens, heads, head dim]. Of single tokens, the heads that share
+        a key head are the rows of one product."""
+        places, tokens, _, width = query.shape
+        if tokens == 1:
+            query = query.reshape(places, self.kv_heads, -1, width)
+            return scaled_dot_product_attention(query, keys, values, mask).reshape(places, -1)
+        query, causal = query.transpose(1, 2), mask is None
+        found = scaled_dot_product_attention(query, keys, values, mask, is_causal=causal, enable_gqa=True)
+        return found.transpose(1, 2).reshape(places * tokens, -1)
 
 
 def _block(layer: nn.Module) -> _Block:

@@ -24,7 +24,7 @@ from asl_min.model import hidden_states, logits_of, padded
 from asl_min.sampling.decoder import Decoder
 
 KEEP_SHARE = 0.75  # the cache is packed when at most this share of its places is still in use
-PREFILL_TOKENS = 4096  # of one forward pass over contexts: more would leave the processor's caches
+PREFILL_TOKENS = 1024  # of one forward pass over contexts: more would leave the processor's caches
 
 KeysValues = list[tuple[torch.Tensor, torch.Tensor]]
 """Keys and values of one sequence, each [heads, tokens, head dim], for every layer."""
@@ -144,9 +144,8 @@ class PrefixCache:
             width, known = padded(len(new[-1])), int(starts.max())
             ids = torch.tensor([(*part, *(0,) * (width - len(part))) for part in new], device=self.device)
             positions = starts[:, None] + torch.arange(width, device=self.device)
-            hidden = self._forward(first, ids, positions, known + width, causal=not known)
             lasts = torch.tensor([len(part) - 1 for part in new], device=self.device)
-            logits.append(logits_of(self.model, hidden[torch.arange(len(new), device=self.device), lasts]))
+            logits.append(logits_of(self.model, self._forward(first, ids, positions, known + width, lasts)))
         return self.row_places, torch.cat(logits)
 
     def grow(self, places: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -162,9 +161,9 @@ class PrefixCache:
             for layer in self.layers:
                 layer.clear(self.length, length)
             self.length = length
-        hidden = self._forward(0, ids, positions, length)
+        hidden = self._forward(0, ids, positions, length, torch.zeros_like(ids[:, 0]))
         self.positions += 1
-        return places[index], logits_of(self.model, hidden[:, 0])
+        return places[index], logits_of(self.model, hidden)
 
     def _fork(self, parents: torch.Tensor) -> torch.Tensor:
         """A place for every sequence of the next step, given the place it continues, sorted [sequences]. The first to
@@ -189,18 +188,20 @@ class PrefixCache:
         return children
 
     def _forward(
-        self, first: int, ids: torch.Tensor, positions: torch.Tensor, length: int, causal: bool = False
+        self, first: int, ids: torch.Tensor, positions: torch.Tensor, length: int, lasts: torch.Tensor
     ) -> torch.Tensor:
-        """Hidden states [places, tokens, hidden] of new tokens [places, tokens] at `positions` [places, tokens], of
-        consecutive places from `first` on. They see the columns up to their own, of the first `length`; `causal`: they
-        are the first ones of their places."""
+        """Hidden states [places, hidden] of the tokens `lasts` [places] of new tokens [places, tokens], which are at
+        `positions` [places, tokens] of consecutive places from `first` on. They see the columns up to their own, of the
+        first `length`."""
         for layer in self.layers:
             layer.go_to(first, positions, length)
-        mask = None if causal else (torch.arange(length, device=self.device) <= positions[..., None])[:, None]
         if self.decoder:
-            return self.decoder(ids, positions, mask, self.layers)
-        arguments = {"attention_mask": mask, "past_key_values": Cache(layers=self.layers), "use_cache": True}
-        return hidden_states(self.model, ids, position_ids=None if causal else positions, **arguments)
+            return self.decoder(ids, positions, length, lasts, self.layers)
+        arguments = {"past_key_values": Cache(layers=self.layers), "use_cache": True}
+        if length > ids.shape[1]:  # else nothing was there before, and transformers masks what is ahead by itself
+            seen = torch.arange(length, device=self.device) <= positions[..., None]
+            arguments |= {"attention_mask": seen[:, None], "position_ids": positions}
+        return hidden_states(self.model, ids, **arguments)[torch.arange(len(ids), device=self.device), lasts]
 
     def keys_values(self, place: int) -> KeysValues:
         """Those of the sequence at a place."""
