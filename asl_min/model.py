@@ -156,12 +156,12 @@ def load_backbone(config: Config, saved: dict[str, Path]) -> PeftModel:
 
 def hidden_states(model: PreTrainedModel | PeftModel, ids: torch.Tensor, **arguments) -> torch.Tensor:
     """Last hidden states [rows, length, hidden] of token ids [rows, length]; `arguments` are the decoder's."""
-    return _plain(model).get_decoder()(input_ids=ids, **arguments).last_hidden_state
+    return plain(model).get_decoder()(input_ids=ids, **arguments).last_hidden_state
 
 
 def logits_of(model: PreTrainedModel | PeftModel, hidden: torch.Tensor) -> torch.Tensor:
     """Logits [..., vocabulary] in float32 of hidden states [..., hidden]. Ask for few: a vocabulary is large."""
-    return _plain(model).get_output_embeddings()(hidden).float()
+    return plain(model).get_output_embeddings()(hidden).float()
 
 
 def padded(length: int) -> int:
@@ -182,7 +182,8 @@ def check_head(model: PreTrainedModel, name: str) -> None:
             )
 
 
-def _plain(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+def plain(model: PreTrainedModel | PeftModel) -> PreTrainedModel:
+    """The model that the adapters are attached to."""
     return model.get_base_model() if isinstance(model, PeftModel) else model
 
 

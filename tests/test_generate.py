@@ -8,9 +8,8 @@ import pytest
 import torch
 from helpers import bigram_model, random_model
 
-from asl_min.model import hidden_states, load_backbone, use
+from asl_min.model import load_backbone, use
 from asl_min.protocol import STOP_STRINGS
-from asl_min.sampling import prefix_cache
 from asl_min.sampling.generate import Generator, sample
 from asl_min.sampling.prefix_cache import CacheLayer, PrefixCache
 from asl_min.sampling.sampler import Completion, Finish
@@ -58,13 +57,13 @@ def use_shared(model):
 
 def count_tokens(monkeypatch) -> list[int]:
     """Grows by the number of tokens a row of every forward pass to come."""
-    counts = []
+    counts, forward = [], PrefixCache._forward
 
-    def counted(model, ids, **rest):
+    def counted(cache, first, ids, *rest, **named):
         counts.append(ids.shape[1])
-        return hidden_states(model, ids, **rest)
+        return forward(cache, first, ids, *rest, **named)
 
-    monkeypatch.setattr(prefix_cache, "hidden_states", counted)
+    monkeypatch.setattr(PrefixCache, "_forward", counted)
     return counts
 
 
@@ -125,6 +124,17 @@ def test_next_turn_is_the_same_from_kept_work_as_from_nothing(short_turns, conte
             active, seeds, known = active[1:], seeds[1:], known[1:]
 
 
+def test_long_and_short_responses_after_short_and_long_histories(short_turns, contexts, tokenizer):
+    """The new tokens of all episodes are padded to the longest response, behind the longest history too."""
+    first = short_turns.generate([contexts[9], contexts[0]], [0, 1], [40, 40], 1.0)
+    known = [len(c) + len(f.ids) for c, f in zip((contexts[9], contexts[0]), first, strict=True)]
+    rng = random.Random(4)
+    response = [rng.randrange(15, len(tokenizer)) for _ in range(90)]
+    active = [[*contexts[9], *first[0].ids, 20, 21], [*contexts[0], *first[1].ids, *response]]
+    found = short_turns.generate(active, [2, 3], [3, 3], 1.0, known)
+    assert_same(found, [short_turns.generate([c], [s], [3], 1.0)[0] for c, s in zip(active, [2, 3], strict=True)])
+
+
 @pytest.mark.parametrize("dropped_by", ["the end of serving", "a new batch"])
 def test_what_is_kept_is_dropped(dropped_by, chat, config, contexts, monkeypatch):
     """At the end of serving, because the weights may then change; by a new batch, because memory must not grow."""
@@ -156,21 +166,22 @@ def test_serving_samples_with_the_adapter_or_without(chat, config, contexts):
 
 
 def test_places_are_shared_forked_and_packed_as_the_example_says(model):
-    """The one of prefix_cache.py: which sequence is at which place, and in which columns."""
+    """The one of prefix_cache.py: which sequence is at which place."""
     layers = [CacheLayer() for _ in range(model.config.num_hidden_layers)]
     with torch.inference_mode():
         cache = PrefixCache(model, layers, [(5, 6, 7)] * 2, [0, 0], {}, 3)
         places, logits = cache.prefill()
-        assert places.tolist() == [0, 0] and len(logits) == 1
-        assert cache.seen[0, :17].nonzero()[:, 0].tolist() == [0, 1, 2]
+        assert places.tolist() == [0, 0] and len(logits) == 1 and cache.positions[0] == 3
         places, logits = cache.grow(places, torch.tensor([8, 8]))
-        assert places.tolist() == [0, 0] and len(logits) == 1 and cache.seen[0, 16]
+        assert places.tolist() == [0, 0] and len(logits) == 1 and cache.positions[0] == 4
+        before = cache.keys_values(0)
         places, logits = cache.grow(places, torch.tensor([4, 9]))
         assert places.tolist() == [0, 1] and len(logits) == 2
-        nine = cache.keys_values(1)
-        assert nine[0][0].shape[1] == 5 and layers[0].length == 18
+        four, nine = cache.keys_values(0)[0][0], cache.keys_values(1)[0][0]
+        assert torch.equal(four[:, :4], before[0][0]) and torch.equal(nine[:, :4], before[0][0])
+        assert four.shape[1] == nine.shape[1] == 5 and not torch.equal(four, nine)
         places, _ = cache.grow(places[1:], torch.tensor([3]))
-        assert places.tolist() == [0] and torch.equal(cache.keys_values(0)[0][0][:, :5], nine[0][0])
+        assert places.tolist() == [0] and torch.equal(cache.keys_values(0)[0][0][:, :5], nine)
 
 
 def test_memory_of_earlier_batches_changes_nothing(model, chat, contexts):
@@ -238,17 +249,20 @@ def test_greedy_is_the_argmax_at_every_step(generator, model, contexts):
 def test_sample_draws_tokens_as_often_as_their_probability():
     logits = torch.tensor([2.0, 0.0, -1.0, 1.0, -30.0])
     uniforms = torch.from_numpy(np.random.default_rng(0).random(20_000))
-    tokens, logprobs = sample(logits.expand(20_000, -1), uniforms, 0.8)
+    places = torch.arange(20_000) % 2
+    tokens, logprobs = sample(torch.stack([logits.flip(0), logits]), places, uniforms, 0.8)
+    tokens, logprobs = tokens[1::2], logprobs[1::2]  # of the second place
     expected = (logits / 0.8).softmax(-1)
-    shares = torch.bincount(tokens, minlength=5) / 20_000
-    assert torch.allclose(shares, expected, atol=0.012)  # 3 standard errors of a share of 1/2
+    shares = torch.bincount(tokens, minlength=5) / 10_000
+    assert torch.allclose(shares, expected, atol=0.015)  # 3 standard errors of a share of 1/2
     assert torch.allclose(logprobs, expected.log()[tokens], atol=1e-5)
 
 
 @pytest.mark.parametrize(("uniform", "token"), [(0.0, 1), (0.4999, 1), (0.5001, 3), (1 - 2**-53, 3)])
 def test_sample_inverts_the_cumulative_distribution(uniform, token):
     logits = torch.tensor([[-torch.inf, 0.0, -torch.inf, 0.0, -torch.inf]])  # tokens 1 and 3, half each
-    assert sample(logits, torch.tensor([uniform], dtype=torch.float64), 1.0)[0].item() == token
+    uniforms = torch.tensor([uniform], dtype=torch.float64)
+    assert sample(logits, torch.tensor([0]), uniforms, 1.0)[0].item() == token
 
 
 # --- where it stops

@@ -76,7 +76,7 @@ class Generator:
         running = list(range(len(rows)))
         places, logits = cache.prefill()
         for step in range(max(max_new)):
-            tokens, logprobs = sample(logits[places], uniforms[running, step], temperature)
+            tokens, logprobs = sample(logits, places, uniforms[running, step], temperature)
             going = self._append([rows[i] for i in running], tokens, logprobs, places, cache)
             if not going:
                 break
@@ -139,14 +139,17 @@ def uniform_numbers(seeds: Sequence[int], steps: int) -> np.ndarray:
     return np.stack([np.random.Generator(np.random.Philox(key=seed)).random(steps) for seed in seeds])
 
 
-def sample(logits: torch.Tensor, uniforms: torch.Tensor, temperature: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Tokens and their log-probabilities, both [rows], from logits [rows, vocabulary] and one uniform number a row."""
+def sample(
+    logits: torch.Tensor, places: torch.Tensor, uniforms: torch.Tensor, temperature: float
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Tokens and their log-probabilities, both [rows], from logits [places, vocabulary], the place of each row and one
+    uniform number a row."""
     logits = torch.nan_to_num(logits.float())
+    probabilities = (logits / (temperature or 1.0)).softmax(-1)
     if temperature == 0:
-        tokens = logits.argmax(-1)
-        return tokens, logits.log_softmax(-1).gather(-1, tokens[:, None])[:, 0]
-    logprobs = (logits / temperature).log_softmax(-1)
-    cumulative = logprobs.exp().double().cumsum(-1)
-    threshold = uniforms[:, None].to(cumulative) * cumulative[:, -1:]
-    tokens = torch.searchsorted(cumulative, threshold, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
-    return tokens, logprobs.gather(-1, tokens[:, None])[:, 0]
+        tokens = logits.argmax(-1)[places]
+    else:
+        cumulative = probabilities.cumsum(-1, dtype=torch.float64)[places]
+        threshold = uniforms[:, None].to(cumulative) * cumulative[:, -1:]
+        tokens = torch.searchsorted(cumulative, threshold, right=True)[:, 0].clamp(max=logits.shape[-1] - 1)
+    return tokens, probabilities[places, tokens].log()
