@@ -23,7 +23,7 @@ _asl_min() {
     asl_min.train_policy) words="--help --config --run --round --dry-run --quiet --json $_asl_min_keys" ;;
     asl_min.train_prompt_generator) words="--help --config --run --round --dry-run --quiet --json $_asl_min_keys" ;;
     asl_min.train_reward_model) words="--help --config --run --round --dry-run --quiet --json $_asl_min_keys" ;;
-    asl_min.world.tiny.population) words="--help --skill --out --again --jobs --dry-run --quiet --json" ;;
+    asl_min.world.tiny.population) words="--help --stages --out --again --jobs --dry-run --quiet --json" ;;
     reproduce.claims) words="--help --results --dry-run --quiet --json" ;;
     reproduce.digest) words="--help --dry-run --quiet --json" ;;
     reproduce.figures) words="--help --results --dry-run --quiet --json" ;;
