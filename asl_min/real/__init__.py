@@ -1,0 +1,1 @@
+"""Real weights, real articles and questions by people."""
