@@ -49,8 +49,8 @@ else
 	test ! -d $(OF_PROFILE)/runs || $(PY) -m reproduce.figures --results $(OF_PROFILE)
 endif
 
-test: lint ## lint, then the tests (ARGS="-k search")
-	$(PY) -m pytest $(ARGS)
+test: lint ## lint, then the tests in two processes (ARGS="-k search", ARGS="-n 8" on more cores)
+	$(PY) -m pytest -n 2 --dist worksteal $(ARGS)
 
 lint: setup ## check style and format, Dockerfile and compose file
 	$(PY) -m ruff check .

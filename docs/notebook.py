@@ -8,9 +8,10 @@ import asl_min
 from asl_min import roles
 
 # round_rollouts=0: a phase ends after its own steps, not when the budget of a round is spent
-SMALL = {"rounds": 1, "round_rollouts": 0, "pg_max_steps": 2, "grm_max_steps": 1, "policy_max_steps": 1}
-FEW = {"eval_per_hop": 10, "eval_judgments": 10, "eval_tasks": 10}
-run = asl_min.Run.create("runs/notebook", "configs/tiny.yaml", **SMALL, **FEW)
+SMALL = {"rounds": 1, "round_rollouts": 0, "verify_samples": 1, "attempts": 4, "policy_prompts": 4, "policy_samples": 4}
+SHORT = {"pg_max_steps": 1, "grm_prompts": 8, "grm_max_steps": 1, "policy_max_steps": 1}
+FEW = {"eval_per_hop": 5, "eval_judgments": 10, "eval_tasks": 10}
+run = asl_min.Run.create("runs/notebook", "configs/tiny.yaml", **SMALL, **SHORT, **FEW)
 
 # %% The base, before any training: held-out exact match by hops, and by whether wording and path are new.
 before = run.evaluate(0)

@@ -4,7 +4,7 @@ Its rows (`phase_diagram.json`), the regression of the gain on judge, writer and
 writer on an arm lifts itself, and which measure of a base predicts the gain best.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -74,6 +74,17 @@ def table_of(rows: Iterable[dict], arm: str, names: Iterable[str]) -> tuple[np.n
     )
 
 
+def tables(
+    rows: list[dict], arms: Iterable[str], *choices: Sequence[str]
+) -> Iterator[tuple[str, Sequence[str], np.ndarray, np.ndarray]]:
+    """Arm, measures and `table_of` them, for each arm and each choice of measures that some base of the arm has."""
+    for arm in arms:
+        for names in choices:
+            x, gains = table_of(rows, arm, names)
+            if len(gains):
+                yield arm, names, x, gains
+
+
 @dataclass(frozen=True)
 class LiftOff:
     """From which value of a base's judge (or writer) on the fitted gain of an arm is above 0, percent, with its 95%
@@ -92,12 +103,9 @@ class LiftOff:
 
 def lift_offs(rows: list[dict], arms: Iterable[str]) -> list[LiftOff]:
     found = []
-    for arm in arms:
-        for axis in AXES:
-            x, gains = table_of(rows, arm, [axis])
-            crossing = lift_off_interval(x[:, 0], gains) if len(gains) else None
-            if crossing:
-                found.append(LiftOff(arm, axis, *crossing, float(x.min()), float(x.max()), len(gains)))
+    for arm, (axis,), x, gains in tables(rows, arms, *([axis] for axis in AXES)):
+        if crossing := lift_off_interval(x[:, 0], gains):
+            found.append(LiftOff(arm, axis, *crossing, float(x.min()), float(x.max()), len(gains)))
     return found
 
 
@@ -118,12 +126,10 @@ class Slope:
 def slopes(rows: list[dict], arms: Iterable[str]) -> list[Slope]:
     """Ordinary least squares of the gain on judge, writer and policy together, each in standard deviations."""
     found = []
-    for arm in arms:
-        x, gains = table_of(rows, arm, GOLD)
-        spread = x.std(axis=0, ddof=1) if len(x) > 1 else np.zeros(len(GOLD))
-        fit = regress((x - x.mean(0)) / spread, gains) if len(x) and spread.min() > 0 else None
-        if fit:
-            found += [Slope(arm, name, *fit.slope(i), float(fit.p[i + 1]), len(x)) for i, name in enumerate(GOLD)]
+    for arm, names, x, gains in tables(rows, arms, GOLD):
+        spread = x.std(axis=0, ddof=1) if len(x) > 1 else np.zeros(len(names))
+        if spread.min() > 0 and (fit := regress((x - x.mean(0)) / spread, gains)):
+            found += [Slope(arm, name, *fit.slope(i), float(fit.p[i + 1]), len(x)) for i, name in enumerate(names)]
     return found
 
 

@@ -436,15 +436,33 @@ def test_gradients_are_clipped(changed):
 # --- two processes
 
 
+QUANTIZATIONS = (None, "nf4")
+
+
 @pytest.fixture(scope="module")
-def one_and_two(config, tmp_path_factory) -> tuple[Path, Path]:
-    """The folders written by the same script in this process and by two processes. Micro-batches are few and uneven in
-    number."""
-    folder = tmp_path_factory.mktemp("processes")
-    (folder / "config.yaml").write_text(dump_config(replace(config, micro_batch_tokens=200)))
-    two_processes.main(folder / "config.yaml", folder / "one")
-    launch(str(TESTS / "two_processes.py"), str(folder / "config.yaml"), str(folder / "two"), ACCELERATE_USE_CPU="true")
-    return folder / "one", folder / "two"
+def by_two(config, tmp_path_factory) -> Path:
+    """The folder of what one launch of two processes wrote, for all tests of several processes: "two" with few
+    micro-batches, uneven in number; with each quantization, layers recomputed and the KL term run without adapter, a
+    base for each process ("whole") and one that they share ("shared")."""
+    folder, few = tmp_path_factory.mktemp("processes"), {"micro_batch_tokens": 200}
+    served = {"backend": "vllm", "server_url": "http://nobody.invalid"}
+    trained = {"gradient_checkpointing": True, "kl_coef": 0.01, "minibatches": 2}
+    configs = {"two": replace(config, **few)}
+    for quantization in QUANTIZATIONS:
+        for kind in ("whole", "shared"):
+            values = few | served | trained | {"quantization": quantization}
+            configs[f"{quantization}_{kind}"] = replace(config, **values)
+    for name, values in configs.items():
+        (folder / f"{name}.yaml").write_text(dump_config(values))
+    launch(str(TESTS / "two_processes.py"), str(folder), ACCELERATE_USE_CPU="true")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def one_and_two(by_two) -> tuple[Path, Path]:
+    """The folders written by the same script in this process and by two processes."""
+    two_processes.main(by_two / "two.yaml", by_two / "one")
+    return by_two / "one", by_two / "two"
 
 
 def results(folder: Path) -> list[dict]:
@@ -479,25 +497,10 @@ def test_two_processes_share_a_rollout_and_both_get_all_of_it_in_order(one_and_t
 # --- the base shared among processes
 
 
-@pytest.fixture(scope="module", params=[None, "nf4"])
-def whole_and_shared(request, config, tmp_path_factory) -> tuple[Path, Path]:
-    """The folders written by two processes with a base each, and by two that share one. Layers are recomputed, the KL
-    term runs without adapter."""
-    folder = tmp_path_factory.mktemp("shards")
-    served = {"backend": "vllm", "server_url": "http://nobody.invalid"}
-    trained = {
-        "micro_batch_tokens": 200,
-        "quantization": request.param,
-        "gradient_checkpointing": True,
-        "kl_coef": 0.01,
-        "minibatches": 2,
-    }
-    (folder / "config.yaml").write_text(dump_config(replace(config, **served, **trained)))
-    for name, fsdp in (("whole", "false"), ("shared", "true")):
-        launch(
-            str(TESTS / "two_processes.py"), str(folder / "config.yaml"), str(folder / name), ACCELERATE_USE_FSDP=fsdp
-        )
-    return folder / "whole", folder / "shared"
+@pytest.fixture(params=QUANTIZATIONS)
+def whole_and_shared(request, by_two) -> tuple[Path, Path]:
+    """The folders written by two processes with a base each, and by two that share one."""
+    return by_two / f"{request.param}_whole", by_two / f"{request.param}_shared"
 
 
 def test_shared_base_makes_the_very_same_update(whole_and_shared):

@@ -14,7 +14,8 @@ from asl_min.model import empty_base, load_backbone
 from asl_min.packing import micro_batches
 from asl_min.phase import accelerator_of
 from asl_min.run.errors import InputError
-from asl_min.tools.plan import GIB, check_fit, count_text, memory_of, read_shape, shape_of, work_of
+from asl_min.tools.plan import GIB, check_fit, count_text, memory_of, work_of
+from asl_min.tools.shape import read_shape, shape_of
 
 WIDE = {
     "hidden_size": 256,
@@ -74,8 +75,8 @@ def other_precision():
 @pytest.fixture
 def no_network(monkeypatch):
     """An empty hub cache; whoever asks the hub fails."""
-    monkeypatch.setattr("asl_min.tools.plan.try_to_load_from_cache", lambda *_: None)
-    monkeypatch.setattr("asl_min.tools.plan.empty_base", lambda config: pytest.fail(f"asked for {config.base_model}"))
+    monkeypatch.setattr("asl_min.tools.shape.try_to_load_from_cache", lambda *_: None)
+    monkeypatch.setattr("asl_min.tools.shape.empty_base", lambda config: pytest.fail(f"asked for {config.base_model}"))
 
 
 def saved_bytes(learner: Learner, batch) -> int:
@@ -232,8 +233,8 @@ def test_plan_says_that_the_sizes_are_built_in(no_network, script, capsys):
 
 def test_cached_config_goes_before_the_built_in_sizes(monkeypatch, wide):
     config = Config(base_model="Qwen/Qwen2.5-7B-Instruct")
-    monkeypatch.setattr("asl_min.tools.plan.try_to_load_from_cache", lambda *_: "snapshots/0/config.json")
-    monkeypatch.setattr("asl_min.tools.plan.empty_base", lambda _: empty_base(config_of(wide)))
+    monkeypatch.setattr("asl_min.tools.shape.try_to_load_from_cache", lambda *_: "snapshots/0/config.json")
+    monkeypatch.setattr("asl_min.tools.shape.empty_base", lambda _: empty_base(config_of(wide)))
     assert read_shape(config).hidden == WIDE["hidden_size"]
 
 

@@ -16,6 +16,7 @@ from asl_min.world.tiny.teacher import NO_NOISE, Demonstration, Teacher, demonst
 from asl_min.world.world import Query, World
 
 PROMPTS = {"policy", "judge", "task_from_topic", "task_by_hops", "task_from_question", "task_from_result"}
+ROLES = ("policy", "judge", "task")
 
 
 @pytest.fixture(scope="module")
@@ -160,10 +161,12 @@ def test_results_are_told_as_they_are(oracle, found):
 # --- the dials, each alone
 
 
-def share(invented: World, prompt: str, counts, **dials: float) -> float:
+def wrong_shares(invented: World, oracle: Oracle, **dials: float) -> dict[str, float]:
+    """How much of what each role says is wrong."""
     teacher = Teacher(invented, random.Random(3), replace(NO_NOISE, **dials))
-    made = [d for d in (demonstrate(teacher) for _ in range(600)) if d.prompt.startswith(prompt)]
-    return sum(map(counts, made)) / len(made)
+    made = [demonstrate(teacher) for _ in range(600)]
+    wrong = {role: [not is_right(oracle, d) for d in made if d.prompt.startswith(role)] for role in ROLES}
+    return {role: sum(found) / len(found) for role, found in wrong.items()}
 
 
 @pytest.mark.parametrize(
@@ -179,8 +182,6 @@ def share(invented: World, prompt: str, counts, **dials: float) -> float:
     ],
 )
 def test_a_dial_makes_its_role_err_and_no_other(invented, oracle, dial, prompt, low, high):
-    wrong = {
-        p: share(invented, p, lambda d: not is_right(oracle, d), **{dial: 0.5}) for p in ("policy", "judge", "task")
-    }
+    wrong = wrong_shares(invented, oracle, **{dial: 0.5})
     assert low < wrong.pop(prompt) < high
     assert set(wrong.values()) == {0.0}

@@ -1,7 +1,11 @@
-"""One GRPO step and one rollout, run by test_grpo.py alone and under torch.distributed.run: python two_processes.py
-CONFIG.yaml OUT"""
+"""GRPO steps and one rollout, run by test_grpo.py alone and under torch.distributed.run: python two_processes.py FOLDER
+
+Each NAME.yaml of the folder is a config, what it gives goes to NAME/. Where the name ends in "shared", the processes
+share the base (FSDP).
+"""
 
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -43,5 +47,7 @@ def main(config_file: Path, out: Path) -> None:
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), Path(sys.argv[2]))
+    for file in sorted(Path(sys.argv[1]).glob("*.yaml")):
+        os.environ[shard.ASKED] = str(file.stem.endswith("shared")).lower()
+        main(file, file.with_suffix(""))
     stopping.end_processes()

@@ -1,9 +1,16 @@
-"""How the embedded world spells numbers: as its pages show them, and in the other ways that are as right."""
+"""How the embedded world spells names and numbers: as its pages show them, and in the other ways that are as right."""
 
 import random
 import re
+import unicodedata
 
 WORDS = ("none", "one", "two", "three", "four", "five", "six", "seven", "eight", "nine")
+
+
+def fold(name: str) -> str:
+    """ASCII form of a name: accents dropped, spaces single, no brackets, commas or double dashes."""
+    ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    return re.sub(r"\s+", " ", re.sub(r"\(.*?\)|[,\"`]", " ", ascii_name)).strip()
 
 
 def round_number(number: float) -> int:

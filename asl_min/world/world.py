@@ -111,6 +111,20 @@ def load_world(half: str) -> World:
     return world_from_rows([row for row in rows if row["half"] == half], aliases)
 
 
+def row_of(
+    name: str,
+    kind: str,
+    facts: dict[str, list[str]],
+    aliases: Sequence[str] = (),
+    half: str | None = None,
+    **lists: list[str],
+) -> dict:
+    """An entity as `world_from_rows` reads it; relations without an answer are left out. `half`: where it ships."""
+    known = {relation: answers for relation, answers in facts.items() if answers}
+    place = {"half": half} if half else {}
+    return {"name": name, "kind": kind} | place | {"aliases": list(aliases), "facts": known, "lists": lists}
+
+
 def world_from_rows(rows: Sequence[dict], aliases: dict[str, Sequence[str]] | None = None) -> World:
     """Rows `{name, kind, aliases, facts: {relation: answers}, lists}`. `aliases`: of all entities that facts name, the
     rows' own by default; they are right answers too."""

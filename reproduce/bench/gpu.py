@@ -42,7 +42,8 @@ from asl_min.model import load_backbone, load_tokenizer
 from asl_min.phase import accelerator_of
 from asl_min.run import terminal
 from asl_min.sampling.generate import Generator
-from asl_min.tools.plan import RUNTIME, memory_of, read_shape
+from asl_min.tools.plan import RUNTIME, memory_of
+from asl_min.tools.shape import read_shape
 
 SHAPES = {
     "tiny": {

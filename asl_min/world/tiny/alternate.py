@@ -10,7 +10,7 @@ import string
 
 from asl_min.world.passages import SHOWN
 from asl_min.world.values import spell_century, spell_count, spell_metres, spell_number
-from asl_min.world.world import World, load_world, world_from_rows
+from asl_min.world.world import World, load_world, row_of, world_from_rows
 
 CONTINENTS = ["Africa", "Asia", "Europe", "North America", "Oceania", "South America"]
 
@@ -75,11 +75,6 @@ def alternate_world(seed: int, n_countries: int = 28) -> World:
     return world_from_rows(rows)
 
 
-def _row(name: str, kind: str, facts: dict, aliases: list[str] = (), **lists: list[str]) -> dict:
-    facts = {relation: answers for relation, answers in facts.items() if answers}
-    return {"name": name, "kind": kind, "aliases": list(aliases), "facts": facts, "lists": lists}
-
-
 def _country(
     name: str,
     names: Names,
@@ -112,7 +107,7 @@ def _country(
         "neighbours": spell_count(len(neighbours)) if 0 < len(neighbours) <= SHOWN else [],
         "element": [last["name"]] if last else [],
     }
-    rows = [_row(name, "country", facts, _aliases(names), cities=by_size[:3], neighbours=neighbours)]
+    rows = [row_of(name, "country", facts, _aliases(names), cities=by_size[:3], neighbours=neighbours)]
     zones = [f"{rng.choice(continents).split()[0]}/{names.new('city').replace(' ', '_')}" for _ in range(2)]
     for city, people in cities.items():
         airport = _airport_name(names, city) if rng.random() < 0.5 else None
@@ -123,10 +118,10 @@ def _country(
             "population": spell_number(people),
             "airport": [airport] if airport else [],
         }
-        rows.append(_row(city, "city", facts))
+        rows.append(row_of(city, "city", facts))
         if airport:
             facts = {"iata": [names.code(3)], "elevation": spell_metres(_number(rng, 0, 3.4)), "city": [city]}
-            rows.append(_row(airport, "airport", facts))
+            rows.append(row_of(airport, "airport", facts))
     return rows
 
 
@@ -157,7 +152,7 @@ def _currency_name(names: Names) -> str:
 def _currency(name: str, used_in: list[str], names: Names) -> dict:
     counted = spell_count(len(used_in)) if len(used_in) <= SHOWN else []
     facts = {"money_code": [names.code(3)], "user": used_in, "users": counted}
-    return _row(name, "currency", facts, users=used_in)
+    return row_of(name, "currency", facts, users=used_in)
 
 
 def _language(name: str, names: Names, countries: list[str]) -> dict:
@@ -168,7 +163,7 @@ def _language(name: str, names: Names, countries: list[str]) -> dict:
         "speakers": spell_number(_number(rng, 3.5, 8.9)),
         "home": [rng.choice(countries)],
     }
-    return _row(name, "language", facts)
+    return row_of(name, "language", facts)
 
 
 def _elements(names: Names, countries: list[str]) -> list[dict]:
@@ -186,5 +181,5 @@ def _elements(names: Names, countries: list[str]) -> list[dict]:
             "series": [series, f"{series}s"],
             "found_in": [rng.choice(homes)],
         }
-        rows.append(_row(names.new("element", 0), "element", facts))
+        rows.append(row_of(names.new("element", 0), "element", facts))
     return rows

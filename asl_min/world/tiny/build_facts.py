@@ -25,14 +25,15 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
 import json
 import random
 import re
-import unicodedata
 from argparse import Namespace
 from collections import Counter
 from pathlib import Path
 
 from asl_min.run import terminal
 from asl_min.world.passages import SHOWN
-from asl_min.world.values import spell_century, spell_count, spell_metres, spell_number
+from asl_min.world.tiny.languages import currency_name, currency_rows, language_row, official_language
+from asl_min.world.values import fold, spell_century, spell_count, spell_metres, spell_number
+from asl_min.world.world import row_of
 
 TARGET = Path(__file__).parents[1] / "data" / "facts.json"
 ATTRIBUTION = (
@@ -48,19 +49,6 @@ CONTINENTS = {
     "OC": "Oceania",
     "SA": "South America",
 }
-OFFICIAL = ("official", "de_facto_official")
-LATIN = "Latn"
-
-
-def fold(name: str) -> str:
-    """ASCII form of a name: accents dropped, spaces single, no brackets, commas or double dashes."""
-    ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
-    return re.sub(r"\s+", " ", re.sub(r"\(.*?\)|[,\"`]", " ", ascii_name)).strip()
-
-
-def entity(name: str, kind: str, half: str, facts: dict, aliases: list[str] = (), **lists: list[str]) -> dict:
-    facts = {relation: answers for relation, answers in facts.items() if answers}
-    return {"name": name, "kind": kind, "half": half, "aliases": list(aliases), "facts": facts, "lists": lists}
 
 
 # --- countries and cities
@@ -117,7 +105,7 @@ def city_rows(country: dict, half: str, airports: dict[str, str]) -> list[dict]:
             "population": spell_number(city["population"]),
             "airport": [airports[fold(city["name"])]] if fold(city["name"]) in airports else [],
         }
-        rows.append(entity(fold(city["name"]), "city", half, facts))
+        rows.append(row_of(fold(city["name"]), "city", facts, half=half))
     return rows
 
 
@@ -142,79 +130,7 @@ def country_row(country: dict, half: str, names: dict[str, str], speech: dict, e
         "neighbours": spell_count(len(neighbours)) if 0 < len(neighbours) <= SHOWN else [],
         "element": [element] if element else [],
     }
-    return entity(name, "country", half, facts, aliases(name, country), cities=shown, neighbours=neighbours)
-
-
-# --- languages and currencies
-
-
-def official_language(iso: str, taken: set[str]) -> str | None:
-    """The CLDR code of the official language with most speakers whose name is not a country's too (`taken`)."""
-    from babel import Locale
-    from babel.core import get_global
-
-    spoken, english = get_global("territory_languages").get(iso, {}), Locale("en").languages
-    shares = {code: row["population_percent"] for code, row in spoken.items() if row["official_status"] in OFFICIAL}
-    named = [code for code in shares if fold(english.get(code.split("_")[0], "")) not in {*taken, ""}]
-    best = max(named, key=shares.get, default=None)
-    return best and best.split("_")[0]
-
-
-def speakers(code: str, countries: dict[str, dict]) -> Counter:
-    """ISO code of a country -> people who speak the language there."""
-    from babel.core import get_global
-
-    found: Counter = Counter()
-    for iso, spoken in get_global("territory_languages").items():
-        shares = [row["population_percent"] for key, row in spoken.items() if key.split("_")[0] == code]
-        if iso in countries and shares:
-            found[iso] = int(sum(shares) / 100 * countries[iso]["population"])
-    return found
-
-
-def language_row(code: str, countries: dict[str, dict], names: dict[str, str], halves: dict[str, str]) -> dict | None:
-    """A language with a home among the countries."""
-    from babel import Locale
-    from babel.core import get_global
-
-    english, homes = Locale("en"), speakers(code, countries)
-    name = fold(english.languages.get(code, ""))
-    if not homes or (" " in name and len(name) > 16):
-        return None
-    home = homes.most_common(1)[0][0]
-    tag = get_global("likely_subtags").get(code, "").split("_")
-    script = english.scripts.get(tag[1]) if len(tag) > 1 else None
-    facts = {
-        "code": [code],
-        "script": [fold(script)] if script else [],
-        "speakers": spell_number(sum(homes.values())),
-        "home": [names[home]],
-    }
-    return entity(name, "language", halves[home], facts)
-
-
-def currency_name(code: str, geonames: str) -> str:
-    """CLDR's English name, such as "Swiss Franc"; GeoNames' own where there is none."""
-    from babel import Locale
-
-    return fold(Locale("en").currencies.get(code, geonames.strip()))
-
-
-def currency_rows(countries: dict[str, dict], names: dict[str, str], halves: dict[str, str]) -> list[dict]:
-    users: dict[str, list[str]] = {}
-    for iso, country in countries.items():
-        users.setdefault(country["currencycode"], []).append(iso)
-    rows = []
-    for code, isos in sorted(users.items()):
-        most = max(isos, key=lambda iso: countries[iso]["population"])
-        shown = [names[iso] for iso in isos]
-        facts = {
-            "money_code": [code],
-            "user": shown,
-            "users": spell_count(len(isos)) if len(isos) <= SHOWN else [],
-        }
-        rows.append(entity(countries[most]["money"], "currency", halves[most], facts, users=shown))
-    return rows
+    return row_of(name, "country", facts, aliases(name, country), half, cities=shown, neighbours=neighbours)
 
 
 # --- airports and elements
@@ -239,7 +155,7 @@ def airport_row(airport: dict, city: str, half: str) -> dict:
         "elevation": spell_metres(round(airport["elevation"] * 0.3048)),
         "city": [city],
     }
-    return entity(airport_name(airport), "airport", half, facts)
+    return row_of(airport_name(airport), "airport", facts, half=half)
 
 
 PLACES = {
@@ -273,7 +189,7 @@ def element_rows(halves: dict[str, str]) -> list[dict]:
             "series": [series, f"{series}s"] if series else [],
             "found_in": [place],
         }
-        rows.append(entity(found.name, "element", halves[place], facts, aliases))
+        rows.append(row_of(found.name, "element", facts, aliases, halves[place]))
     return rows
 
 
