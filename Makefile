@@ -22,7 +22,7 @@ unexport PYTHONHOME PYTHONPATH
 # RUN: the run that report shows, by default the last one that was worked on.
 RUN ?= $(patsubst %/config.yaml,%,$(firstword $(shell ls -t runs/*/config.yaml 2>/dev/null)))
 
-.PHONY: help setup real demo reproduce report verify docs test lint audit world base population docker-build docker-reproduce clean
+.PHONY: help setup real demo reproduce report verify docs test lint audit world base population cold-start docker-build docker-reproduce clean
 
 help: ## this menu
 	@echo "make TARGET"
@@ -80,6 +80,10 @@ base: setup ## retrain the skill stage and the shipped bases, into build/bases (
 
 population: setup ## train the whole population of bases, but for the shipped ones, into build/bases
 	$(PY) -m asl_min.world.tiny.population
+
+cold-start: real ## train the adapter of the real run's cold start anew, into build/real/adapter (hours)
+	$(PY) -m asl_min.real.write_questions
+	$(PY) -m asl_min.real.cold_start --out build/real/adapter
 
 docker-build: ## build the images asl_min and, for GPUs, asl_min:cuda
 	docker compose --profile vllm build

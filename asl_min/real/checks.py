@@ -19,8 +19,8 @@ MAX_WORDS = 25
 STOPWORDS = frozenset(
     re.findall(
         r"\w+",
-        "a an and are as at be been by called did do does for from had has have how in into is it its known of on or that "
-        "the their them they this to use used was were what when where which who whom whose why will with",
+        "a an and are as at be been by called did do does for from had has have how in into is it its known of on "
+        "or that the their them they this to use used was were what when where which who whom whose why will with",
     )
 )
 

@@ -32,8 +32,8 @@ ASKED_BY = {
 NO_NAMES = frozenset(
     re.findall(
         r"\w+",
-        "A An And As At Although After Before Both But By During For From He Her His However If In It Its Most Of On One "
-        "Or Other She Since Some That The Their There These They This Though To Under When Where Which While With",
+        "A An And As At Although After Before Both But By During For From He Her His However If In It Its Most Of On "
+        "One Or Other She Since Some That The Their There These They This Though To Under When Where Which While With",
     )
 )
 """Capitalised because they open a sentence."""
