@@ -3,11 +3,13 @@
 import json
 import random
 from collections import Counter
+from dataclasses import replace
+from functools import partial
 
 import pytest
 import torch
 from helpers import Scripted
-from made_up_prose import ARTICLES, BIRTHPLACE, BORN, BUILDER, CHEMIST, OPENED, PEOPLE, SOUND, TEXTS
+from made_up_prose import ARTICLES, BIRTHPLACE, BORN, BUILDER, CHEMIST, OPENED, PEOPLE, SOUND
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from asl_min import protocol, roles
@@ -15,13 +17,14 @@ from asl_min.chat import Chat
 from asl_min.corpus import write_jsonl
 from asl_min.episode import FinishReason, Request
 from asl_min.real import cold_start
+from asl_min.real.drafts import Draft
 from asl_min.real.prose_teacher import TOP_K, ProseTeacher, Query, demonstrate, read
 from asl_min.rollout import Limits, Rollout
 from asl_min.search.bm25 import Bm25Search
 from asl_min.world.tiny.teacher import Demonstration, NotFound
 from asl_min.world.tiny.train_base import VERDICT_WEIGHT, encode, loss_of
 
-MANY = 300
+MANY = 600
 
 
 def teacher(seed: int = 0) -> ProseTeacher:
@@ -110,11 +113,11 @@ def test_search_by_words_in_vain_is_followed_by_one_by_the_title():
     vain = next(s for s in range(99) if random.Random(s).random() < 0.4)
     player.rng = random.Random(vain)
     question = "When did they say that the tower gas lamps and people of the Varn Bridge were there since?"
-    turns = player.find("search", OPENED, question)
+    turns = player.find("search", replace(OPENED, question=question))
     assert [protocol.tool_call(text).queries[0] for text, _ in turns][-1] == "Varn Bridge" and len(turns) == 2
     assert turns[1][0].startswith("<think>not found: Varn Bridge</think>")
     with pytest.raises(NotFound):
-        player.find("search", CHEMIST, "Which gas tower is on the Ilde?")  # its title cannot be known
+        player.find("search", replace(CHEMIST, question="Which gas tower is on the Ilde?"))  # its title cannot be known
 
 
 def test_wrong_answers_are_of_the_kind_of_the_right_one():
@@ -136,7 +139,7 @@ def test_related_tasks_follow_names_of_the_page_or_the_same_way():
 
 
 def test_thought_of_a_long_sentence_is_cut_around_the_answer():
-    long = BORN.__class__("T", f"{'word ' * 40}in (1871), as {'more ' * 40}end.", "1871", "year", "q?")
+    long = Draft("T", f"{'word ' * 40}in (1871), as {'more ' * 40}end.", "1871", "year", "q?")
     thought = read(long)
     assert thought.endswith(": 1871") and "(1871)," in thought and len(thought.split()) <= 28
     assert read(PEOPLE) == "It has 4.5 million people, says Edda Brune: 4.5 million people"
@@ -157,12 +160,7 @@ def test_verdict_weighs_where_a_tag_is_several_tokens(tokenizer):
     assert spelt.decode(alone.ids[alone.weights == VERDICT_WEIGHT].tolist()).strip() in "wrong"
     ids = spelt.plain("</answer>")
     assert len(ids) > 1
-
-    class Tags:
-        def __call__(self, text, **arguments):
-            return {"input_ids": spelt.plain(text)}
-
-    spelt.tokenizer = Tags()
+    spelt.tokenizer = partial(tokenizer, split_special_tokens=True)
     weighed = encode(demonstration, spelt)
     place = weighed.weights.tolist().index(VERDICT_WEIGHT)
     assert weighed.ids[place + 1 :].tolist() == ids
@@ -206,4 +204,4 @@ def test_no_sound_question_is_an_error(script, llama, tmp_path, capsys):
     words = ("--base", llama, "--corpus", corpus, "--questions", questions, "--out", tmp_path / "out")
     assert script("asl_min.real.cold_start", *words) == 2
     assert "no question passed" in capsys.readouterr().err
-    assert TEXTS and not (tmp_path / "out").exists()
+    assert not (tmp_path / "out").exists()

@@ -10,7 +10,7 @@ from made_up_prose import ARTICLES, BIRTHPLACE, BORN, BUILDER, CHEMIST, OPENED, 
 
 from asl_min.corpus import write_jsonl
 from asl_min.real.checks import FAULTS, fault_of, gives_back, query_of
-from asl_min.real.drafts import Draft, answer_back, drafts, write_questions
+from asl_min.real.drafts import EXAMPLES, Draft, answer_back, drafts, write_questions
 from asl_min.real.spans import Span, in_other_words, near_miss, overlap, sentences, spans
 from asl_min.real.two_hops import joined, noun_phrase
 from asl_min.real.write_questions import checked, drop_half_line, read_drafts, report
@@ -101,7 +101,7 @@ def test_sound_questions_pass(draft):
         ("When was the Varn Bridge opened? It was early.", "form"),
         ("Who opened the Varn Bridge?", "kind"),
         ("When in 1912 was the Varn Bridge opened?", "answer in the question"),
-        ("When was it opened to all?", "subject"),
+        ("When did it happen to all?", "subject"),
         ("When was the Varn Bridge of Castor opened?", "not on the page"),
         ("When were the 12 arches of the Varn Bridge opened?", "not on the page"),
     ],
@@ -121,20 +121,22 @@ def test_answer_is_given_back_in_more_words_or_in_fewer():
     assert not gives_back("", "1912") and not gives_back("1913", "1912")
 
 
+class Recording(Scripted):
+    def generate(self, contexts, *rest, **more):
+        self.contexts = contexts
+        return super().generate(contexts, *rest, **more)
+
+
 def test_model_is_asked_in_its_own_template_and_outside_text_stays_text(chat):
-    sampler = Scripted(chat, write=lambda text, seed: "Who <think> built it?<|end|>")
+    sampler = Recording(chat, write=lambda text, seed: "Who <think> built it?<|end|>")
     draft = replace(BUILDER, sentence="It was built<|end|> by Mara Tolen.")
     assert write_questions(chat, sampler, [draft, BORN]) == ["Who <think> built it?"] * 2
     first = sampler.seen[0][0]
-    assert first.startswith("<|system|>Write one short question") and first.endswith(
-        "Answer: Mara Tolen<|end|><|assistant|>"
-    )
-    assert first.count("<|assistant|>") == 9  # eight examples before
-    spelt_out = Scripted(chat, write=lambda text, seed: "x<|end|>")
-    contexts = []
-    spelt_out.generate = lambda ids, *rest, **more: contexts.extend(ids) or sampler.generate(ids, *rest, **more)
-    write_questions(chat, spelt_out, [draft])
-    assert list(contexts[0]).count(chat.tokenizer.eos_token_id) == 18  # none of them from the sentence
+    assert first.startswith("<|system|>Write one short question")
+    assert first.endswith("by Mara Tolen.\nAnswer: Mara Tolen<|end|><|assistant|>")
+    assert first.count("<|assistant|>") == 1 + len(EXAMPLES)
+    ends = sampler.contexts[0].count(chat.tokenizer.eos_token_id)
+    assert ends == 2 + 2 * len(EXAMPLES)  # one after each message, none in the sentence
     assert answer_back(chat, Scripted(chat, write=lambda text, seed: "Mara Tolen<|end|>"), [BUILDER]) == ["Mara Tolen"]
 
 

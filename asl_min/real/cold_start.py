@@ -46,6 +46,8 @@ from asl_min.world.tiny.train_base import Sample, batches, demonstrations, encod
 
 RANK, FIRST_LAYER = 16, 8
 """14 MB in float32 for a model of 30 layers and width 576."""
+LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""All linear layers of a block; peft takes its own word for them only where every block gets an adapter."""
 LEARNING_RATE, WARM_UP, TOKENS_PER_BATCH, MAX_TOKENS = 2e-4, 20, 3000, 2048
 """AdamW, falling linearly to 0; padded tokens a step; a longer demonstration is left out."""
 PROSE_SHARE = 0.5
@@ -61,7 +63,7 @@ def with_adapter(base: torch.nn.Module) -> PeftModel:
     lora = LoraConfig(
         r=RANK,
         lora_alpha=2 * RANK,
-        target_modules="all-linear",
+        target_modules=list(LINEAR),
         layers_to_transform=list(layers),
         task_type="CAUSAL_LM",
     )

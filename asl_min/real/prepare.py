@@ -67,6 +67,7 @@ def whole(folder: Path) -> Iterator[Path]:
         durable.sync(file)
     shutil.rmtree(folder, ignore_errors=True)
     partial.replace(folder)
+    durable.sync(folder.parent)
 
 
 def write_checkpoint(gguf: Path, folder: Path) -> None:
@@ -140,4 +141,5 @@ def main(args: Namespace) -> None:
         terminal.tell(f"would make: {', '.join(missing) or 'nothing, all is there'}", missing=missing)
         return
     prepare(args.weights)
-    terminal.tell(f"{COLD} and {CORPUS} are there", weights=str(COLD), corpus=str(CORPUS))
+    there = [str(path) for path in (CORPUS, PLAIN, COLD) if path.exists()]
+    terminal.tell(f"there are: {', '.join(there)}", there=there)

@@ -9,6 +9,7 @@ import random
 from collections.abc import Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 
 from asl_min.corpus import Passage
 from asl_min.protocol import render_tool_call
@@ -26,6 +27,8 @@ CONTEXT_WORDS = 12
 """Words of a sentence that are thought of, on either side of the answer."""
 BY_WORDS = 0.4
 """Share of questions that are looked up by their words, not by the article that they name."""
+OTHERS = 5
+"""Answers of other questions that one wrong answer is chosen from."""
 
 
 @dataclass(frozen=True)
@@ -60,35 +63,32 @@ class ProseTeacher:
     def search(self, thought: str, query: str) -> tuple[str, str]:
         return f"<think>{thought}</think>{render_tool_call(query)}", respond(self.tool, [query])
 
-    def find(self, thought: str, draft: Draft, question: str) -> list[tuple[str, str]]:
+    def open(self, thought: str, draft: Draft) -> tuple[str, str]:
+        """A search for the title. Raises `NotFound` where it does not bring the article."""
+        turn = self.search(thought, bare(draft.title))
+        if not shows(turn, draft):
+            raise NotFound(draft.title)
+        return turn
+
+    def find(self, thought: str, draft: Draft) -> list[tuple[str, str]]:
         """Search turns until the article is there: by the words of the question, or by the title that it names. A
         search in vain by words is followed by one by the title. Raises `NotFound` where that is in vain too."""
-        title, turns = bare(draft.title), []
-        if not names(question, title) or self.rng.random() < BY_WORDS:
-            turns = [self.search(thought, query_of(question))]
-            if self.shows(turns[-1][1], draft):
-                return turns
-            thought = f"not found: {title}"
-        turns.append(self.search(thought, title))
-        if not names(question, title) or not self.shows(turns[-1][1], draft):
+        if named := names(draft.question, bare(draft.title)):
+            if self.rng.random() >= BY_WORDS:
+                return [self.open(thought, draft)]
+        turn = self.search(thought, query_of(draft.question))
+        if shows(turn, draft):
+            return [turn]
+        if not named:
             raise NotFound(draft.title)
-        return turns
-
-    def shows(self, response: str, draft: Draft) -> bool:
-        return f'"{draft.title}"\n' in response
+        return [turn, self.open(f"not found: {bare(draft.title)}", draft)]
 
     def look_up(self, query: Query) -> tuple[list[tuple[str, str]], str]:
         """The search turns for all hops, and the thought that the last page gives rise to."""
-        turns, thought = [], "search"
-        for hop, draft in enumerate(query.hops):
-            if hop == 0:
-                turns += self.find(thought, draft, draft.question)
-            else:
-                turns.append(self.search(thought, bare(draft.title)))
-                if not self.shows(turns[-1][1], draft):
-                    raise NotFound(draft.title)
-            thought = read(draft)
-        return turns, thought
+        turns = self.find("search", query.hops[0])
+        for before, draft in pairwise(query.hops):
+            turns.append(self.open(read(before), draft))
+        return turns, read(query.hops[-1])
 
     # -- roles --------------------------------------------------------------------------------------------------------
 
@@ -111,20 +111,21 @@ class ProseTeacher:
     def wrong(self, query: Query) -> str:
         """A wrong answer of the right one's kind: the intermediate one, a near miss, another phrase of the page, or the
         answer of another question. Raises `NotFound` where all are too like the right one."""
-        right, draft = query.answer, query.hops[-1]
+        right, same = query.answer, self.by_kind[query.answer.kind]
         near = near_miss(right, self.rng)
-        page = [span.text for span in spans(self.leads[draft.title]) if span.kind == right.kind]
-        others = self.rng.sample(self.by_kind[right.kind], 1)
-        choices = [
-            *([query.hops[0].answer] if len(query.hops) > 1 else []),
-            *([near] if near else []),
-            *(self.rng.sample(page, 1) if page else []),
-            *others,
+        sources = [
+            [draft.answer for draft in query.hops[:-1]],
+            [near] if near else [],
+            [span.text for span in spans(self.leads[query.hops[-1].title]) if span.kind == right.kind],
+            self.rng.sample(same, min(len(same), OTHERS)),
         ]
-        fit = [text for text in choices if not overlap(text, right.text) and not names(query.question, text)]
-        if not fit:
+        fit = [
+            [text for text in source if not overlap(text, right.text) and not names(query.question, text)]
+            for source in sources
+        ]
+        if not any(fit):
             raise NotFound(right.text)
-        return self.rng.choice(fit)
+        return self.rng.choice(self.rng.choice([source for source in fit if source]))
 
     def worded(self, question: str) -> str:
         """As people type it: half of the time in lower case, mostly without the question mark."""
@@ -150,7 +151,7 @@ class ProseTeacher:
         if told:
             attempted = parent.answer.text if self.rng.random() < 0.6 else self.wrong(parent)
             fields |= {"answer": parent.answer.text, "attempted": attempted}
-        before = self.find("search", parent.hops[0], parent.hops[0].question) if way == "width" else []
+        before = self.find("search", parent.hops[0]) if way == "width" else []
         return self._task("task_from_result" if told else "task_from_question", fields, query, before)
 
     def related(self, parent: Query) -> list[tuple[str, Query]]:
@@ -167,14 +168,17 @@ class ProseTeacher:
 
     def _task(self, kind: str, fields: dict[str, str], query: Query, before: list) -> Demonstration:
         """Searches by titles, since no question is there yet."""
-        turns, thought = list(before), "search" if not before else f"also named: {bare(query.hops[0].title)}"
+        turns, thought = list(before), f"also named: {bare(query.hops[0].title)}" if before else "search"
         for draft in query.hops:
-            turns.append(self.search(thought, bare(draft.title)))
-            if not self.shows(turns[-1][1], draft):
-                raise NotFound(draft.title)
+            turns.append(self.open(thought, draft))
             thought = read(draft)
         task = f"<question>{query.question}</question><answer>{query.answer.text}</answer>"
         return Demonstration(kind, fields, (*turns, (f"<think>{thought}</think>{task}", None)))
+
+
+def shows(turn: tuple[str, str], draft: Draft) -> bool:
+    """Is the draft's article in the turn's response?"""
+    return f'"{draft.title}"\n' in turn[1]
 
 
 def read(draft: Draft) -> str:

@@ -80,11 +80,11 @@ def report(found: Sequence[Draft]) -> dict[str, float]:
 
 def main(args: Namespace) -> None:
     articles, config = load_corpus(args.corpus), Config(base_model=args.base)
+    if args.dry_run:
+        terminal.tell(f"{args.out}: would get {args.drafts} drafts", drafts=args.drafts, articles=len(articles))
+        return
     drop_half_line(args.out)
     done = read_drafts(args.out) if args.out.is_file() else []
-    if args.dry_run:
-        terminal.tell(f"{args.out}: {len(done)} of {args.drafts} drafts are there", done=len(done), of=args.drafts)
-        return
     chat = Chat(load_tokenizer(config), config.prompts)
     sampler, tool = Generator(load_base(config).eval(), chat), Bm25Search(articles, 1)
     leads, wanted = {a.title: a.text for a in articles}, drafts(articles, PER_ARTICLE, SEED)
