@@ -73,9 +73,9 @@ class ProseTeacher:
     def find(self, thought: str, draft: Draft) -> list[tuple[str, str]]:
         """Search turns until the article is there: by the words of the question, or by the title that it names. A
         search in vain by words is followed by one by the title. Raises `NotFound` where that is in vain too."""
-        if named := names(draft.question, bare(draft.title)):
-            if self.rng.random() >= BY_WORDS:
-                return [self.open(thought, draft)]
+        named = names(draft.question, bare(draft.title))
+        if named and self.rng.random() >= BY_WORDS:
+            return [self.open(thought, draft)]
         turn = self.search(thought, query_of(draft.question))
         if shows(turn, draft):
             return [turn]
