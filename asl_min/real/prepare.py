@@ -27,7 +27,7 @@ from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, LlamaForCausalLM
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig, LlamaForCausalLM
 
 from asl_min.config import PACKAGE, Config
 from asl_min.corpus import write_jsonl
@@ -77,8 +77,10 @@ def write_checkpoint(gguf: Path, folder: Path) -> None:
         raise InputError(f"package gguf is not installed: {INSTALL}")
     with readable(str(gguf)):
         tokenizer = AutoTokenizer.from_pretrained(gguf.parent, gguf_file=gguf.name)
-        packed = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, dtype=torch.float32)
-        plain = LlamaForCausalLM(packed.config)
+        config = AutoConfig.from_pretrained(gguf.parent, gguf_file=gguf.name)
+        unpacked = {"dtype": torch.float32, "quantization_config": GgufConfig(dequantize=True)}
+        packed = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, **unpacked)
+        plain = LlamaForCausalLM(config)
         plain.load_state_dict(packed.state_dict())
     with whole(folder) as partial:
         plain.to(torch.bfloat16).save_pretrained(partial)
