@@ -119,10 +119,8 @@ def train(model: PeftModel, samples: list[Sample], steps: int, folder: Path) -> 
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
         optimizer.step()
         optimizer.zero_grad()
-        seconds = time.time() - began
-        terminal.say(
-            f"step {step + 1}/{steps} loss {loss:.3f} {seconds:.0f} s", "step", step=step + 1, loss=float(loss)
-        )
+        value, seconds = loss.item(), time.time() - began
+        terminal.say(f"step {step + 1}/{steps} loss {value:.3f} {seconds:.0f} s", "step", step=step + 1, loss=value)
         if (step + 1) % SAVE_EVERY == 0:
             save_state(model, optimizer, step + 1, file)
 
