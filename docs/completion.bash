@@ -10,6 +10,7 @@ _asl_min() {
   done
   case $module in
     asl_min.evaluate) words="--help --config --run --round --adapter --dry-run --quiet --json $_asl_min_keys" ;;
+    asl_min.real.people) words="--help --out --folder --dry-run --quiet --json" ;;
     asl_min.rounds) words="--help --config --run --prepare --dry-run --quiet --json $_asl_min_keys" ;;
     asl_min.search.disk) words="--help --corpus --index --encoder --dry-run --quiet --json" ;;
     asl_min.search.hub) words="--help --out --per-set --dry-run --quiet --json" ;;
@@ -23,7 +24,7 @@ _asl_min() {
     asl_min.train_policy) words="--help --config --run --round --dry-run --quiet --json $_asl_min_keys" ;;
     asl_min.train_prompt_generator) words="--help --config --run --round --dry-run --quiet --json $_asl_min_keys" ;;
     asl_min.train_reward_model) words="--help --config --run --round --dry-run --quiet --json $_asl_min_keys" ;;
-    asl_min.world.tiny.population) words="--help --skill --out --again --jobs --dry-run --quiet --json" ;;
+    asl_min.world.tiny.population) words="--help --stages --out --again --jobs --dry-run --quiet --json" ;;
     reproduce.claims) words="--help --results --dry-run --quiet --json" ;;
     reproduce.digest) words="--help --dry-run --quiet --json" ;;
     reproduce.figures) words="--help --results --dry-run --quiet --json" ;;
@@ -32,7 +33,7 @@ _asl_min() {
     reproduce.runner) words="--help --profile --jobs --arms --preregistered --runs --results --dry-run --quiet --json" ;;
     reproduce.verify) words="--help --runs --dry-run --quiet --json" ;;
   esac
-  [[ ${COMP_WORDS[COMP_CWORD - 1]} == -m ]] && words="asl_min.evaluate asl_min.rounds asl_min.search.disk asl_min.search.hub asl_min.search.ingest asl_min.search.server asl_min.tools.ask asl_min.tools.base_measures asl_min.tools.plan asl_min.tools.report asl_min.tools.share asl_min.train_policy asl_min.train_prompt_generator asl_min.train_reward_model asl_min.world.tiny.population reproduce.claims reproduce.digest reproduce.figures reproduce.preregistration reproduce.run reproduce.runner reproduce.verify"
+  [[ ${COMP_WORDS[COMP_CWORD - 1]} == -m ]] && words="asl_min.evaluate asl_min.real.people asl_min.rounds asl_min.search.disk asl_min.search.hub asl_min.search.ingest asl_min.search.server asl_min.tools.ask asl_min.tools.base_measures asl_min.tools.plan asl_min.tools.report asl_min.tools.share asl_min.train_policy asl_min.train_prompt_generator asl_min.train_reward_model asl_min.world.tiny.population reproduce.claims reproduce.digest reproduce.figures reproduce.preregistration reproduce.run reproduce.runner reproduce.verify"
   COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
   [[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace
 }

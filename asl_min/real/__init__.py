@@ -1,1 +1,1 @@
-"""Real weights and real text from a package index: SmolLM2-135M and ten thousand leads of Wikipedia."""
+"""Real weights, real articles and questions by people."""

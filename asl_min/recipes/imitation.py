@@ -1,4 +1,4 @@
-"""A control of this repository: ASL (the mode asl_hybrid) in which the policy imitates its own episodes that the judge
+"""A control of this repository: ASL (mode asl_gen_rm) in which the policy imitates its own episodes that the judge
 calls correct, by supervised learning: every advantage is 1, and there are no negative examples. The config freezes the
 judge."""
 
@@ -7,10 +7,10 @@ from collections.abc import Sequence
 import numpy as np
 
 from asl_min.episode import Episode, Task
-from asl_min.recipes import asl_hybrid
+from asl_min.recipes import asl_gen_rm
 
 
-class Recipe(asl_hybrid.Recipe):
+class Recipe(asl_gen_rm.Recipe):
     def answer_groups(self, episodes: Sequence[Episode]) -> list[list[Episode]]:
         return [[episode for episode in episodes if episode.meta["verdict"] is True]]
 

@@ -55,6 +55,7 @@ SCRIPTS = {
     "asl-index": "asl_min.search.disk",
     "asl-search-server": "asl_min.search.server",
     "asl-hub": "asl_min.search.hub",
+    "asl-people": "asl_min.real.people",
 }
 """What pip installs (pyproject.toml), and the module behind each."""
 

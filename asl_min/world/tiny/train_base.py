@@ -91,7 +91,7 @@ STAGES = {
     "judging": Stage(
         steps=1500, lr=3e-3, decay=0.0, worlds=85, elsewhere=0.5, context=0.1, short_steps=300, drills=120
     ),
-    "noise": Stage(steps=200, lr=2e-3, decay=1.0, worlds=24, elsewhere=0.75),
+    "noise": Stage(steps=120, lr=2e-3, decay=1.0, worlds=10, elsewhere=0.75),
 }
 """The first two without decay, so that the next can start from any checkpoint."""
 
