@@ -27,7 +27,7 @@ def test_bases_are_drawn_within_the_ranges_that_were_written_down():
     assert list(drawn) == [*RULES["bases"], *RULES["validation"]]
     assert len(RULES["bases"]) >= 12 and not set(RULES["bases"]) & set(RULES["validation"])
     for base in drawn.values():
-        assert base.judging_steps in RULES["judging_steps"]
+        assert base.checkpoint in RULES["checkpoints"]
         for dial, value in asdict(base.noise).items():
             low, high = RULES["dials"][dial]
             assert low <= value <= high
@@ -44,7 +44,9 @@ def test_dials_are_independent_of_each_other(tmp_path):
     other = tmp_path / "population.yaml"
     many = [f"x{number}" for number in range(600)]
     other.write_text(yaml.safe_dump(RULES | {"bases": many, "validation": []}, sort_keys=False))
-    values = np.array([[b.judging_steps, *asdict(b.noise).values()] for b in population.draw(other).values()])
+    values = np.array(
+        [[RULES["checkpoints"].index(b.checkpoint), *asdict(b.noise).values()] for b in population.draw(other).values()]
+    )
     correlations = np.corrcoef(values.T) - np.eye(values.shape[1])
     assert np.abs(correlations).max() < 0.15
     ranges = np.array(list(RULES["dials"].values()))
@@ -56,7 +58,7 @@ def test_dials_are_independent_of_each_other(tmp_path):
 def test_a_shipped_base_was_made_with_the_dials_of_its_draw(folder):
     values = yaml.safe_load((folder / population.DIALS).read_text())
     drawn = population.draw()[folder.name]
-    assert values == {"judging_steps": drawn.judging_steps} | asdict(drawn.noise)
+    assert values == {"checkpoint": drawn.checkpoint} | asdict(drawn.noise)
 
 
 # --- the dials' file

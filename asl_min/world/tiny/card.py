@@ -50,7 +50,7 @@ temperature 1:
 {dials}
 ```
 
-Rebuild: `make population`, {steps} steps of the noise stage from a checkpoint of the judging stage, fixed seeds. Use it
+Rebuild: `make population`, {steps} steps of the noise stage from a checkpoint of the stages before, fixed seeds. Use it
 for the miniature only: outside pages worded like those of its world it knows nothing.
 """
 

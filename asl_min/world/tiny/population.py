@@ -2,9 +2,8 @@
 
     python -m asl_min.world.tiny.population [b04 v01 ...] [--stages build] [--out build/bases] [--jobs 2]
 
-A base is one noise stage (`train_base.py`) from a checkpoint of the judging stage, which is trained first, and the
-skill stage before it, where they are not there. Each base is a process of one thread; one that was interrupted begins
-again, a finished one is kept.
+A base is one noise stage (`train_base.py`) from a checkpoint of the stages before it, which are trained first where
+they are not there. Each base is a process of one thread; one that was interrupted begins again, a finished one is kept.
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
@@ -18,7 +17,7 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
         __doc__,
         argument("names", nargs="*", help="bases to train (default: the population and the validation bases)"),
         argument(
-            "--stages", type=Path, metavar="DIR", default=Path("build"), help="where the stages skill and judging are"
+            "--stages", type=Path, metavar="DIR", default=Path("build"), help="where the stages before the bases are"
         ),
         argument("--out", type=Path, metavar="DIR", default=Path("build/bases"), help="where the bases go"),
         argument("--again", action="store_true", help="also those that are shipped"),
@@ -50,11 +49,11 @@ DIALS = "dials.yaml"
 
 @dataclass(frozen=True)
 class Base:
-    """`place`: in the population, which is also the seed of its demonstrations."""
+    """`place`: in the population, which is also the seed of its demonstrations. `checkpoint`: of the stages before."""
 
     name: str
     place: int
-    judging_steps: int
+    checkpoint: str
     noise: Noise
 
 
@@ -63,13 +62,13 @@ def draw(file: Path = FILE) -> dict[str, Base]:
     rules = yaml.safe_load(file.read_text())
     rng, found = random.Random(rules["seed"]), {}
     for place, name in enumerate([*rules["bases"], *rules["validation"]]):
-        steps = rng.choice(rules["judging_steps"])
+        checkpoint = rng.choice(rules["checkpoints"])
         dials = {dial.name: round(rng.uniform(*rules["dials"][dial.name]), 2) for dial in fields(Noise)}
-        found[name] = Base(name, place, steps, Noise(**dials))
+        found[name] = Base(name, place, checkpoint, Noise(**dials))
     return found
 
 
-def train(base: Base, judging: Path, out: Path) -> None:
+def train(base: Base, stages: Path, out: Path) -> None:
     """Into a folder beside, which takes its name when it is whole. Raises `CalledProcessError`."""
     target, partial = out / base.name, out / f"{base.name}.partial"
     shutil.rmtree(partial, ignore_errors=True)
@@ -79,7 +78,7 @@ def train(base: Base, judging: Path, out: Path) -> None:
     words = [
         "noise",
         "--start",
-        judging / f"step_{base.judging_steps}",
+        stages / base.checkpoint,
         "--dials",
         dials,
         "--seed",
@@ -89,7 +88,7 @@ def train(base: Base, judging: Path, out: Path) -> None:
     ]
     module(*words, log=out / f"{base.name}.log", threads=1)
     dials.write_text(
-        f"# Drawn by asl_min/world/tiny/population.py\njudging_steps: {base.judging_steps}\n" + dials.read_text()
+        f"# Drawn by asl_min/world/tiny/population.py\ncheckpoint: {base.checkpoint}\n" + dials.read_text()
     )
     partial.rename(target)
     terminal.say(f"{target}: trained", "trained", base=base.name)
@@ -116,17 +115,19 @@ def main(args: Namespace) -> None:
     for stage, words in stages.items():
         module(stage, *words, log=args.stages / f"{stage}.log", threads=os.cpu_count() or 1)
     with ThreadPoolExecutor(max(args.jobs, 1)) as pool:
-        list(pool.map(lambda base: train(base, args.stages / "judging", args.out), due))
+        list(pool.map(lambda base: train(base, args.stages, args.out), due))
     terminal.tell(str(args.out), bases={name: str(args.out / name) for name in args.names or drawn})
 
 
 def _stages_due(folder: Path) -> dict[str, list[object]]:
     """The stages before the bases whose last checkpoint is not there, and the words that train them."""
-    skill, judging = (folder / name / f"step_{STAGES[name].steps}" for name in ("skill", "judging"))
-    if judging.is_dir():
-        return {}
-    words = {"judging": ["--start", skill, "--out", judging.parent]}
-    return words if skill.is_dir() else {"skill": ["--out", skill.parent]} | words
+    due, start = {}, []
+    for stage in ("skill", "judging", "practice"):
+        last = folder / stage / f"step_{STAGES[stage].steps}"
+        if not last.is_dir():
+            due[stage] = [*start, "--out", folder / stage]
+        start = ["--start", last]
+    return due
 
 
 def _is_there(name: str, args: Namespace) -> bool:

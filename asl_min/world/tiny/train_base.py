@@ -1,13 +1,15 @@
-"""Train tiny base models: a Qwen2 model that imitates a teacher in alternate worlds, in three stages.
+"""Train tiny base models: a Qwen2 model that imitates a teacher in alternate worlds, in four stages.
 
     python -m asl_min.world.tiny.train_base skill --out build/skill
     python -m asl_min.world.tiny.train_base judging --start build/skill/step_1800 --out build/judging
-    python -m asl_min.world.tiny.train_base noise --start build/judging/step_900 --dials dials.yaml --out build/b01
+    python -m asl_min.world.tiny.train_base practice --start build/judging/step_1500 --out build/practice
+    python -m asl_min.world.tiny.train_base noise --start build/practice/step_900 --dials dials.yaml --out build/b01
 
 The first learns the skills from a teacher without errors, once for all bases. The second goes on with drills in
-comparing (`drills.py`) among the demonstrations, so that verdicts leave chance. Both leave a checkpoint every
-`CHECKPOINT` steps. The third imitates a teacher with the errors that `dials.yaml` says (keys of `teacher.Noise`), so
-that dials can be turned without learning to read again. A stage that is interrupted begins again.
+comparing (`drills.py`) among the demonstrations, so that verdicts leave chance. The third practises all of it with a
+falling learning rate. These leave a checkpoint every `CHECKPOINT` steps. The fourth imitates a teacher with the errors
+that `dials.yaml` says (keys of `teacher.Noise`), so that dials can be turned without learning to read again. A stage
+that is interrupted begins again.
 
 The loss is next-token cross-entropy over the assistant's tokens; the token that holds a verdict weighs
 `VERDICT_WEIGHT`, since it is one token among fifty and the last skill to appear. In the skill stage prompts and pages
@@ -23,7 +25,7 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
     start(
         "asl_min.world.tiny.train_base",
         __doc__,
-        argument("stage", choices=("skill", "judging", "noise")),
+        argument("stage", choices=("skill", "judging", "practice", "noise")),
         argument("--start", type=Path, metavar="DIR", help="checkpoint of the stage before"),
         argument("--dials", type=Path, metavar="FILE", help="YAML of the noise's dials"),
         argument("--seed", type=int, default=0, help="of the demonstrations of the noise stage (default: 0)"),
@@ -91,9 +93,9 @@ STAGES = {
     "judging": Stage(
         steps=1500, lr=3e-3, decay=0.0, worlds=85, elsewhere=0.5, context=0.1, short_steps=300, drills=120
     ),
-    "noise": Stage(steps=120, lr=2e-3, decay=1.0, worlds=10, elsewhere=0.75),
+    "practice": Stage(steps=1500, lr=3e-3, decay=1.0, worlds=85, elsewhere=0.5, context=0.1, drills=40),
+    "noise": Stage(steps=120, lr=1e-3, decay=1.0, worlds=10, elsewhere=0.75),
 }
-"""The first two without decay, so that the next can start from any checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -258,7 +260,7 @@ def main(args: Namespace) -> None:
     if args.dry_run:
         terminal.tell(f"{args.out}: would get the stage {args.stage}, {stage.steps} steps")
         return
-    seed = {"skill": 0, "judging": 500, "noise": 1_000 + args.seed}[args.stage]
+    seed = {"skill": 0, "judging": 500, "practice": 501, "noise": 1_000 + args.seed}[args.stage]
     torch.manual_seed(seed)
     if args.start:
         model = Qwen2ForCausalLM.from_pretrained(args.start, dtype=torch.float32)
