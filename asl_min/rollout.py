@@ -1,6 +1,6 @@
 """Multi-turn episodes: the model writes a turn, the tool answers, until the model answers or a budget is spent.
 
-All requests advance together, one turn at a time. With several processes each rolls out its own share, and every
+All requests advance together, mostly one turn at a time. With several processes each rolls out its own share, and every
 process gets all episodes back in the order of the requests.
 """
 
@@ -77,16 +77,14 @@ class Rollout:
 
     def _play(self, drafts: list[_Draft], temperature: float) -> None:
         """One batch through all its turns."""
-        for turn in range(self.limits.turns):
-            active = [d for d in drafts if d.finish_reason is None]
-            if not active:
-                break
+        while active := [d for d in drafts if d.finish_reason is None]:
             room = [min(self.limits.turn_tokens, self.limits.episode_tokens - len(d.ids)) for d in active]
-            seeds = [d.request.seed * SEED_STRIDE + turn for d in active]
+            seeds = [d.request.seed * SEED_STRIDE + len(d.turns) for d in active]
             contexts, known = [d.ids for d in active], [d.known for d in active]
             completions = self.sampler.generate(contexts, seeds, room, temperature, known)
             for draft, completion in zip(active, completions, strict=True):
-                self._advance(draft, completion, last=turn == self.limits.turns - 1)
+                if completion:  # else the turn goes on beside the next turns of the others
+                    self._advance(draft, completion)
 
     def _open(self, request: Request) -> _Draft:
         prompt = self.chat.prompt(request.prompt, **request.fields)
@@ -96,7 +94,7 @@ class Rollout:
             draft.finish_reason = FinishReason.MAX_TOKENS
         return draft
 
-    def _advance(self, draft: _Draft, completion: Completion, last: bool) -> None:
+    def _advance(self, draft: _Draft, completion: Completion) -> None:
         """Append one sampled turn; then stop, or append the tool's response."""
         draft.append(completion.ids, completion.logprobs)
         draft.known = len(draft.ids)
@@ -109,7 +107,7 @@ class Rollout:
             return
         response, glue = self._response(call, ended)
         draft.turns.append(Turn(text, call.queries, response))
-        if last:
+        if len(draft.turns) == self.limits.turns:
             draft.finish_reason = FinishReason.MAX_TURNS
         elif len(draft.ids) + len(glue) >= self.limits.episode_tokens:
             draft.finish_reason = FinishReason.MAX_TOKENS

@@ -10,6 +10,7 @@ from helpers import bigram_model, random_model
 
 from asl_min.model import load_backbone, use
 from asl_min.protocol import STOP_STRINGS
+from asl_min.sampling import generate
 from asl_min.sampling.generate import Generator, sample
 from asl_min.sampling.prefix_cache import CacheLayer, PrefixCache
 from asl_min.sampling.sampler import Completion, Finish
@@ -94,6 +95,11 @@ def test_contexts_that_differ_only_in_padding_ids_are_told_apart(generator, cont
     assert_same(generator.generate(three, [0, 1, 2], [12] * 3, 1.0), by_alone(generator, three, [12] * 3, 1.0))
 
 
+@pytest.fixture
+def no_pauses(monkeypatch):
+    monkeypatch.setattr(generate, "PAUSE_SHARE", 0)
+
+
 @pytest.fixture(scope="module")
 def short_turns(model, chat) -> Generator:
     """Every fifth token ends the turn, so that turns end of their own accord."""
@@ -102,7 +108,7 @@ def short_turns(model, chat) -> Generator:
     return Generator(model, eager)
 
 
-def test_next_turn_is_the_same_from_kept_work_as_from_nothing(short_turns, contexts, tokenizer, monkeypatch):
+def test_next_turn_is_the_same_from_kept_work_as_from_nothing(short_turns, contexts, tokenizer, monkeypatch, no_pauses):
     """Turns with given tokens between them; two episodes are one and the same, and one drops out on the way."""
     chunks = count_tokens(monkeypatch)
     rng, active = random.Random(3), [contexts[i] for i in (9, 0, 4, 4, 7)]
@@ -124,7 +130,7 @@ def test_next_turn_is_the_same_from_kept_work_as_from_nothing(short_turns, conte
             active, seeds, known = active[1:], seeds[1:], known[1:]
 
 
-def test_long_and_short_responses_after_short_and_long_histories(short_turns, contexts, tokenizer):
+def test_long_and_short_responses_after_short_and_long_histories(short_turns, contexts, tokenizer, no_pauses):
     """The new tokens of all episodes are padded to the longest response, behind the longest history too."""
     first = short_turns.generate([contexts[9], contexts[0]], [0, 1], [40, 40], 1.0)
     known = [len(c) + len(f.ids) for c, f in zip((contexts[9], contexts[0]), first, strict=True)]
@@ -133,6 +139,30 @@ def test_long_and_short_responses_after_short_and_long_histories(short_turns, co
     active = [[*contexts[9], *first[0].ids, 20, 21], [*contexts[0], *first[1].ids, *response]]
     found = short_turns.generate(active, [2, 3], [3, 3], 1.0, known)
     assert_same(found, [short_turns.generate([c], [s], [3], 1.0)[0] for c, s in zip(active, [2, 3], strict=True)])
+
+
+@pytest.mark.parametrize("share", [0.25, 0.75])
+def test_rows_that_wait_for_the_next_call_go_on_where_they_were(generator, contexts, monkeypatch, share):
+    """Among others that come anew; the completions are those of each row alone."""
+    monkeypatch.setattr(generate, "PAUSE_SHARE", share)
+    max_new = [8 + 3 * i for i in range(len(contexts))]
+    alone, found, passes = by_alone(generator, contexts, max_new, 1.0), {}, count_tokens(monkeypatch)
+    calls, waiting = 0, list(range(6))
+    while waiting:
+        passes.clear()
+        said = generator.generate(
+            [contexts[i] for i in waiting], waiting, [max_new[i] for i in waiting], 1.0, [0] * len(waiting)
+        )
+        found |= {i: c for i, c in zip(waiting, said, strict=True) if c}
+        calls, waiting = calls + 1, [i for i, c in zip(waiting, said, strict=True) if not c]
+        waiting += range(6, 12) if calls == 1 else ()
+    assert calls > 2 and passes[0] == 16  # in the last call one token is read of what went before
+    assert_same([found[i] for i in range(12)], alone)
+
+
+def test_without_known_tokens_every_row_is_finished(generator, contexts, monkeypatch):
+    monkeypatch.setattr(generate, "PAUSE_SHARE", 1.0)
+    assert all(generator.generate(contexts, range(12), range(1, 13), 1.0))
 
 
 @pytest.mark.parametrize("dropped_by", ["the end of serving", "a new batch"])

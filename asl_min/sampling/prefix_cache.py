@@ -15,6 +15,7 @@ Two samples of the prompt 5 6 7, at most 3 new tokens:
 
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 
 import torch
 from transformers import PreTrainedModel
@@ -138,15 +139,24 @@ class PrefixCache:
     def prefill(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute the contexts. Returns the place of each row [rows] and the logits of each place's next token
         [places, vocabulary]."""
-        size, logits = max(PREFILL_TOKENS // padded(len(self.new[-1])), 1), []
-        for first in range(0, self.used, size):
-            new, starts = self.new[first : first + size], self.starts[first : first + size]
+        logits = []
+        for first, end in pairwise(self._cuts()):
+            new, starts = self.new[first:end], self.starts[first:end]
             width, known = padded(len(new[-1])), int(starts.max())
             ids = torch.tensor([(*part, *(0,) * (width - len(part))) for part in new], device=self.device)
             positions = starts[:, None] + torch.arange(width, device=self.device)
             lasts = torch.tensor([len(part) - 1 for part in new], device=self.device)
             logits.append(logits_of(self.model, self._forward(first, ids, positions, known + width, lasts)))
         return self.row_places, torch.cat(logits)
+
+    def _cuts(self) -> list[int]:
+        """Where the contexts are cut into forward passes of at most `PREFILL_TOKENS` padded tokens, one context at
+        least."""
+        cuts = [0]
+        for place, new in enumerate(self.new):
+            if place > cuts[-1] and (place + 1 - cuts[-1]) * padded(len(new)) > PREFILL_TOKENS:
+                cuts.append(place)
+        return [*cuts, self.used]
 
     def grow(self, places: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Append one token to each row that goes on; `places` and `tokens` are [rows]. Returns as `prefill`."""

@@ -47,12 +47,13 @@ class Sampler(Protocol):
         max_new: Sequence[int],
         temperature: float,
         known: Sequence[int] | None = None,
-    ) -> list[Completion]:
+    ) -> list[Completion | None]:
         """One completion for each context [rows], in the order given. Each has its own seed and its own limit of new
         tokens, at least 1. `temperature` 0 is greedy.
 
         `known`: how many of a context's first tokens are a context and its completion of the call before, so that the
-        work on them can be used again. None or all 0: a new batch.
+        work on them can be used again. Where `known` is given, a row may come back as None: not finished, and to be
+        asked for again, with the same context and seed, beside the next turns of the others.
         """
         ...
 
