@@ -104,7 +104,7 @@ class ModelServer(ThreadingHTTPServer):
         for step in range(max(job.room for job in jobs)):
             out = model(input_ids=new, attention_mask=seen, past_key_values=past, use_cache=True)
             uniforms = torch.tensor([job.uniforms[min(step, job.room - 1)] for job in jobs])
-            tokens, logprobs = sample(out.logits[:, -1], uniforms, temperature)
+            tokens, logprobs = sample(out.logits[:, -1], torch.arange(len(uniforms)), uniforms, temperature)
             past, new, seen = (
                 out.past_key_values,
                 tokens[:, None],
