@@ -431,9 +431,10 @@ def reads_alike(run: Path, chat: Chat) -> bool:
 def local_run(config, tmp_path_factory) -> tuple[Config, dict[str, list[dict]]]:
     """The first seed with which all three phases train on episodes that are the same as text, and what was played with
     it. A seed is given up after its first phase that does not train."""
-    chat = Chat(AutoTokenizer.from_pretrained(smallest(config).path(smallest(config).base_model)), "tiny")
+    tiny = smallest(config)
+    chat = Chat(AutoTokenizer.from_pretrained(tiny.path(tiny.base_model)), "tiny")
     for seed in range(30):
-        played, run = replace(smallest(config), seed=seed), tmp_path_factory.mktemp("local") / "run"
+        played, run = replace(tiny, seed=seed), tmp_path_factory.mktemp("local") / "run"
         prepare(run, played)
         if all(trains(run, role) for role in ROLES) and reads_alike(run, chat):
             return played, episodes_of(run)

@@ -38,7 +38,7 @@ def fault_of(draft: Draft, lead: str, tool: SearchTool) -> str | None:
         return "form"
     if not re.search(ASKED_BY[draft.kind], question, re.IGNORECASE):
         return "kind"
-    if f" {normalize(draft.answer)} " in f" {normalize(question)} ":
+    if names(question, draft.answer):
         return "answer in the question"
     if not names(question, title) and not finds_first(question, draft.title, tool):
         return "subject"

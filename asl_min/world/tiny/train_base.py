@@ -12,9 +12,9 @@ that `dials.yaml` says (keys of `teacher.Noise`), so that dials can be turned wi
 that is interrupted begins again.
 
 The loss is next-token cross-entropy over the assistant's tokens; the token that holds a verdict weighs
-`VERDICT_WEIGHT`, since it is one token among fifty and the last skill to appear. In the skill stage prompts and pages
-weigh a little too: their names occur several times, and to predict them is to learn to copy. Nothing of the target half
-is seen.
+`VERDICT_WEIGHT`, since it is one token among fifty and the last skill to appear. In the first three stages prompts and
+pages weigh a little too: their names occur several times, and to predict them is to learn to copy. Nothing of the
+target half is seen.
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
@@ -35,7 +35,7 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
 import random
 import time
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -117,35 +117,34 @@ def encode(demonstration: Demonstration, chat: Chat, context: float = 0.0) -> Sa
             glue = chat.tool_response(response, turn_ended=False)
             ids, weights = ids + glue, weights + [context] * len(glue)
     if demonstration.prompt == "judge":
-        closing = chat.tokenizer(ANSWER_CLOSE, add_special_tokens=False)["input_ids"]
-        weights[-1 - len(closing)] = VERDICT_WEIGHT
+        weights[verdict_place(chat)] = VERDICT_WEIGHT
     return Sample(np.array(ids, np.int32), np.array(weights, np.float32))
 
 
 def encode_drill(lines: list[str], chat: Chat) -> Sample:
     """Of a drill the verdicts alone carry loss."""
-    ids, weights = [], []
+    ids, weights, place = [], [], verdict_place(chat)
     for line in lines:
         turn = chat.tokenizer(line, add_special_tokens=False)["input_ids"]
         ids, weights = ids + turn, weights + [0.0] * len(turn)
-        weights[-2] = VERDICT_WEIGHT
+        weights[place] = VERDICT_WEIGHT
     return Sample(np.array(ids, np.int32), np.array(weights, np.float32))
 
 
+def verdict_place(chat: Chat) -> int:
+    """Where the verdict's token stands in the judge's last turn, from its end: before the closing tag."""
+    return -1 - len(chat.tokenizer(ANSWER_CLOSE, add_special_tokens=False)["input_ids"])
+
+
+def teachers(n_worlds: int, seed: int, noise: Noise, elsewhere: float, stream: str = "") -> Iterator[Teacher]:
+    """A teacher in each of so many alternate worlds; `stream` tells random streams of one seed apart."""
+    for number in range(n_worlds):
+        world, rng = alternate_world(seed * 100_000 + number), random.Random(f"{stream}{seed}/{number}")
+        yield Teacher(world, rng, noise, elsewhere)
+
+
 def demonstrations(n_worlds: int, per_world: int, seed: int, noise: Noise, elsewhere: float) -> list[Demonstration]:
-    found = []
-    for number in range(n_worlds):
-        teacher = Teacher(alternate_world(seed * 100_000 + number), random.Random(f"{seed}/{number}"), noise, elsewhere)
-        found += [demonstrate(teacher) for _ in range(per_world)]
-    return found
-
-
-def drills(n_worlds: int, per_world: int, seed: int) -> list[list[str]]:
-    found = []
-    for number in range(n_worlds):
-        teacher = Teacher(alternate_world(seed * 100_000 + number), random.Random(f"drill/{seed}/{number}"))
-        found += [drill(teacher) for _ in range(per_world)]
-    return found
+    return [demonstrate(t) for t in teachers(n_worlds, seed, noise, elsewhere) for _ in range(per_world)]
 
 
 def tokenizer_texts(seed: int) -> list[str]:
@@ -232,7 +231,9 @@ def samples_of(stage: Stage, seed: int, noise: Noise, chat: Chat) -> list[Sample
     """Demonstrations and drills, those that are too long left out."""
     shown = demonstrations(stage.worlds, PER_WORLD, seed, noise, stage.elsewhere)
     samples = [encode(demonstration, chat, stage.context) for demonstration in shown]
-    samples += [encode_drill(lines, chat) for lines in drills(stage.worlds if stage.drills else 0, stage.drills, seed)]
+    if stage.drills:
+        drilled = teachers(stage.worlds, seed, noise, stage.elsewhere, "drill/")
+        samples += [encode_drill(drill(t), chat) for t in drilled for _ in range(stage.drills)]
     return [sample for sample in samples if len(sample.ids) <= MAX_TOKENS]
 
 
