@@ -3,10 +3,11 @@
     python -m reproduce.runner --profile full|quick|lr [--jobs 2] [--results runs/results]
 
 `full` is what preregistered.yaml names; arms.yaml has the small profiles. The same command continues: finished runs are
-skipped, interrupted ones go on after their last finished phase. A run lives in `runs/NAME/` (of a small profile:
-`runs/PROFILE_NAME/`), its log beside it; when it is finished its summary is kept in `runs/results/runs/NAME.json` (of a
-small profile: `runs/results/PROFILE/runs/`), from which claims, tables and figures are made. With `--results
-reproduce/results` the recorded runs count as finished, and new ones join the record.
+skipped, interrupted ones go on after their last finished phase, and what runs have in common is copied (`reuse.py`). A
+run lives in `runs/NAME/` (of a small profile: `runs/PROFILE_NAME/`), its log beside it; when it is finished its summary
+is kept in `runs/results/runs/NAME.json` (of a small profile: `runs/results/PROFILE/runs/`), from which claims, tables
+and figures are made. With `--results reproduce/results` the recorded runs count as finished, and new ones join the
+record.
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
@@ -43,6 +44,7 @@ from asl_min.run.errors import InputError
 from reproduce import preregistration
 from reproduce.jobs import ROOT, Job, refuse_missing_base
 from reproduce.records import run_name
+from reproduce.reuse import take_over
 
 ARMS = ROOT / "reproduce" / "arms.yaml"
 FULL = "full"
@@ -113,6 +115,7 @@ def run_all(jobs: list[Job], width: int, console: Console) -> dict[Job, str]:
         try:
             while running or "waiting" in states.values():
                 for job in [job for job in jobs if states[job] == "waiting"][: width - len(running)]:
+                    take_over(job, jobs)
                     running[job], states[job] = launch(job), "running"
                 for job in [job for job, process in running.items() if process.poll() is not None]:
                     code = running.pop(job).returncode
