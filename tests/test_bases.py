@@ -17,6 +17,7 @@ from asl_min.world.tiny.teacher import NO_NOISE, Teacher, demonstrate
 from asl_min.world.tiny.train_base import VERDICT_WEIGHT, Sample, batches, collate, encode, read_dials
 
 RULES = yaml.safe_load(population.FILE.read_text())
+RANGES = {dial: ends for of_role in RULES["dials"].values() for dial, ends in of_role.items()}
 
 
 # --- the draw
@@ -29,8 +30,7 @@ def test_bases_are_drawn_within_the_ranges_that_were_written_down():
     for base in drawn.values():
         assert base.checkpoint in RULES["checkpoints"]
         for dial, value in asdict(base.noise).items():
-            low, high = RULES["dials"][dial]
-            assert low <= value <= high
+            assert 0 == RANGES[dial][0] <= value <= RANGES[dial][1]
 
 
 def test_draw_depends_on_the_seed_alone(tmp_path):
@@ -39,19 +39,22 @@ def test_draw_depends_on_the_seed_alone(tmp_path):
     assert population.draw() == population.draw() != population.draw(other)
 
 
-def test_dials_are_independent_of_each_other(tmp_path):
-    """Of many bases no two dials go together, and each covers its range."""
+def test_roles_are_independent_of_each_other(tmp_path):
+    """Of many bases dials of different roles do not go together, those of one role do, and each covers its range."""
     other = tmp_path / "population.yaml"
-    many = [f"x{number}" for number in range(600)]
+    many = [f"x{number}" for number in range(900)]
     other.write_text(yaml.safe_dump(RULES | {"bases": many, "validation": []}, sort_keys=False))
+    bases = population.draw(other).values()
     values = np.array(
-        [[RULES["checkpoints"].index(b.checkpoint), *asdict(b.noise).values()] for b in population.draw(other).values()]
+        [[RULES["checkpoints"].index(b.checkpoint), *(asdict(b.noise)[d] for d in RANGES)] for b in bases]
     )
-    correlations = np.corrcoef(values.T) - np.eye(values.shape[1])
-    assert np.abs(correlations).max() < 0.15
-    ranges = np.array(list(RULES["dials"].values()))
-    assert np.allclose(values[:, 1:].min(0), ranges[:, 0], atol=0.02)
-    assert np.allclose(values[:, 1:].max(0), ranges[:, 1], atol=0.02)
+    roles = ["checkpoint", *(role for role, dials in RULES["dials"].items() for _ in dials)]
+    same = np.array([[a == b for a in roles] for b in roles])
+    correlations = np.corrcoef(values.T)
+    assert np.abs(correlations[~same]).max() < 0.12 and correlations[same].min() > 0.3
+    shares = values[:, 1:] / np.array([high for _, high in RANGES.values()])
+    assert shares.min() == 0 and np.allclose(shares.max(0), 1, atol=0.07)
+    assert np.allclose(shares.mean(0), 0.25, atol=0.03)
 
 
 @pytest.mark.parametrize("folder", sorted(population.SHIPPED.iterdir()), ids=lambda folder: folder.name)

@@ -91,7 +91,7 @@ def test_run_with_other_settings_fails(repo, check):
     config = json.loads((repo / "results" / "runs" / "b02_rule_reward_seed0.json").read_text())["config"]
     rewrite(repo, "b02_rule_reward_seed0", config=config | {"learning_rate": 0.1})
     code, said = check(repo)
-    assert code == 1 and "WRONG: b02_rule_reward_seed0: learning_rate = 0.1, the file demands 0.0003" in said
+    assert code == 1 and "WRONG: b02_rule_reward_seed0: learning_rate = 0.1, the file demands 0.001" in said
 
 
 def test_run_that_is_not_named_is_exploratory_and_may_be_anything(repo, check):

@@ -71,7 +71,7 @@ def test_arms_with_gold_are_those_that_say_so():
 
 
 def test_every_arm_learns_at_the_same_rate():
-    assert {config.learning_rate for config in ARMS.values()} == {Config().learning_rate}
+    assert {config.learning_rate for config in ARMS.values()} == {ARMS["asl_hybrid"].learning_rate}
 
 
 @pytest.mark.parametrize(

@@ -31,7 +31,7 @@ import subprocess
 import sys
 from argparse import Namespace
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import yaml
@@ -63,7 +63,10 @@ def draw(file: Path = FILE) -> dict[str, Base]:
     rng, found = random.Random(rules["seed"]), {}
     for place, name in enumerate([*rules["bases"], *rules["validation"]]):
         checkpoint = rng.choice(rules["checkpoints"])
-        dials = {dial.name: round(rng.uniform(*rules["dials"][dial.name]), 2) for dial in fields(Noise)}
+        dials = {}
+        for of_role in rules["dials"].values():
+            level = rng.uniform(0, 1)
+            dials |= {dial: round(level * rng.uniform(*ends), 2) for dial, ends in of_role.items()}
         found[name] = Base(name, place, checkpoint, Noise(**dials))
     return found
 
