@@ -5,7 +5,6 @@ folder, where it is on this machine; tests/test_reuse.py computes both ways and 
 import shutil
 from collections.abc import Iterable
 from dataclasses import asdict
-from datetime import UTC, datetime
 from pathlib import Path
 
 from asl_min.config import MAY_CHANGE, Config
@@ -50,13 +49,10 @@ def take_over(job: Job, others: Iterable[Job]) -> int | None:
     last, source = max(((last, run) for last, run in done if last is not None), default=(None, None))
     if source is None:
         return None
-    partial = job.run.with_name(f"{job.run.name}.partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    for number in range(last + 1):
-        shutil.copytree(source / f"round_{number:02d}", partial / f"round_{number:02d}")
-    durable.write_text(partial / run_dir.STARTED, datetime.now(UTC).isoformat(timespec="seconds"))
-    shutil.rmtree(job.run, ignore_errors=True)
-    partial.rename(job.run)
+    with durable.new_folder(job.run) as folder:
+        for number in range(last + 1):
+            shutil.copytree(source / f"round_{number:02d}", folder / f"round_{number:02d}")
+        run_dir.note_start(folder)
     return last
 
 

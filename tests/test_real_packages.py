@@ -16,7 +16,8 @@ from asl_min.model import load_base
 from asl_min.real import prepare
 from asl_min.real.cold_start import with_adapter
 from asl_min.real.packages import ARTICLES, WEIGHTS, DataFile, locate
-from asl_min.real.prepare import refuse_full_disk, refuse_other, whole, write_articles, write_checkpoint, write_cold
+from asl_min.real.prepare import refuse_full_disk, refuse_other, write_articles, write_checkpoint, write_cold
+from asl_min.run.durable import new_folder
 from asl_min.run.errors import InputError
 
 CONTENT = b'{"A": {}}'
@@ -85,11 +86,11 @@ def test_other_content_is_refused(content, tmp_path):
 
 
 def test_interrupted_folder_is_not_there_and_is_begun_again(tmp_path):
-    with pytest.raises(KeyboardInterrupt), whole(tmp_path / "base") as partial:
+    with pytest.raises(KeyboardInterrupt), new_folder(tmp_path / "base") as partial:
         (partial / "half").write_text("x")
         raise KeyboardInterrupt
     assert not (tmp_path / "base").exists()
-    with whole(tmp_path / "base") as partial:
+    with new_folder(tmp_path / "base") as partial:
         assert not list(partial.iterdir())
         (partial / "all").write_text("x")
     assert [f.name for f in tmp_path.iterdir()] == ["base"] and (tmp_path / "base" / "all").read_text() == "x"

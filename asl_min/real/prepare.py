@@ -21,8 +21,6 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
 import json
 import shutil
 from argparse import Namespace
-from collections.abc import Iterator
-from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -54,22 +52,6 @@ def refuse_full_disk(folder: Path) -> None:
         raise InputError(f"{folder}: {free / 1e9:.1f} GB are free on the disk, {SPACE / 1e9:.0f} GB are needed")
 
 
-@contextmanager
-def whole(folder: Path) -> Iterator[Path]:
-    """A folder to write to, which takes the name `folder` at the end of the block. What an interrupted one left is
-    dropped."""
-    refuse_full_disk(folder)
-    partial = folder.with_name(folder.name + ".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    yield partial
-    for file in partial.iterdir():
-        durable.sync(file)
-    shutil.rmtree(folder, ignore_errors=True)
-    partial.replace(folder)
-    durable.sync(folder.parent)
-
-
 def write_checkpoint(gguf: Path, folder: Path) -> None:
     """A plain checkpoint of a GGUF file of a Llama model. transformers dequantises it, but refuses to save what it
     loaded so, hence a new model with the same state. Raises `InputError` where the package gguf is missing."""
@@ -82,7 +64,8 @@ def write_checkpoint(gguf: Path, folder: Path) -> None:
         packed = AutoModelForCausalLM.from_pretrained(gguf.parent, gguf_file=gguf.name, **unpacked)
         plain = LlamaForCausalLM(config)
         plain.load_state_dict(packed.state_dict())
-    with whole(folder) as partial:
+    refuse_full_disk(folder)
+    with durable.new_folder(folder) as partial:
         plain.to(torch.bfloat16).save_pretrained(partial)
         tokenizer.save_pretrained(partial)
 
@@ -106,7 +89,8 @@ def write_cold(weights: str, folder: Path) -> None:
     """The weights with the shipped adapter merged. Float32, so that nothing of the adapter is rounded away."""
     config = Config(base_model=weights, adapters="shared")
     model = load_backbone(config, dict.fromkeys(ROLES, ADAPTER))
-    with whole(folder) as partial:
+    refuse_full_disk(folder)
+    with durable.new_folder(folder) as partial:
         save_merged(model, "shared", config, partial)
         durable.write_text(partial / MADE_OF, json.dumps(made_of(weights)))
 

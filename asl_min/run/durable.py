@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -30,6 +31,21 @@ def write_bytes(path: Path, data: bytes) -> None:
 def write_text(path: Path, text: str) -> None:
     """Replace a file as a whole, in UTF-8."""
     write_bytes(path, text.encode())
+
+
+@contextmanager
+def new_folder(folder: Path) -> Iterator[Path]:
+    """A folder to write to, which takes the place of `folder` at the end of the block. What an interrupted block left
+    is dropped by the next one."""
+    partial = folder.with_name(folder.name + ".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    partial.mkdir(parents=True)
+    yield partial
+    for path in partial.rglob("*"):
+        sync(path)
+    shutil.rmtree(folder, ignore_errors=True)
+    partial.replace(folder)
+    sync(folder.parent)
 
 
 def sync(path: Path) -> None:

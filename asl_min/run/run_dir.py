@@ -42,7 +42,11 @@ def create(run: Path, config: Config) -> None:
     durable.write_text(run / "config.yaml", dump_config(config))
     durable.write_text(run / "prompts.yaml", yaml.safe_dump(load_prompts(config.prompts), sort_keys=False))
     if not any(run.glob("round_*")):
-        durable.write_text(run / STARTED, datetime.now(UTC).isoformat(timespec="seconds"))
+        note_start(run)
+
+
+def note_start(run: Path) -> None:
+    durable.write_text(run / STARTED, datetime.now(UTC).isoformat(timespec="seconds"))
 
 
 def started(run: Path) -> str | None:

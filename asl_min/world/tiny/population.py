@@ -26,7 +26,6 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
 
 import os
 import random
-import shutil
 import subprocess
 import sys
 from argparse import Namespace
@@ -36,7 +35,7 @@ from pathlib import Path
 
 import yaml
 
-from asl_min.run import terminal
+from asl_min.run import durable, terminal
 from asl_min.run.errors import InputError
 from asl_min.world.tiny.teacher import Noise
 from asl_min.world.tiny.train_base import STAGES
@@ -73,28 +72,14 @@ def draw(file: Path = FILE) -> dict[str, Base]:
 
 def train(base: Base, stages: Path, out: Path) -> None:
     """Into a folder beside, which takes its name when it is whole. Raises `CalledProcessError`."""
-    target, partial = out / base.name, out / f"{base.name}.partial"
-    shutil.rmtree(partial, ignore_errors=True)
-    partial.mkdir(parents=True)
-    dials = partial / DIALS
-    dials.write_text(yaml.safe_dump(asdict(base.noise), sort_keys=False))
-    words = [
-        "noise",
-        "--start",
-        stages / base.checkpoint,
-        "--dials",
-        dials,
-        "--seed",
-        base.place,
-        "--out",
-        partial,
-    ]
-    module(*words, log=out / f"{base.name}.log", threads=1)
-    dials.write_text(
-        f"# Drawn by asl_min/world/tiny/population.py\ncheckpoint: {base.checkpoint}\n" + dials.read_text()
-    )
-    partial.rename(target)
-    terminal.say(f"{target}: trained", "trained", base=base.name)
+    with durable.new_folder(out / base.name) as folder:
+        dials = folder / DIALS
+        dials.write_text(yaml.safe_dump(asdict(base.noise), sort_keys=False))
+        words = ["--start", stages / base.checkpoint, "--dials", dials, "--seed", base.place, "--out", folder]
+        module("noise", *words, log=out / f"{base.name}.log", threads=1)
+        made_by = f"# Drawn by asl_min/world/tiny/population.py\ncheckpoint: {base.checkpoint}\n"
+        dials.write_text(made_by + dials.read_text())
+    terminal.say(f"{out / base.name}: trained", "trained", base=base.name)
 
 
 def module(*words: object, log: Path, threads: int) -> None:
