@@ -58,7 +58,7 @@ def test_rates_must_be_those_of_the_arms(tmp_path):
     values = yaml.safe_load(preregistration.LEAGUE.read_text())
     del values["learning_rates"]["ssp"]
     (tmp_path / "p.yaml").write_text(yaml.safe_dump(values))
-    with pytest.raises(InputError, match="learning_rates: must have those of the arms .* 'ssp' is amiss"):
+    with pytest.raises(InputError, match=r"learning_rates: must have those of the arms .* 'ssp' is amiss"):
         preregistration.read(tmp_path / "p.yaml")
 
 
@@ -109,7 +109,7 @@ def test_rows_of_other_systems_stay():
 @pytest.mark.parametrize("text", ["[", "{}", "[1]", '[{"system": "x"}]'])
 def test_file_without_rows_is_refused(text, tmp_path):
     (tmp_path / "league.json").write_text(text)
-    with pytest.raises(InputError, match="league.json"):
+    with pytest.raises(InputError, match=r"league\.json"):
         league.read_rows(tmp_path / "league.json")
 
 
@@ -153,7 +153,7 @@ def test_seeds_of_a_base_count_once():
 
 def test_real_differences_are_those_that_survive_holm():
     found = league_ranks.differences(league_ranks.table_of(THREE))
-    assert [(row.ahead, row.behind) for row in found][0] == ("search_r1_64", "ssp")
+    assert (found[0].ahead, found[0].behind) == ("search_r1_64", "ssp")
     assert found[0].found.mean == pytest.approx(19.9, abs=0.1) and found[0].is_real
     # of the two that sqlm's lucky base makes uncertain only the wider one is real
     by_pair = {(row.ahead, row.behind): row.is_real for row in found}
@@ -187,7 +187,10 @@ def test_winner_of_each_base_and_its_lead():
 def measured(slope_of: str) -> dict[str, dict]:
     """Bases whose judge or writer rises from b01 to b06; the other is the same in all."""
     values = [0.5 + 0.05 * i for i in range(6)]
-    return {b: measures_of(v, 0.7) if slope_of == "judge" else measures_of(0.7, v) for b, v in zip(BASES, values)}
+    return {
+        b: measures_of(v, 0.7) if slope_of == "judge" else measures_of(0.7, v)
+        for b, v in zip(BASES, values, strict=True)
+    }
 
 
 def test_what_breaks_a_system_is_the_slope_of_its_gain():
