@@ -50,14 +50,13 @@ else
 	$(PY) -m reproduce.runner --profile $(PROFILE) --results $(RESULTS) $(ARGS)
 	$(if $(filter full,$(PROFILE)),$(PY) -m reproduce.preregistration --results $(RESULTS))
 	$(if $(filter league,$(PROFILE)),$(PY) -m reproduce.preregistration --file $(LEAGUE) --results $(OF_PROFILE))
-	$(if $(filter league,$(PROFILE)),$(PY) -m reproduce.league --results $(RESULTS))
-	$(if $(filter league,$(PROFILE)),,test ! -d $(OF_PROFILE)/runs || $(PY) -m reproduce.claims --results $(OF_PROFILE))
+	test ! -d $(OF_PROFILE)/runs || $(PY) -m reproduce.$(if $(filter league,$(PROFILE)),league --results $(RESULTS),claims --results $(OF_PROFILE))
 	$(if $(filter league,$(PROFILE)),,test ! -d $(OF_PROFILE)/runs || $(PY) -m reproduce.figures --results $(OF_PROFILE))
 endif
 
 league: setup ## the league's runs of one system (SYSTEM=NAME of configs/arms/NAME.yaml), and its row in the table
 	$(PY) -m reproduce.runner --profile league --system $(SYSTEM) --results $(RESULTS) $(ARGS)
-	$(PY) -m reproduce.league --results $(RESULTS)
+	test ! -d $(RESULTS)/league/runs || $(PY) -m reproduce.league --results $(RESULTS)
 
 test: lint ## lint, then the tests in two processes (ARGS="-k search", ARGS="-n 8" on more cores)
 	$(PY) -m pytest -n 2 --dist worksteal $(ARGS)

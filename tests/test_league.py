@@ -246,15 +246,34 @@ def test_figures_are_drawn(tmp_path):
 
 
 def test_script_writes_rows_page_and_figures_beside_the_record(tmp_path, script, monkeypatch):
-    monkeypatch.setattr("reproduce.records.RESULTS", tmp_path / "record")
+    monkeypatch.setattr(league, "RESULTS", tmp_path / "record")
+    (tmp_path / "record").mkdir()
+    (tmp_path / "record" / "league.json").write_text(json.dumps(made_up(spice=[1, 2, 3], sqlm=[9, 9, 9])))
     runs = [run for system in ORDER for run in gains(system, [5, 6, 7])]
     write_results(tmp_path / "results" / "league", runs)
     assert script("reproduce.league", "--results", tmp_path / "results", "--dry-run") == 0
     assert not (tmp_path / "results" / "league.json").exists()
     assert script("reproduce.league", "--results", tmp_path / "results") == 0
     rows = json.loads((tmp_path / "results" / "league.json").read_text())
-    assert [(r["system"], r["base"]) for r in rows][:2] == [("search_r1_64", "b01"), ("search_r1_64", "b02")]
+    assert [(r["system"], r["gain"]) for r in rows if r["base"] == "b01"] == [
+        ("search_r1_64", 5.0),
+        ("ssp", 5.0),
+        ("sqlm", 5.0),
+        ("spice", 1.0),
+    ]
     assert "### Ranks" in (tmp_path / "results" / "league" / "LEAGUE.md").read_text()
+    assert (tmp_path / "results" / "league" / "figures" / "ranks.svg").is_file()
+
+
+def test_script_makes_the_page_of_the_records_own_results(tmp_path, script, monkeypatch):
+    page = tmp_path / "league.md"
+    page.write_text("before\n<!-- results -->\nNot run yet.\n<!-- end -->\nafter\n")
+    monkeypatch.setattr(league, "RESULTS", tmp_path / "record")
+    monkeypatch.setattr(league, "PAGE", page)
+    write_results(tmp_path / "record" / "league", gains("ssp", [5, 6, 7]))
+    assert script("reproduce.league") == 0
+    text = page.read_text()
+    assert text.startswith("before\n") and text.endswith("after\n") and "### Ranks" in text and "Not run" not in text
 
 
 # --- where the rules come from

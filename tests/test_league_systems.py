@@ -8,7 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
-from helpers import make_episode
+from helpers import make_episode, small_tool
 from test_budget import killed  # noqa: F401 (a fixture)
 from test_modes import scripted_run  # noqa: F401 (a fixture)
 from test_phases import ScriptedSampler, copy_of, rows
@@ -71,6 +71,14 @@ def test_ssp_attempt_at_a_task_finds_its_writers_pages_and_four_of_others():
     assert found[:2] == pages[:2] and len(set(found)) == 6 and set(found[2:]) <= set(pages[2:])
     alone = ssp.Recipe(Config())._request(0, "q", {0: pages[:2]}, 0, 1)
     assert alone.tool.passages == pages[:2] and alone.seed == request.seed
+
+
+def test_ssp_task_whose_writer_found_no_page_is_not_attempted():
+    agent = SimpleNamespace(tool=small_tool(), rollout=lambda role, requests: [make_episode(0, 4, [3])] * len(requests))
+    tasks = [Task(LONG, "t", well_formed=True)] * 2
+    episodes = [searched("Paris", "France"), searched("Qxz", "Zxq")]
+    tasks, same = ssp.Recipe(Config()).played(SimpleNamespace(agent=agent), tasks, episodes, 0)
+    assert [t.well_formed for t in tasks] == [False, False] and same == episodes  # the attempt gave no answer either
 
 
 def deep(text: str, seed: int) -> str:

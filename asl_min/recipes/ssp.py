@@ -53,12 +53,12 @@ class Recipe(recipes.Recipe):
         self, phase: "Phase", tasks: list[Task], episodes: list[Episode], *seed_key: object
     ) -> tuple[list[Task], list[Episode]]:
         """A task that the policy cannot answer from the writer's pages and the noise counts as malformed."""
-        pages = {i: phase.agent.tool.retrieve(searches(episodes[i])) for i, t in enumerate(tasks) if t.well_formed}
-        flat = {i: list(dict.fromkeys(page for found in own for page in found)) for i, own in pages.items()}
-        requests = [self._request(i, tasks[i].question, flat, *seed_key) for i in flat]
+        found = {i: phase.agent.tool.retrieve(searches(episodes[i])) for i, t in enumerate(tasks) if t.well_formed}
+        pages = {i: list(dict.fromkeys(page for own in of for page in own)) for i, of in found.items() if any(of)}
+        requests = [self._request(i, tasks[i].question, pages, *seed_key) for i in pages]
         answers = map(roles.answer_of, phase.agent.rollout("policy", requests))
-        found = {i: self.matches(a or "", [tasks[i].answer]) for i, a in zip(flat, answers, strict=True)}
-        return [replace(task, well_formed=found.get(i, False)) for i, task in enumerate(tasks)], episodes
+        right = {i: self.matches(a or "", [tasks[i].answer]) for i, a in zip(pages, answers, strict=True)}
+        return [replace(task, well_formed=right.get(i, False)) for i, task in enumerate(tasks)], episodes
 
     def _request(self, i: int, question: str, pages: dict[int, list[Passage]], *seed_key: object) -> Request:
         """An attempt that finds nothing but the pages of writer `i` and the noise."""
