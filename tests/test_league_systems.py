@@ -21,6 +21,8 @@ from asl_min.episode import Request, Task, Triple, Turn
 from asl_min.recipes import b_star, pae, sec, seif, sgs, spc, spice, sqlm, ssp
 from asl_min.rollout import SEED_STRIDE
 from asl_min.run import run_dir
+from asl_min.tools.html.episodes import describe
+from asl_min.world.oracle import Oracle
 
 YES, NO = True, False
 
@@ -257,6 +259,13 @@ def test_spc_round(scripted_run):  # noqa: F811
     assert all(t["label"] == (t["answer"] == t["reference"]) for t in labelled)
     assert {e["prompt"] for e in rows(folders["prompt_generator"], "episodes.jsonl")} == {"policy"}
     assert spent(folders)["reward_model"]["steps"] > 0 and spent(folders)["policy"]["judge_calls"] > 0
+
+
+def test_report_shows_a_deceivers_episode_with_its_task(world):
+    deceived = make_episode(0, 4, [3]).with_reward(-1.0, task=task([YES, NO], answers=("Rome", "Paris")).record())
+    row = describe(deceived, "prompt_generator", spc.Recipe(Config()), Oracle(world), set())
+    assert (row["question"], row["answer"]) == ("Which city is it?", "Rome")
+    assert row["attempts"] == [["Rome", True, False], ["Paris", False, False]]  # the world has no such question
 
 
 # --- SEIF
