@@ -5,13 +5,13 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from asl_min import recipes
-from asl_min.config import Config
+from asl_min.config import load_config
 from asl_min.episode import Task
 from asl_min.tools.table import markdown
 from reproduce import measures as m
 from reproduce.diagram_tables import signed, spread
 from reproduce.effects import equal_budget, mean_over_seeds
-from reproduce.jobs import config_of
+from reproduce.jobs import ROOT
 from reproduce.league_ranks import (
     Table,
     base_correlations,
@@ -26,16 +26,13 @@ from reproduce.league_ranks import (
 from reproduce.preregistration import League
 
 
-def paid_by(config: Config) -> str:
-    """What says that the policy is right, found by asking the recipe for its key."""
+def paid_by(system: str) -> str:
+    """What says that the policy is right, found by asking the recipe for its key. Raises `InputError` where there is no
+    such arm."""
+    recipe = recipes.load(load_config(ROOT / "configs" / "arms" / f"{system}.yaml"))
     asked = Task("q", "own", answers=("most", "most"), golden_answers=("gold",))
-    key = recipes.load(config).policy_key(asked, ["most", "most"])
+    key = recipe.policy_key(asked, ["most", "most"])
     return {None: "judge", "own": "task's own answer", "most": "majority", "gold": "gold"}[key and key[0]]
-
-
-def judged_by(base: str, system: str) -> str:
-    """`paid_by` of a system's arm."""
-    return paid_by(config_of(base, system, 0, {}))
 
 
 def results_text(rows: Sequence[dict], bases: dict[str, dict], design: League) -> str:
@@ -75,7 +72,7 @@ def ranks_table(rows: Sequence[dict], table: Table) -> str:
         own = [run for found in runs[row.system].values() for run in found]
         finals = [mean_over_seeds(found, m.final) for found in runs[row.system].values()]
         rank = f"{row.mean:.1f} ({row.low:.1f} to {row.high:.1f})"
-        facts = [judged_by(table.bases[0], row.system), str(max(run["gold_labels"] for run in own)), str(len(own))]
+        facts = [paid_by(row.system), str(max(run["gold_labels"] for run in own)), str(len(own))]
         rates = sorted({f"{run['learning_rate']:.1e}" for run in own})
         gains = spread(table.gains[table.systems.index(row.system)], "+")
         cells.append([row.system, rank, gains, spread(finals), *facts, ", ".join(rates)])
@@ -133,7 +130,7 @@ def breaks_table(rows: Sequence[dict], table: Table, bases: dict[str, dict]) -> 
     for system in table.systems:
         seeds, slopes = runs[system].values(), [found.get(system, {}).get(name, "-") for name in measures]
         sound, overpaid = ([mean_over_seeds(own, noted(key)) for own in seeds] for key in ("sound_tasks", "overpaid"))
-        cells.append([system, judged_by(table.bases[0], system), spread(sound), spread(overpaid, "+"), *slopes])
+        cells.append([system, paid_by(system), spread(sound), spread(overpaid, "+"), *slopes])
     return markdown(cells)
 
 
