@@ -1,6 +1,6 @@
 # GNU make. Everything runs in .venv here, whatever environment is active.
 # PYTHON: interpreters to try for a new .venv, first fit wins. ARGS: passed on by reproduce and test. PROFILE: full
-# (reproduce/preregistered.yaml) or one of reproduce/arms.yaml; RESULTS: where summaries, tables and figures go, those
+# (reproduce/preregistered.yaml), league (reproduce/preregistered_league.yaml) or one of reproduce/arms.yaml; RESULTS: where summaries, tables and figures go, those
 # of a small profile in a folder of its name (reproduce/results: into the record, whose runs are not run again). CONFIG: what reproduce runs instead of the miniature. LAUNCH: what starts it, such as
 # ".venv/bin/accelerate launch --config_file configs/accelerate/multi_gpu.yaml". SERVER: vllm, tgi or nothing.
 
@@ -10,6 +10,7 @@ PY := $(VENV)/bin/python
 LAUNCH ?= $(PY)
 SERVER ?= vllm
 RESULTS ?= runs/results
+LEAGUE := reproduce/preregistered_league.yaml
 OF_PROFILE = $(RESULTS)$(if $(filter-out full,$(PROFILE)),/$(PROFILE))
 PIP := $(PY) -m pip --quiet --quiet --disable-pip-version-check
 AUDITED := import json; found = json.load(open("build/audit.json"))["dependencies"]; bad = [p["name"] for p in found if p.get("vulns")]; \
@@ -22,7 +23,7 @@ unexport PYTHONHOME PYTHONPATH
 # RUN: the run that report shows, by default the last one that was worked on.
 RUN ?= $(patsubst %/config.yaml,%,$(firstword $(shell ls -t runs/*/config.yaml 2>/dev/null)))
 
-.PHONY: help setup real demo reproduce report verify docs test lint audit world base population cold-start docker-build docker-reproduce clean
+.PHONY: help setup real demo reproduce league report verify docs test lint audit world base population cold-start docker-build docker-reproduce clean
 
 help: ## this menu
 	@echo "make TARGET"
@@ -42,15 +43,20 @@ report: setup ## the report of a run, one HTML file to open (RUN=runs/NAME)
 verify: setup ## run the quick profile's recorded runs again and compare (RECORD=summary.json of another run)
 	$(PY) -m reproduce.verify $(RECORD)
 
-reproduce: setup $(if $(findstring smollm2,$(CONFIG)),real) ## the whole loop in miniature, or its rest (ARGS="--seed 1 recipe=asl"); PROFILE=quick or full: many bases and arms
+reproduce: setup $(if $(findstring smollm2,$(CONFIG)),real) ## the whole loop in miniature, or its rest (ARGS="--seed 1 recipe=asl"); PROFILE=quick, full or league: many bases and arms
 ifeq ($(PROFILE),)
 	$(LAUNCH) -m reproduce.run $(if $(CONFIG),--config $(CONFIG)) $(ARGS)
 else
 	$(PY) -m reproduce.runner --profile $(PROFILE) --results $(RESULTS) $(ARGS)
 	$(if $(filter full,$(PROFILE)),$(PY) -m reproduce.preregistration --results $(RESULTS))
-	test ! -d $(OF_PROFILE)/runs || $(PY) -m reproduce.claims --results $(OF_PROFILE)
-	test ! -d $(OF_PROFILE)/runs || $(PY) -m reproduce.figures --results $(OF_PROFILE)
+	$(if $(filter league,$(PROFILE)),$(PY) -m reproduce.preregistration --file $(LEAGUE) --results $(OF_PROFILE))
+	test ! -d $(OF_PROFILE)/runs || $(PY) -m reproduce.$(if $(filter league,$(PROFILE)),league --results $(RESULTS),claims --results $(OF_PROFILE))
+	$(if $(filter league,$(PROFILE)),,test ! -d $(OF_PROFILE)/runs || $(PY) -m reproduce.figures --results $(OF_PROFILE))
 endif
+
+league: setup ## the league's runs of one system (SYSTEM=NAME of configs/arms/NAME.yaml), and its row in the table
+	$(PY) -m reproduce.runner --profile league --system $(SYSTEM) --results $(RESULTS) $(ARGS)
+	test ! -d $(RESULTS)/league/runs || $(PY) -m reproduce.league --results $(RESULTS)
 
 test: lint ## lint, then the tests in two processes (ARGS="-k search", ARGS="-n 8" on more cores)
 	$(PY) -m pytest -n 2 --dist worksteal $(ARGS)

@@ -169,7 +169,7 @@ class Config:
 
     fresh_share: Share = 0.33
     """Share of `round_rollouts` after which the trained writer stops writing fresh tasks; read by the recipes `r_zero`,
-    `agent0` and `dr_zero` (R-Zero's scripts spend about a third on them)."""
+    `agent0`, `dr_zero` and `seif` (R-Zero's scripts spend about a third on them)."""
 
     # 2. Generative Reward Model phase
     grm_prompts: PositiveInt = 32

@@ -4,9 +4,12 @@ from text."""
 import hashlib
 from dataclasses import asdict, dataclass, field, fields, replace
 from enum import StrEnum
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from asl_min.run.old_names import upgrade_row
+
+if TYPE_CHECKING:
+    from asl_min.search.tool import SearchTool
 
 
 class FinishReason(StrEnum):
@@ -41,6 +44,8 @@ class Request:
     prompt: str
     fields: dict[str, str]
     seed: int
+    tool: "SearchTool | None" = None
+    """Searched instead of the agent's own, where an episode may see certain pages alone; not recorded."""
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ process gets all episodes back in the order of the requests.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
 from accelerate import PartialState
@@ -49,8 +49,9 @@ class _Draft:
         self.logprobs += logprobs if logprobs is not None else [0.0] * len(ids)
 
     def finish(self) -> Episode:
+        request = replace(self.request, tool=None)
         return Episode(
-            self.request, tuple(self.ids), tuple(self.mask), tuple(self.logprobs), tuple(self.turns), self.finish_reason
+            request, tuple(self.ids), tuple(self.mask), tuple(self.logprobs), tuple(self.turns), self.finish_reason
         )
 
 
@@ -105,7 +106,7 @@ class Rollout:
             draft.turns.append(Turn(text))
             draft.finish_reason = self._finish_reason(draft, completion, text)
             return
-        response, glue = self._response(call, ended)
+        response, glue = self._response(call, ended, draft.request.tool or self.tool)
         draft.turns.append(Turn(text, call.queries, response))
         if len(draft.turns) == self.limits.turns:
             draft.finish_reason = FinishReason.MAX_TURNS
@@ -114,9 +115,9 @@ class Rollout:
         else:
             draft.append(glue, None)
 
-    def _respond(self, call: protocol.ToolCall, turn_ended: bool) -> tuple[str, list[int]]:
+    def _respond(self, call: protocol.ToolCall, turn_ended: bool, tool: SearchTool) -> tuple[str, list[int]]:
         """The tool's response, or the error shown instead, with the ids that it adds to the context."""
-        response = call.error or respond(self.tool, list(call.queries))
+        response = call.error or respond(tool, list(call.queries))
         return response, self.chat.tool_response(response, turn_ended)
 
     def _finish_reason(self, draft: _Draft, completion: Completion, text: str) -> FinishReason:

@@ -33,11 +33,11 @@ def run_phase(run: Path, round_number: int) -> None:
     with Phase.open(run, round_number, ROLE) as phase:
         config, recipe, tasks = phase.config, phase.recipe, chosen_tasks(phase)
         for step in phase.steps(most_steps(config) if tasks else 0):
-            batch = [tasks[(step * config.policy_prompts + i) % len(tasks)] for i in range(config.policy_prompts)]
+            batch = recipe.batch(phase, tasks, step)
             with phase.timed("rollout"):
                 questions = [task.question for task in batch]
                 requests = roles.solve_requests(questions, config.policy_samples, *phase.seed_key, step)
-                episodes = phase.agent.rollout(ROLE, requests)
+                episodes = phase.agent.rollout(ROLE, requests, recipe.temperature(phase, tasks))
             with phase.timed("judging"):
                 answers = rewards.by_prompt([roles.answer_of(e) for e in episodes], config.policy_samples)
                 keys = [recipe.policy_key(task, own) for task, own in zip(batch, answers, strict=True)]

@@ -54,7 +54,8 @@ def train_step(phase: Phase, prompts: list[dict], step: int) -> None:
         episode.with_reward(task.reward + recipe.bonus(episode), task=task.record())
         for episode, task in zip(episodes, tasks, strict=True)
     ]
-    metrics = phase.update(recipe.task_groups(scored))
+    groups = recipe.task_groups(scored)
+    metrics = phase.update(groups, recipe.task_advantages(groups, tasks))
     phase.log(step, mean([task.reward for task in tasks]), metrics | step_metrics(phase, tasks, episodes))
 
 
@@ -78,7 +79,8 @@ def draft(phase: Phase, prompts: list[dict], samples: int, step: int, fresh: boo
     batch = [prompts[(step * n + i) % len(prompts)] for i in range(n)]
     with phase.timed("rollout"):
         episodes = phase.agent.rollout(ROLE, roles.task_requests(batch, samples, *phase.seed_key, step))
-    tasks = [replace(task, fresh=fresh) for task in written(phase, episodes)]
+    tasks, episodes = recipe.played(phase, written(phase, episodes), episodes, *phase.seed_key, step)
+    tasks = [replace(task, fresh=fresh) for task in tasks]
     tasks = attempted(phase, verified(phase, tasks, step), step)
     earned = recipe.task_rewards(tasks, episodes)
     tasks = [replace(task, reward=reward) for task, reward in zip(tasks, earned, strict=True)]

@@ -1,5 +1,5 @@
-"""Writes docs/config.md from the dataclass, docs/architecture.md from the imports and docs/completion.bash from the
-scripts. A test compares them with what is committed.
+"""Writes docs/config.md from the dataclass, docs/architecture.md from the imports, docs/completion.bash from the
+scripts and the list of systems in docs/league.md from the recipes. A test compares them with what is committed.
 
 python docs/build.py
 """
@@ -15,6 +15,7 @@ from unittest.mock import patch
 
 import networkx
 import yaml
+from fidelity import league_page
 from pydantic import TypeAdapter
 
 from asl_min.config import MAY_CHANGE, Config
@@ -32,7 +33,7 @@ ARCHITECTURE_HEAD = """# Which file uses which
 Made by `python docs/build.py` from the imports at the top of each file: the files at the root of `asl_min/`, which are
 the algorithm, and its folders.
 """
-SCRIPTS = ("claims", "digest", "figures", "preregistration", "run", "runner", "verify")
+SCRIPTS = ("claims", "digest", "figures", "league", "preregistration", "run", "runner", "verify")
 REPRODUCE = [f"reproduce.{name}" for name in SCRIPTS]
 COMPLETION = """# Completes `python -m asl_min...` and `python -m reproduce...`, also behind accelerate launch and
 # torchrun: scripts, their options, config keys, else files.
@@ -150,7 +151,12 @@ def completion() -> str:
     return COMPLETION.format(cases=lines, modules=" ".join(cases), keys=keys)
 
 
-PAGES = {"config.md": config_reference, "architecture.md": architecture, "completion.bash": completion}
+PAGES = {
+    "config.md": config_reference,
+    "architecture.md": architecture,
+    "completion.bash": completion,
+    "league.md": league_page,
+}
 
 
 def main() -> None:

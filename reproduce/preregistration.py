@@ -1,6 +1,7 @@
-"""What was fixed before the first run, `preregistered.yaml`, and the check that the runs keep to it.
+"""What was fixed before the first run, `preregistered.yaml`, or of the league's, `preregistered_league.yaml`, and the
+check that the runs keep to it.
 
-    python -m reproduce.preregistration [--results reproduce/results]
+    python -m reproduce.preregistration [--file reproduce/preregistered.yaml] [--results reproduce/results]
 
 Checked of every run that the file names: it started after the commit that last touched the file (without git history:
 its summary holds the file's digest), and its config is what the file demands. Runs that are missing are listed, and
@@ -35,7 +36,7 @@ from reproduce.jobs import config_of, differences
 from reproduce.measures import BUDGETS, MEASURES
 from reproduce.records import RESULTS, Name, read_summaries, run_name
 
-FILE = Path(__file__).parent / "preregistered.yaml"
+FILE, LEAGUE = (Path(__file__).parent / f"{name}.yaml" for name in ("preregistered", "preregistered_league"))
 MODE = "asl"
 """What a claim calls the mode of ASL that it is asked of."""
 PRIMARY = "primary"
@@ -106,16 +107,40 @@ class Budget:
 
 
 @dataclass(frozen=True, config=STRICT)
-class Preregistration:
-    """`arms`: seeds of each, run on all bases, the first to be run first; `settings`: config values of every run;
-    `modes`: the arm of each mode of ASL; `moderators`: what effects may depend on, by where a base's measures have it;
-    `headline`: arms of the phase diagram. The other fields are prose for the reader."""
+class Design:
+    """Which runs there are. `arms`: seeds of each, run on all bases, the first to be run first; `settings`: config
+    values of every run."""
 
     question: str
     bases: Bases
     arms: Annotated[dict[str, PositiveInt], Field(min_length=1)]
     budget: Budget
     settings: dict[str, object]
+
+    def names(self) -> list[Name]:
+        """All runs in their order: seed by seed, then arm by arm, so that what is finished is balanced over bases."""
+        rounds = range(max(self.arms.values()))
+        due = [(arm, seed) for seed in rounds for arm, seeds in self.arms.items() if seed < seeds]
+        return [(base, arm, seed) for arm, seed in due for base in self.bases.names]
+
+    def names_of(self, arm: str) -> list[Name]:
+        """The runs of one arm, which the file need not name: with its most seeds."""
+        return [(base, arm, seed) for seed in range(max(self.arms.values())) for base in self.bases.names]
+
+    def config_values(self, arm: str) -> dict[str, object]:
+        """What each run of an arm sets over the arm's file."""
+        rollouts = {"round_rollouts": self.budget.round_rollouts} if self.budget.round_rollouts else {}
+        return self.settings | {"rounds": self.budget.rounds} | rollouts
+
+    def config(self, name: Name) -> Config:
+        return config_of(*name, self.config_values(name[1]))
+
+
+@dataclass(frozen=True, config=STRICT)
+class Preregistration(Design):
+    """`modes`: the arm of each mode of ASL; `moderators`: what effects may depend on, by where a base's measures have
+    it; `headline`: arms of the phase diagram. The other fields are prose for the reader."""
+
     modes: dict[str, str]
     headline: Names
     moderators: dict[str, str]
@@ -141,20 +166,6 @@ class Preregistration:
             raise ValueError("claims: two have the same id")
         return self
 
-    def names(self) -> list[Name]:
-        """All runs in their order: seed by seed, then arm by arm, so that what is finished is balanced over bases."""
-        rounds = range(max(self.arms.values()))
-        due = [(arm, seed) for seed in rounds for arm, seeds in self.arms.items() if seed < seeds]
-        return [(base, arm, seed) for arm, seed in due for base in self.bases.names]
-
-    def config_values(self) -> dict[str, object]:
-        """What every run sets over its arm's file."""
-        rollouts = {"round_rollouts": self.budget.round_rollouts} if self.budget.round_rollouts else {}
-        return self.settings | {"rounds": self.budget.rounds} | rollouts
-
-    def config(self, name: Name) -> Config:
-        return config_of(*name, self.config_values())
-
     def asked(self, primary: bool) -> list[Claim]:
         """The claims of the primary mode, or those of the others."""
         if primary:
@@ -162,14 +173,40 @@ class Preregistration:
         return [claim.of_mode(mode, self.modes[mode]) for claim in self.claims for mode in claim.also]
 
 
-def read(file: Path = FILE) -> Preregistration:
-    """Raises `InputError` naming file, key and value where it is none."""
+@dataclass(frozen=True, config=STRICT)
+class League(Design):
+    """`learning_rates`: of each arm; `left_out`: related systems without an arm, and why. The other fields are
+    prose."""
+
+    rates_chosen: str
+    learning_rates: dict[str, float]
+    measures: dict[str, str]
+    statistic: str
+    correction: str
+    exclusions: str
+    failure: str
+    left_out: dict[str, str]
+
+    @model_validator(mode="after")
+    def _rates_of_all(self) -> Self:
+        if other := self.arms.keys() ^ self.learning_rates.keys():
+            raise ValueError(f"learning_rates: must have those of the arms and no others; {min(other)!r} is amiss")
+        return self
+
+    def config_values(self, arm: str) -> dict[str, object]:
+        """An arm that the file does not name keeps its own learning rate."""
+        rate = {"learning_rate": self.learning_rates[arm]} if arm in self.learning_rates else {}
+        return super().config_values(arm) | rate
+
+
+def read(file: Path = FILE) -> Preregistration | League:
+    """A file with learning rates is a league's. Raises `InputError` naming file, key and value where it is none."""
     refuse_no_file(file)
     values = read_yaml(file.read_bytes(), str(file))
     if not isinstance(values, dict):
         raise InputError(f"{file}: expected keys and values, found {type(values).__name__}")
     try:
-        return TypeAdapter(Preregistration).validate_python(values)
+        return TypeAdapter(League if "learning_rates" in values else Preregistration).validate_python(values)
     except ValidationError as error:
         fault = error.errors()[0]
     where = ".".join(str(key) for key in fault["loc"]) or "the whole"
@@ -194,7 +231,7 @@ class Selection:
     exploratory: list[Name]
 
 
-def select(design: Preregistration, summaries: dict[Name, dict]) -> Selection:
+def select(design: Design, summaries: dict[Name, dict]) -> Selection:
     """Which runs the claims are computed from."""
     names = design.names()
     named = {name: summaries[name] for name in names if name in summaries}

@@ -1,13 +1,13 @@
 """Run many bases, arms and seeds, each in a process of one thread, and keep their summaries.
 
-    python -m reproduce.runner --profile full|quick|lr [--jobs 2] [--results runs/results]
+    python -m reproduce.runner --profile full|league|quick|lr|league_lr [--jobs 2] [--results runs/results]
 
-`full` is what preregistered.yaml names; arms.yaml has the small profiles. The same command continues: finished runs are
-skipped, interrupted ones go on after their last finished phase, and what runs have in common is copied (`reuse.py`). A
-run lives in `runs/NAME/` (of a small profile: `runs/PROFILE_NAME/`), its log beside it; when it is finished its summary
-is kept in `runs/results/runs/NAME.json` (of a small profile: `runs/results/PROFILE/runs/`), from which claims, tables
-and figures are made. With `--results reproduce/results` the recorded runs count as finished, and new ones join the
-record.
+`full` is what preregistered.yaml names, `league` what preregistered_league.yaml names (with `--system ARM` the same of
+one arm); arms.yaml has the small profiles. The same command continues: finished runs are skipped, interrupted ones go
+on after their last finished phase, and what runs have in common is copied (`reuse.py`). A run lives in `runs/NAME/`
+(of another profile than full: `runs/PROFILE_NAME/`), its log beside it; when it is finished its summary is kept in
+`runs/results/runs/NAME.json` (of another profile: `runs/results/PROFILE/runs/`), from which claims, tables and figures
+are made. With `--results reproduce/results` the recorded runs count as finished, and new ones join the record.
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
@@ -19,10 +19,11 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
     start(
         "reproduce.runner",
         __doc__,
-        argument("--profile", required=True, help="full, quick or lr"),
+        argument("--profile", required=True, help="full, league or one of arms.yaml"),
+        argument("--system", metavar="ARM", help="of the league: this arm alone, named in the file or not"),
         argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time (default: one a core)"),
         argument("--arms", type=Path, metavar="FILE", help="small profiles (default: reproduce/arms.yaml)"),
-        argument("--preregistered", type=Path, metavar="FILE", help="default: reproduce/preregistered.yaml"),
+        argument("--preregistered", type=Path, metavar="FILE", help="default: the profile's own, in reproduce/"),
         argument("--runs", type=Path, metavar="DIR", default=Path("runs"), help="run folders (default: runs)"),
         argument("--results", type=Path, metavar="DIR", help="where summaries are kept (default: runs/results)"),
     )
@@ -47,7 +48,9 @@ from reproduce.records import run_name
 from reproduce.reuse import take_over
 
 ARMS = ROOT / "reproduce" / "arms.yaml"
-FULL = "full"
+FULL, LEAGUE = "full", "league"
+DESIGNS = {FULL: preregistration.FILE, LEAGUE: preregistration.LEAGUE}
+"""The profiles that were preregistered."""
 
 
 def read_profile(file: Path, name: str) -> dict:
@@ -56,7 +59,7 @@ def read_profile(file: Path, name: str) -> dict:
     profiles = read_yaml(file.read_bytes(), str(file))
     if not isinstance(profiles, dict) or name not in profiles:
         there = ", ".join(map(str, profiles)) if isinstance(profiles, dict) else "none"
-        raise InputError(f"{file}: no profile {name!r}; there are {there}, and {FULL}")
+        raise InputError(f"{file}: no profile {name!r}; there are {there}, {FULL} and {LEAGUE}")
     profile, where = profiles[name], f"{file}: profile {name!r}"
     if not isinstance(profile, dict):
         raise InputError(f"{where}: expected keys and values, found {profile!r}")
@@ -92,13 +95,14 @@ def small_jobs(file: Path, profile: str, runs: Path, results: Path) -> list[Job]
     return jobs
 
 
-def full_jobs(file: Path, runs: Path, results: Path) -> list[Job]:
-    """The jobs that the preregistration names."""
+def full_jobs(file: Path, runs: Path, results: Path, profile: str = FULL, system: str | None = None) -> list[Job]:
+    """The jobs that a preregistration names, or those of one arm, which it need not name."""
     design, digest, jobs = preregistration.read(file), preregistration.digest(file), []
-    settings = design.config_values()
-    for base, arm, seed in design.names():
+    kept, prefix = (results, "") if profile == FULL else (results / profile, f"{profile}_")
+    for base, arm, seed in design.names_of(system) if system else design.names():
         name = run_name(base, arm, seed)
-        jobs.append(Job(base, arm, seed, settings, runs / name, results / "runs" / f"{name}.json", digest))
+        place, result = runs / f"{prefix}{name}", kept / "runs" / f"{name}.json"
+        jobs.append(Job(base, arm, seed, design.config_values(arm), place, result, digest))
         jobs[-1].config()
     return jobs
 
@@ -159,8 +163,11 @@ def table(states: dict[Job, str], start: float) -> Table:
 
 def jobs_of(args: Namespace) -> list[Job]:
     results = args.results or Path("runs") / "results"
-    if args.profile == FULL:
-        return full_jobs(args.preregistered or preregistration.FILE, args.runs, results)
+    if args.system and args.profile != LEAGUE:
+        raise InputError(f"--system is {args.system!r}, which only the profile {LEAGUE!r} takes, not {args.profile!r}")
+    if args.profile in DESIGNS:
+        file = args.preregistered or DESIGNS[args.profile]
+        return full_jobs(file, args.runs, results, args.profile, args.system)
     return small_jobs(args.arms or ARMS, args.profile, args.runs, results)
 
 

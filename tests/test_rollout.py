@@ -92,6 +92,16 @@ def test_list_query_is_answered_for_all_its_queries(chat):
     assert "Rome is a city in Italy." in script.seen[1][0] and "France lies in Europe." in script.seen[1][0]
 
 
+def test_request_with_a_tool_of_its_own_searches_there_and_no_other_does(chat):
+    own = Bm25Search([Passage("1", "Rome", "Rome is a town in Georgia.")], 1)
+    rollout = Rollout(Scripted(chat, SEARCH, ANSWER), chat, small_tool(1), LIMITS)
+    requests = [Request("policy", {"question": QUESTION}, seed, tool) for seed, tool in ((1, own), (2, None), (3, own))]
+    episodes = rollout(requests, 1.0)
+    towns, countries = ['"Rome"\nRome is a town in Georgia.'], ['"Rome"\nRome is a city in Italy.']
+    assert [e.responses for e in episodes] == [towns, countries, towns]
+    assert all(e.request.tool is None for e in episodes)  # it is not recorded
+
+
 def test_malformed_call_is_answered_with_an_error_and_the_episode_goes_on(chat):
     episode, script = play(chat, "<tool_call>Rome</tool_call>", ANSWER)
     assert "<tool_response>\nerror: the tool call is not valid JSON\n</tool_response>" in script.seen[1][0]

@@ -75,6 +75,13 @@ class Recipe(Protocol):
         """Does a task of the right format count as well-formed? `episode` is the one that wrote it."""
         return True
 
+    def played(
+        self, phase: "Phase", tasks: list["Task"], episodes: list["Episode"], *seed_key: object
+    ) -> tuple[list["Task"], list["Episode"]]:
+        """What else a step plays once its tasks are written, before votes and attempts: the tasks, and for each the
+        episode that is rewarded for it, which need not be the one that wrote it."""
+        return tasks, episodes
+
     def votes(self) -> int:
         """Judgments of a task's own answer before it is attempted; 0: none, and every task counts as verified."""
         return 0
@@ -99,6 +106,11 @@ class Recipe(Protocol):
         """Task-writing episodes of one step in groups whose rewards are compared."""
         return rewards.by_prompt(episodes, self.config.pg_samples)
 
+    def task_advantages(self, groups: Sequence[list["Episode"]], tasks: Sequence["Task"]) -> list[np.ndarray] | None:
+        """Advantages of the writer's episodes, [samples] for each of the groups; None: GRPO's. `tasks` are those of the
+        step, in the order of their episodes."""
+        return None
+
     def keeps(self, task: "Task") -> bool:
         """Is the task good enough to be one of the round's?"""
         return task.well_formed
@@ -115,6 +127,16 @@ class Recipe(Protocol):
         return None
 
     # 3. Policy phase
+
+    def batch(self, phase: "Phase", tasks: Sequence["Task"], step: int) -> list["Task"]:
+        """The tasks of a step, `policy_prompts` of the round's, which are in random order; all in turn."""
+        n = self.config.policy_prompts
+        return [tasks[(step * n + i) % len(tasks)] for i in range(n)]
+
+    def temperature(self, phase: "Phase", tasks: Sequence["Task"]) -> float | None:
+        """Sampling temperature of the policy's episodes, asked at each step; None: the config's. What it depends on
+        belongs into `phase.rows`, from which an interrupted phase goes on."""
+        return None
 
     def policy_key(self, task: "Task", answers: Sequence[str | None]) -> list[str] | None:
         """As `answer_key`, when the policy trains on the task; `answers` are its own at this step."""

@@ -3,8 +3,12 @@
     task      1 - p if 0 < p < 1, else -0.5; malformed -1      p = share of attempts that match the task's own answer
     policy    1 right, -0.5 wrong, -1 no answer
 
-All well-formed tasks are kept. Rewards are compared over the whole step (REINFORCE++ with one type of task). Differs
-from the source: updates are GRPO's, and the writer gets ASL's topics and its harder / easier prompts.
+All well-formed tasks are kept. Rewards are compared over the whole step (REINFORCE++ with one type of task).
+
+Source: arXiv 2505.03335; LeapLabTHU/Absolute-Zero-Reasoner a82124e: absolute_zero_reasoner/rewards/reward_managers.py.
+Read: code.
+Differs: answers are matched, where there programs are run. Updates are GRPO's, and the writer gets ASL's topics and its
+harder / easier prompts.
 """
 
 from collections.abc import Sequence

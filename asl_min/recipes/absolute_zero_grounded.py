@@ -1,5 +1,13 @@
 """Absolute Zero in which a task whose answer does not occur verbatim in a tool response of its writer counts as
-malformed: it is not attempted, earns -1 and is not kept. A control of this repository, not a published system."""
+malformed: it is not attempted, earns -1 and is not kept.
+
+    task      Absolute Zero's, -1 also if its answer stands in no page that its writer read
+    policy    Absolute Zero's
+
+Source: none; a control of this repository.
+Read: -
+Differs: -
+"""
 
 from asl_min.episode import Episode, Task
 from asl_min.recipes import absolute_zero

@@ -4,6 +4,12 @@
     policy    R-Zero's, advantages times 0.6 to 1 as the attempts agree
 
 Agent0's wider upper clip for uncertain tasks has no effect where, as here, a batch is used for one optimizer step.
+
+Source: arXiv 2511.16043; aiming-lab/Agent0 3cf8bfe:
+Agent0/curriculum_train/examples/reward_function/curriculum_reward.py (writer).
+Read: code.
+Differs: as R-Zero. The code counts tool outputs in the writer's text, here calls of the search tool are counted; the
+tool there is a code interpreter.
 """
 
 from collections.abc import Sequence

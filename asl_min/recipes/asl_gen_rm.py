@@ -8,6 +8,10 @@ answers, and learns to judge from its own verdicts.
 and for every role a bonus for the format. Every well-formed task is attempted and judged, since the verdicts are the
 judge's data. Tasks of reward above 0 are kept if the question has more than 20 characters and ends in "?". The other
 two modes, `asl_rule` and `asl_hybrid`, say only what they do otherwise.
+
+Source: arXiv 2510.14253; forangel2014/Towards-Agentic-Self-Learning c785786: scripts/exps/asl/asl/rewards/asl3.py.
+Read: code.
+Differs: as docs/paper.md lists; GRPO on adapters in place of PPO, fewer attempts, meta prompts without answers.
 """
 
 import math

@@ -6,6 +6,10 @@ labels from matches.
     policy    [the judge says correct], as in asl_gen_rm
 
 A task that fails the votes is not attempted: it earns 0 anyway, and its answer, mostly wrong, would give wrong labels.
+
+Source: none; a mode of this repository.
+Read: -
+Differs: -
 """
 
 from asl_min.episode import Task, Triple

@@ -4,6 +4,10 @@ answer (sub-EM), by a rule and without the judge.
     task      H(p) [votes >= verify_threshold],   p = share of attempts that contain the task's answer
     judge     [verdict = whether the attempt contains the task's answer]
     policy    [the judge says correct], as in asl_gen_rm
+
+Source: arXiv 2510.14253; forangel2014/Towards-Agentic-Self-Learning c785786: scripts/exps/asl/asl/rewards/asl3.py.
+Read: code.
+Differs: as asl_gen_rm.
 """
 
 from collections.abc import Sequence

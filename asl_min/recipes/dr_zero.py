@@ -5,8 +5,11 @@
 
 Tasks are asked for by hops, 1 to 4 in the ratio 4 : 3 : 2 : 1, one episode a prompt; those asked for equally many hops
 are compared (HRPO). A task of format score 0 is not attempted. The trained writer then writes 5 fresh tasks on each
-topic, and the one with the best format score is kept, without attempts. Differs from the source: the writer is given a
-topic and searches for its page, where there it is given a page.
+topic, and the one with the best format score is kept, without attempts.
+
+Source: facebookresearch/drzero, as copied in igor53627/drzero 5a35e32: verl/custom_reward/reward_function.py.
+Read: code.
+Differs: the writer is given a topic and searches for its page, where there it is given a page.
 """
 
 import random

@@ -1,6 +1,14 @@
 """A control of this repository: ASL (mode asl_gen_rm) in which the policy imitates its own episodes that the judge
 calls correct, by supervised learning: every advantage is 1, and there are no negative examples. The config freezes the
-judge."""
+judge.
+
+    task      as in asl_gen_rm
+    policy    imitation of its attempts that the judge calls correct
+
+Source: none; a control of this repository.
+Read: -
+Differs: -
+"""
 
 from collections.abc import Sequence
 

@@ -5,9 +5,14 @@
 
 What is right is the majority's answer among a task's attempts; p is their share. The trained writer then writes fresh
 questions; those with 0.3 <= p <= 0.8, p now among the attempts that gave an answer, are the round's tasks. Its KL is to
-the previous iterate: `kl_reference: previous`. Differs from the source: the writer gets ASL's topics and its harder /
-easier prompts, and fresh questions are written until the policy's share of the round's rollouts has a new task for each
-group of its episodes, or `fresh_share` of them is spent (there: 8,000 questions).
+the previous iterate: `kl_reference: previous`.
+
+Source: arXiv 2508.05004; Chengsong-Huang/R-Zero 5699329: examples/reward_function/caller_penalty.py (writer),
+question_evaluate/upload.py (window).
+Read: code.
+Differs: the writer gets ASL's topics and its harder / easier prompts, and fresh questions are written until the
+policy's share of the round's rollouts has a new task for each group of its episodes, or `fresh_share` of them is spent
+(there: 8,000 questions).
 """
 
 import math

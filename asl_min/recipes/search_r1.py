@@ -4,6 +4,10 @@
 
 The config sets the steps of the Prompt Generator to 0; the judge has no data. `policy_tasks` questions are drawn by the
 seed, the same in every round; 0 takes all.
+
+Source: arXiv 2503.09516; PeterGriffinJin/Search-R1 a14dc3a: verl/utils/reward_score/qa_em.py.
+Read: code.
+Differs: few labelled questions of the embedded world, where there it is NQ and HotpotQA; GRPO.
 """
 
 from collections.abc import Sequence

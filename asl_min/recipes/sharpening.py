@@ -5,6 +5,10 @@ untrained writer, so it can only sharpen what it already does.
 
 and ASL's bonus for the format. All well-formed tasks are kept and none is attempted in phase 1. The config freezes the
 writer.
+
+Source: none; a control of this repository, after systems that reward a model with its own likelihood.
+Read: about them.
+Differs: the reward is agreement with the majority, not likelihood.
 """
 
 from collections.abc import Sequence

@@ -71,8 +71,9 @@ def describe(episode: Episode, role: str, recipe: Recipe, oracle: Oracle | None,
     fields, draft = episode.request.fields, episode.meta.get("task") or {}
     question, answer, judge = fields.get("question"), fields.get("answer"), episode.meta.get("verdict")
     if role == "prompt_generator":
-        task = roles.task_of(episode)
-        question, answer, judge = task.question, task.answer, draft.get("verified")
+        task = roles.task_of(episode)  # in some systems an episode is rewarded for a task that another one wrote
+        question, answer = task.question or draft.get("question"), task.answer or draft.get("answer")
+        judge = draft.get("verified")
     elif role == "reward_model":
         judge = roles.verdict_of(episode)
     else:
