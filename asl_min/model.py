@@ -29,8 +29,9 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from asl_min.config import PACKAGE, Config
+from asl_min.config import Config
 from asl_min.run.errors import InputError
+from asl_min.run.shipped import PACKAGE
 
 transformers.utils.logging.disable_progress_bar()
 # peft asks transformers for this by its old name

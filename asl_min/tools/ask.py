@@ -37,13 +37,14 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from asl_min import protocol, roles
-from asl_min.config import Config, check
+from asl_min.config import Config, load_config
 from asl_min.episode import Episode, Turn
 from asl_min.model import ROLES
 from asl_min.phase import Agent
 from asl_min.run import command, run_dir, terminal
 from asl_min.run.errors import InputError
 
+MINIATURE = "configs/tiny.yaml"
 WIDE = 120
 """Columns that a terminal needs to show two checkpoints side by side."""
 
@@ -86,14 +87,14 @@ def last_round(run: Path, config: Config) -> int:
 
 def config_of(checkpoints: list[str], file: Path | None, overrides: list[str]) -> Config:
     """The given config file; else the config of the first run that a checkpoint belongs to; else, for the base alone,
-    the default; with the overrides. Raises `InputError` for an adapter that belongs to no run."""
+    the miniature; with the overrides. Raises `InputError` for an adapter that belongs to no run."""
     folders = [folder for path in map(Path, checkpoints) for folder in (path, *path.parents)]
     run = next((folder for folder in folders if (folder / "config.yaml").is_file()), None)
     trained = [checkpoint for checkpoint in checkpoints if checkpoint != "base"]
     if file or run:
         return command.config_of(file, None if file else run, overrides)
     if not trained:
-        return check(command.parse_overrides(overrides), "command line")
+        return load_config(MINIATURE, **command.parse_overrides(overrides))
     require_path(Path(trained[0]))
     raise InputError(f"{trained[0]}: belongs to no run; name a --config")
 
