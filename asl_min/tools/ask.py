@@ -4,7 +4,8 @@
     python -m asl_min.tools.ask runs/NAME/round_02 --compare base "Which city is the largest of France?"
     python -m asl_min.tools.ask some/peft/adapter --config configs/own_corpus.yaml corpus=my_corpus.jsonl
 
-A checkpoint is a run (after its last finished round), one of its round folders, any peft adapter folder, or "base".
+A checkpoint is a run (after its last finished round), one of its round folders, any peft adapter (a folder, or
+OWNER/NAME on the hub), or "base".
 Base model and corpus are those of the run or of --config, for "base" alone those of the miniature. Without a question,
 questions are read line by line. Answers are greedy.
 """
@@ -41,7 +42,7 @@ from asl_min.config import Config, load_config
 from asl_min.episode import Episode, Turn
 from asl_min.model import ROLES
 from asl_min.phase import Agent
-from asl_min.run import command, run_dir, terminal
+from asl_min.run import command, hub, run_dir, terminal
 from asl_min.run.errors import InputError
 
 MINIATURE = "configs/tiny.yaml"
@@ -62,6 +63,8 @@ def adapters_of(checkpoint: str, config: Config) -> dict[str, Path]:
     number = path.name.removeprefix("round_")
     if (path.parent / "config.yaml").is_file() and number != path.name and number.isdigit():
         return adapters_after(path.parent, int(number), config)
+    if hub.is_id(checkpoint):
+        return dict.fromkeys(ROLES, hub.adapter(checkpoint))
     require_path(path)
     raise InputError(f"{checkpoint}: neither a run, nor a round of one, nor a peft adapter, nor 'base'")
 
@@ -95,6 +98,8 @@ def config_of(checkpoints: list[str], file: Path | None, overrides: list[str]) -
         return command.config_of(file, None if file else run, overrides)
     if not trained:
         return load_config(MINIATURE, **command.parse_overrides(overrides))
+    if hub.is_id(trained[0]):
+        raise InputError(f"{trained[0]}: no such path here; if it is an adapter of the hub, name a --config")
     require_path(Path(trained[0]))
     raise InputError(f"{trained[0]}: belongs to no run; name a --config")
 
