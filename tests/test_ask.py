@@ -100,6 +100,17 @@ def test_missing_path_is_named(tmp_path):
         ask.config_of([str(tmp_path / "nope")], None, [])
 
 
+def test_adapter_of_the_hub_needs_a_config_and_is_downloaded(run, config, monkeypatch):
+    with pytest.raises(InputError, match=r"Owner/adapter: no such path here; if it is an adapter of the hub, name a"):
+        ask.config_of(["Owner/adapter"], None, [])
+    folder = run / "round_01" / "policy" / "adapter"
+    monkeypatch.setattr("asl_min.run.hub.snapshot_download", lambda name, allow_patterns: str(folder))
+    assert ask.adapters_of("Owner/adapter", config) == dict.fromkeys(ROLES, folder)
+    monkeypatch.setattr("asl_min.run.hub.snapshot_download", lambda name, allow_patterns: str(run))
+    with pytest.raises(InputError, match=r"Owner/adapter: holds no peft adapter"):
+        ask.adapters_of("Owner/adapter", config)
+
+
 def test_round_that_the_run_does_not_have_is_named(run, config):
     with pytest.raises(InputError, match="run: has no round 7; its last one is 2"):
         ask.adapters_of(str(run / "round_07"), config)

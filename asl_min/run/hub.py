@@ -43,8 +43,8 @@ def answers() -> bool:
 
 
 def adapter(name: str) -> Path:
-    """The folder of a peft adapter of the hub, downloaded if it is not in the cache. Raises `InputError` where it cannot
-    be had, or is none."""
+    """The folder of a peft adapter of the hub, downloaded if it is not in the cache. Raises `InputError` where it
+    cannot be had, or is none."""
     require(name, "adapter_config.json")
     try:
         folder = Path(snapshot_download(name, allow_patterns=["adapter_*"]))

@@ -47,16 +47,11 @@ class DiskSearch:
             raise InputError(f"{folder}: its corpus {corpus} is gone or has changed; build the index again")
         try:
             self.passages = PassageFile(corpus, np.load(folder / "offsets.npy", mmap_mode="r"))
-            self._index = self._open(folder)
+            self._index = open_index(folder, self.facts)
+        except InputError:
+            raise
         except (OSError, ValueError, EOFError, RuntimeError, AttributeError) as error:
             raise InputError(f"{folder}: the index is damaged ({error}); build it again") from None
-
-    def _open(self, folder: Path) -> "Bm25Index | DenseIndex":  # noqa: F821 (imported below, where it is needed)
-        if self.facts["kind"] == "bm25":
-            return Bm25Index(folder)
-        from asl_min.search.dense import DenseIndex  # BM25 does without torch and FAISS
-
-        return DenseIndex(folder, self.facts["encoder"])
 
     def scored(self, queries: list[str], top_k: int) -> list[list[tuple[Passage, float]]]:
         """For each query passages with their scores, best first, at most `top_k`."""
@@ -78,6 +73,15 @@ def read_facts(folder: Path) -> dict:
         return {key: facts[key] for key in ("kind", "corpus", "size", "encoder", "passages")}
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{folder / 'index.json'}: damaged; build the index again") from None
+
+
+def open_index(folder: Path, facts: dict) -> object:
+    """A `Bm25Index`, or a `DenseIndex`."""
+    if facts["kind"] == "bm25":
+        return Bm25Index(folder)
+    from asl_min.search.dense import DenseIndex  # BM25 does without torch and FAISS
+
+    return DenseIndex(folder, facts["encoder"])
 
 
 class Bm25Index:
