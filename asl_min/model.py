@@ -53,7 +53,7 @@ def base_source(config: Config) -> str:
     so that no hub is asked for it, and for a hub that does not answer."""
     path, name = config.path(config.base_model), config.base_model
     shipped = PACKAGE in (PACKAGE.parent / name).parents
-    below_a_folder = Path(name).parent != Path() and Path(name).parent.is_dir()
+    below_a_folder = (Path(name).parent != Path() and Path(name).parent.is_dir()) or name.count("/") > 1
     if not path.is_dir() and (name.startswith((".", "/")) or "\\" in name or shipped or below_a_folder):
         raise InputError(f"base_model: {name!r}: no such folder")
     if not path.is_dir():

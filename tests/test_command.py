@@ -166,6 +166,13 @@ def test_file_errors_are_one_line_and_code_1(error, said, capsys):
     assert ended.value.code == 1 and capsys.readouterr().err == f"error: {said}\n"
 
 
+def test_missing_package_of_an_extra_is_one_line(script, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "asl_min.tools.serve", raising=False)
+    assert script("asl_min.tools.serve", "base") == 2
+    assert capsys.readouterr().err == "error: needs the package uvicorn: pip install 'asl_min[chat]'\n"
+
+
 def test_interruption_is_one_line(capsys):
     with pytest.raises(SystemExit) as ended, command.clear_errors():
         raise KeyboardInterrupt
@@ -258,6 +265,7 @@ def test_evaluation_without_a_run(script, file, capsys):
     [
         ("base_model=./no_such_folder", "base_model: './no_such_folder': no such folder"),
         ("base_model=/no/such/folder", "base_model: '/no/such/folder': no such folder"),
+        ("base_model=build/real/none", "base_model: 'build/real/none': no such folder"),
         ("base_model=asl_min/world/bass", "base_model: 'asl_min/world/bass': no such folder"),
         ("corpus=none.jsonl", "none.jsonl: no such file"),
         ("questions=none.jsonl", "none.jsonl: no such file"),

@@ -200,7 +200,7 @@ def test_pages_of_other_sites_are_refused(client, headers, status):
 def test_no_more_requests_are_held_than_allowed(agents, write, monkeypatch):
     going_on = threading.Event()
     monkeypatch.setattr(write, "now", lambda text, seed: going_on.wait(20) and ANSWER)
-    player = serve.Player(agents)
+    player = serve.Player()
     held = [player.play(agents["run"], "Q?", 0.0, 0) for _ in range(serve.MAX_WAITING)]
     with pytest.raises(serve.Refusal) as refusal:
         player.play(agents["run"], "Q?", 0.0, 0)

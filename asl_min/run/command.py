@@ -37,6 +37,8 @@ SPIN_COUNT = "12000"
 """How often a waiting thread of OpenMP looks for work before it sleeps. The default, 300000, makes a phase many times
 slower beside other busy processes; much fewer make it slower alone (docs/speed.md)."""
 UNREADABLE = (PermissionError, FileExistsError, FileNotFoundError, NotADirectoryError, IsADirectoryError)
+EXTRAS = {"fastapi": "chat", "uvicorn": "chat", "faiss": "retrieval", "tenacity": "serve"}
+"""What pip calls the extra that has a package which scripts import."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 SCRIPTS = {
@@ -139,6 +141,12 @@ def clear_errors() -> Iterator[None]:
         yield
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        needed = f"needs the package {error.name}: pip install 'asl_min[{EXTRAS[error.name]}]'"
+        print(f"error: {needed}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last saved step", file=sys.stderr)

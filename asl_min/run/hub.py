@@ -19,17 +19,20 @@ def is_id(name: str) -> bool:
 
 
 def require(name: str, file: str) -> None:
-    """Raises `InputError` where a file of the repository `name` is not in the hub's cache and the hub does not answer.
-    If it is there and the hub does not answer, the cache is all that this process uses from here on."""
-    if is_offline_mode() or answers():
-        return
-    if isinstance(try_to_load_from_cache(name, file), str):
-        constants.HF_HUB_OFFLINE = True
+    """Raises `InputError` where a file of the repository `name` is not in the hub's cache and the hub does not answer;
+    offline by the user's wish, the libraries say what they lack."""
+    if is_offline_mode() or reached() or isinstance(try_to_load_from_cache(name, file), str):
         return
     raise InputError(
         f"{name!r} is neither a folder nor in the hub's cache, and {constants.ENDPOINT} does not answer; "
         f"give a folder, or where there is a network: hf download {name}"
     )
+
+
+def reached() -> bool:
+    """Does the hub answer? If not, its cache is all that this process uses from here on."""
+    constants.HF_HUB_OFFLINE = is_offline_mode() or not answers()
+    return not constants.HF_HUB_OFFLINE
 
 
 @lru_cache(1)

@@ -5,6 +5,7 @@ Text is read as UTF-8, or in the encoding that its byte order mark, an HTML page
 """
 
 import codecs
+import logging
 import re
 import unicodedata
 from pathlib import Path
@@ -13,6 +14,7 @@ from bs4 import BeautifulSoup, UnicodeDammit
 from markdown_it import MarkdownIt
 from pypdf import PdfReader
 
+logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what it cannot read is told in one line, by us
 HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 BLOCKS = ("p", "li", "pre", "tr", "dt", "dd", "blockquote")
 BYTE_ORDER_MARKS = {

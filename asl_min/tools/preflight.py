@@ -41,7 +41,7 @@ from asl_min.run.command import config_of
 from asl_min.run.errors import InputError
 from asl_min.run.inputs import check_inputs
 from asl_min.run.shipped import shipped
-from asl_min.tools.predict import Prediction, predictions, read_diagram
+from asl_min.tools.predict import PREDICTORS, Prediction, predictions, read_diagram
 from asl_min.tools.probe import Probe, label_free, probe
 
 BATCH = 8
@@ -110,7 +110,7 @@ def predicted(file: Path, measures: dict[str, float | None]) -> tuple[list[Predi
     found = predictions(rows, measures)
     if found:
         return found, ""
-    if None in [measures[name] for name in ("vote_agreement", "gate_share", "attempt_agreement")]:
+    if None in [measures[name] for name in PREDICTORS.values()]:
         return [], "no prediction is possible: too little was measured (no well-formed task, or no votes)"
     return [], f"no prediction is possible: {file} has too few bases of any arm"
 
@@ -130,10 +130,10 @@ def lines(config: Config, facts: dict, found: Sequence[Prediction], why: str) ->
         return [*text, why]
     outside = sorted({name for prediction in found for name in prediction.outside})
     text += [
-        "predicted gain in held-out accuracy, points (95% interval of a single base), and how good such predictions"
+        "predicted gain in held-out accuracy, points (95% interval of a single base); and, for bases left out, rank",
+        "correlation of predicted and measured gain, mean error, and the mean error of the other bases' plain mean",
+        *map(line, found),
     ]
-    text += ["are for bases left out: rank correlation, mean error, beside the mean error of the other bases' mean"]
-    text += [*map(line, found)]
     if outside:
         text.append(f"beyond every base that was measured, so an extrapolation: {', '.join(outside)}")
     return text

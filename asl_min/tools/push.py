@@ -33,7 +33,7 @@ def sizes(files: dict[str, Path | bytes]) -> dict[str, int]:
 def push(repo: str, kind: str, files: dict[str, Path | bytes]) -> str:
     """Upload files in one commit to a repository, which is made, private, if it is not there. Returns its address.
     `kind`: "model" or "dataset". Raises `InputError` where the hub does not answer or refuses."""
-    if hub.is_offline_mode() or not hub.answers():
+    if not hub.reached():
         raise InputError(f"--push: {repo}: the hub does not answer")
     api = HfApi()
     operations = [CommitOperationAdd(name, file) for name, file in files.items()]

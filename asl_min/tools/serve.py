@@ -115,8 +115,8 @@ class Completion(BaseModel):
 class Player:
     """Plays episodes one after the other, in a thread of its own."""
 
-    def __init__(self, agents: dict[str, Agent]):
-        self.agents, self._places, self._worker = agents, BoundedSemaphore(MAX_WAITING), ThreadPoolExecutor(1)
+    def __init__(self):
+        self._places, self._worker = BoundedSemaphore(MAX_WAITING), ThreadPoolExecutor(1)
 
     def play(self, agent: Agent, question: str, temperature: float, seed: int) -> Iterator[Turn | Episode]:
         """The turns of an episode as they are written, then the episode. Raises `Refusal` where too many wait."""
@@ -150,7 +150,7 @@ def until_episode(found: SimpleQueue) -> Iterator[Turn | Episode]:
 
 def app_of(agents: dict[str, Agent]) -> FastAPI:
     """`agents`: what is served, by the name of the model."""
-    app, player = FastAPI(title="asl_min chat"), Player(agents)
+    app, player = FastAPI(title="asl_min chat"), Player()
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=NAMES)
     app.exception_handler(Refusal)(lambda _, refusal: refusal.response)
     app.exception_handler(InputError)(lambda _, error: Refusal(500, str(error), "failed").response)
