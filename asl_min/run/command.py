@@ -176,7 +176,7 @@ def open_run(args: argparse.Namespace) -> tuple[Path | None, Config]:
     if args.run and (args.config or args.overrides) and not args.dry_run:
         prepare(args.run, config)
     else:
-        check_inputs(config, args.run)
+        check_inputs(config, args.run, noting=bool(args.config))
     return args.run, config
 
 

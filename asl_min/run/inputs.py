@@ -26,8 +26,9 @@ SAMPLE = 200
 T = TypeVar("T")
 
 
-def check_inputs(config: Config, run: Path | None = None) -> None:
-    """Raises `InputError` on anything that a run could fail on later; says what of a new run looks like a mistake."""
+def check_inputs(config: Config, run: Path | None = None, noting: bool = True) -> None:
+    """Raises `InputError` on anything that a run could fail on later. `noting`: says what of a new run looks like a
+    mistake."""
     if run:
         run_dir.check_place(run)
         run_dir.refuse_conflict(run, config)
@@ -43,7 +44,7 @@ def check_inputs(config: Config, run: Path | None = None) -> None:
         check_file(config, "labelled_questions", load_questions)
     if config.inject_round:
         check_file(config, "labelled_judgments", load_judgments)
-    if not (run and run_dir.has_begun(run)):
+    if noting and not (run and run_dir.has_begun(run)):
         for line in doubts(config, passages, chat):
             terminal.say(f"note: {line}", "note", what=line)
 
