@@ -149,9 +149,12 @@ class Hub(BaseHTTPRequestHandler):
             named = [file["path"] for file in json.loads(body)["files"]]
             self.reply({"files": [{"path": name, "uploadMode": "regular", "shouldIgnore": False} for name in named]})
         elif "/commit/" in self.path:
-            self.reply({"success": True, "commitOid": "0" * 40, "commitUrl": "http://x/commit/0"})
+            self.reply({"success": True, "commitOid": "0" * 40, "commitUrl": f"{self.page()}/commit/{'0' * 40}"})
         else:
-            self.reply({"url": f"http://x{self.path}", "errors": [], "warnings": []})
+            self.reply({"url": self.page(), "errors": [], "warnings": []})
+
+    def page(self) -> str:
+        return f"http://{self.headers['host']}/Me/mine"
 
     def reply(self, found: dict, status: int = 200):
         text = json.dumps(found).encode()
@@ -209,7 +212,7 @@ def test_push_uploads_data_set_and_model_with_their_cards(own_hub, whole_run, tm
     assert set(model) == {*push.ADAPTER, "prompts.yaml", "config.yaml", "README.md"}
     assert model["adapter_config.json"] == "policy" and "from_pretrained(base, 'Me/mine')" in model["README.md"]
     made = [json.loads(body) for path, body, _ in Hub.asked if path == "/api/repos/create"]
-    assert [repo["private"] for repo in made] == [True, True]
+    assert [repo["visibility"] for repo in made] == ["private", "private"]
     assert {token for _, _, token in Hub.asked} == {"Bearer hf_token"}
 
 
@@ -231,7 +234,7 @@ def test_refused_or_absent_hub_is_one_line(own_hub, whole_run, tmp_path, monkeyp
     words = [whole_run, "--out", tmp_path / "data", "--push", "Me/mine"]
     monkeypatch.setattr(Hub, "refuses", True)
     assert script("asl_min.tools.share", *words) == 2
-    assert capsys.readouterr().err.startswith("error: --push: Me/mine: 401")
+    assert capsys.readouterr().err.startswith("error: --push: Me/mine: Client error '401 Unauthorized'")
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
     assert script("asl_min.tools.share", *words) == 2
     assert script("asl_min.tools.share", *words[:-1], "no_owner") == 2

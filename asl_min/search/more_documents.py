@@ -14,7 +14,8 @@ LONGEST_NAME = 80
 """Characters of a row's first cell that may name the row."""
 DEFINITION = re.compile(
     r"^(?:(?:export|default|public|private|protected|internal|static|final|abstract|async|pub|sealed|data|inline) )*"
-    r"(?:def|class|func|function|fn|struct|enum|interface|trait|impl|type|module|object|record|protocol)\s+([\w.]+(?:::\w+)*)",
+    r"(?:def|class|func|function|fn|struct|enum|interface|trait|impl|type|module|object|record|protocol)\s+"
+    r"([\w.]+(?:::\w+)*)",
     re.MULTILINE,
 )
 """The beginning of something with a name, at the beginning of a line, in most languages."""
