@@ -15,8 +15,7 @@ from pydantic import BeforeValidator, ConfigDict, Field, ValidationError, model_
 from pydantic.dataclasses import dataclass
 
 from asl_min.run.errors import InputError
-
-PACKAGE = Path(__file__).parent
+from asl_min.run.shipped import shipped
 
 
 def _number(value: object) -> object:
@@ -222,8 +221,7 @@ class Config:
 
     def path(self, value: str) -> Path:
         """A configured path: as given, or inside the package when only that exists."""
-        given, shipped = Path(value), PACKAGE.parent / value
-        return shipped if not given.exists() and shipped.exists() else given
+        return shipped(value)
 
     @model_validator(mode="after")
     def _fit_together(self) -> Self:
@@ -247,10 +245,10 @@ MAY_CHANGE = frozenset({"rounds", "server_folder", "server_url", "save_every", "
 
 
 def load_config(path: str | Path, **overrides: object) -> Config:
-    """Read a YAML file over its parents over the defaults, `overrides` over it. Raises `InputError` on unknown keys and
-    impossible values."""
+    """Read a YAML file, the package's own where there is no other, over its parents over the defaults, `overrides` over
+    it. Raises `InputError` on unknown keys and impossible values."""
     check(overrides, "command line", whole=False)
-    return check(_read(Path(path), set()) | overrides, str(path))
+    return check(_read(shipped(path), set()) | overrides, str(path))
 
 
 def _read(path: Path, seen: set[Path]) -> dict:

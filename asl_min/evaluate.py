@@ -1,8 +1,8 @@
 """Evaluation: held-out accuracy by hop, the GRM on gold judgments, the PG's tasks by the oracle. The only code that
 sees gold.
 
-    accelerate launch -m asl_min.evaluate --run runs/NAME --round 2
-    accelerate launch -m asl_min.evaluate --config configs/tiny.yaml --adapter some/peft/folder
+    python -m asl_min.evaluate --run runs/NAME --round 2
+    python -m asl_min.evaluate --config configs/tiny.yaml --adapter some/peft/folder
 
 Round 0 is the base model. Accuracy is exact match with any golden answer (substring match, SubEM, beside it), averaged
 over relations (`metrics/accuracy.py`), at temperature 1 and greedy, with 95% bootstrap intervals over questions.
@@ -34,7 +34,7 @@ from asl_min.episode import Episode, Task
 from asl_min.metrics.accuracy import Answer, accuracy, macro, sampled_accuracy
 from asl_min.model import ROLES
 from asl_min.phase import Agent
-from asl_min.run import durable, run_dir
+from asl_min.run import durable, run_dir, terminal
 from asl_min.run.command import open_run
 from asl_min.run.dry_run import plan, tell_plan
 from asl_min.run.errors import InputError
@@ -99,17 +99,25 @@ def evaluate_agent(agent: Agent, samples: int = 0) -> tuple[dict, dict[str, list
             load_questions(config.path(config.questions)), config.eval_per_hop, config.eval_split
         )
         for name, temperature in {"": 1.0, "_greedy": 0.0}.items() if config.eval_greedy else [("", 1.0)]:
+            tell_part(f"{len(questions)} questions at temperature {temperature:g}")
             results[f"accuracy{name}"], answers = policy_accuracy(agent, questions, temperature)
             rows[f"policy{name}.jsonl"] = [asdict(answer) for answer in answers]
         if samples:
+            tell_part(f"{samples} samples of each question")
             results["sampled"] = sampled_accuracy(policy_answers(agent, questions, samples, 1.0, "sampled"))
     if config.judgments and config.eval_judgments:
         gold = load_judgments(config.path(config.judgments))[part(config.eval_judgments, config.eval_split)]
+        tell_part(f"{len(gold)} judgments")
         results["grm"], rows["grm.jsonl"] = judge_accuracy(agent, gold)
     if config.oracle and config.eval_tasks:
+        tell_part(f"{config.eval_tasks} tasks and their variants")
         results["pg"], tasks = task_quality(agent, Oracle.of(config.oracle))
         rows["pg.jsonl"] = [asdict(task) for task in tasks]
     return results, rows
+
+
+def tell_part(what: str) -> None:
+    terminal.say(f"evaluation: {what}", "evaluating", what=what)
 
 
 def part(size: int, split: str) -> slice:
@@ -163,6 +171,7 @@ def answer_of(row: dict, episode: Episode) -> Answer:
         tool_calls=episode.n_tool_calls,
         finish_reason=episode.finish_reason.value,
         turns=[turn.text for turn in episode.turns],
+        responses=[turn.response for turn in episode.turns],
     )
 
 

@@ -29,8 +29,10 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from asl_min.config import PACKAGE, Config
+from asl_min.config import Config
+from asl_min.run import hub
 from asl_min.run.errors import InputError
+from asl_min.run.shipped import PACKAGE
 
 transformers.utils.logging.disable_progress_bar()
 # peft asks transformers for this by its old name
@@ -48,12 +50,14 @@ def adapter_name(config: Config, role: str) -> str:
 
 def base_source(config: Config) -> str:
     """Where the base model is loaded from: a folder, or a hub id. Raises `InputError` for a folder that is not there,
-    so that no hub is asked for it."""
+    so that no hub is asked for it, and for a hub that does not answer."""
     path, name = config.path(config.base_model), config.base_model
     shipped = PACKAGE in (PACKAGE.parent / name).parents
-    below_a_folder = Path(name).parent != Path() and Path(name).parent.is_dir()
+    below_a_folder = (Path(name).parent != Path() and Path(name).parent.is_dir()) or name.count("/") > 1
     if not path.is_dir() and (name.startswith((".", "/")) or "\\" in name or shipped or below_a_folder):
         raise InputError(f"base_model: {name!r}: no such folder")
+    if not path.is_dir():
+        hub.require(name, "config.json")
     return str(path)
 
 

@@ -15,7 +15,7 @@ from asl_min import recipes, rewards
 from asl_min.chat import Chat
 from asl_min.config import Config
 from asl_min.corpus import load_corpus, write_jsonl
-from asl_min.episode import Episode, Request, Task
+from asl_min.episode import Episode, Request, Task, Turn
 from asl_min.grpo import Learner
 from asl_min.model import ROLES, adapter_name, load_backbone, load_tokenizer, save_adapter, use
 from asl_min.rollout import Limits, Rollout
@@ -70,6 +70,10 @@ class Agent:
         self.budget["context_tokens"] += sum(len(e.ids) for e in episodes)
         self.budget["tool_calls"] += sum(e.n_tool_calls for e in episodes)
         return episodes
+
+    def watch(self, on_turn: Callable[[Turn], None]) -> None:
+        """From now on `on_turn` gets each turn of an episode as soon as it is written."""
+        self._rollout.on_turn = on_turn
 
     def as_role(self, role: str, temperature: float | None = None) -> Callable[[Sequence[Request]], list[Episode]]:
         """`rollout` with these arguments fixed."""

@@ -4,7 +4,7 @@ All requests advance together, mostly one turn at a time. With several processes
 process gets all episodes back in the order of the requests.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 
@@ -61,6 +61,7 @@ class Rollout:
     def __init__(self, sampler: Sampler, chat: Chat, tool: SearchTool, limits: Limits, batch_rows: int = 1024):
         self.sampler, self.chat, self.tool, self.limits, self.batch_rows = sampler, chat, tool, limits, batch_rows
         self._response = lru_cache(maxsize=4096)(self._respond)  # samples of one prompt mostly ask the same
+        self.on_turn: Callable[[Turn], None] = lambda turn: None  # for those who watch an episode being played
 
     def __call__(self, requests: Sequence[Request], temperature: float) -> list[Episode]:
         """One episode a request, in their order, on every process."""
@@ -86,6 +87,7 @@ class Rollout:
             for draft, completion in zip(active, completions, strict=True):
                 if completion:  # else the turn goes on beside the next turns of the others
                     self._advance(draft, completion)
+                    self.on_turn(draft.turns[-1])
 
     def _open(self, request: Request) -> _Draft:
         prompt = self.chat.prompt(request.prompt, **request.fields)

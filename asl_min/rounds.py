@@ -1,7 +1,7 @@
 """The whole loop: round after round of PG -> GRM -> PM, an evaluation after each, a table on the terminal, a summary on
 disk.
 
-    accelerate launch -m asl_min.rounds --config configs/tiny.yaml --run runs/tiny
+    python -m asl_min.rounds --config configs/tiny.yaml --run runs/tiny
 
 The same command continues after the last finished phase. `--prepare` only makes the run folder, for those who launch
 the phases by hand; `key=value` arguments override the config:

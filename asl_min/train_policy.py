@@ -5,7 +5,7 @@ the recipe says what other systems do instead. From the verdicts come the next r
 least half of the attempts were judged correct, else easier. Where `round_rollouts` is set, the phase goes on until a
 step as dear as the mean of its steps so far no longer fits into what is left of the round's rollouts.
 
-    accelerate launch -m asl_min.train_policy --run runs/NAME --round 1
+    python -m asl_min.train_policy --run runs/NAME --round 1
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once

@@ -6,7 +6,7 @@ votes say correct, else 0, plus the format bonus; tasks of reward above 0, dedup
 every (question, attempt, verdict) is verification data. The recipe says what other systems do instead: in some, the
 trained PG then writes fresh tasks, and those alone are the round's.
 
-    accelerate launch -m asl_min.train_prompt_generator --run runs/NAME --round 1
+    python -m asl_min.train_prompt_generator --run runs/NAME --round 1
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once

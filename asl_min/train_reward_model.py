@@ -4,7 +4,7 @@ The data is balanced per question. The recipe gives each attempt its label, or l
 GRM's own earlier verdict or the match with the PG's own answer. Reward = 1 if the conclusion equals the label, else 0,
 plus the format bonus. In round `inject_round`, if there is one, real verification data joins the round's own.
 
-    accelerate launch -m asl_min.train_reward_model --run runs/NAME --round 1
+    python -m asl_min.train_reward_model --run runs/NAME --round 1
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once

@@ -19,8 +19,10 @@ _asl_min() {
     asl_min.tools.ask) words="--help --compare --config --dry-run --quiet --json $_asl_min_keys" ;;
     asl_min.tools.base_measures) words="--help --base --out --dry-run --quiet --json $_asl_min_keys" ;;
     asl_min.tools.plan) words="--help --gpus --fsdp --gib --sample-rate --train-rate --dry-run --quiet --json $_asl_min_keys" ;;
-    asl_min.tools.report) words="--help --claims --dry-run --quiet --json" ;;
-    asl_min.tools.share) words="--help --out --dry-run --quiet --json" ;;
+    asl_min.tools.preflight) words="--help --config --adapter --diagram --tasks --minutes --dry-run --quiet --json $_asl_min_keys" ;;
+    asl_min.tools.report) words="--help --claims --beside --dry-run --quiet --json" ;;
+    asl_min.tools.serve) words="--help --compare --port --config --dry-run --quiet --json $_asl_min_keys" ;;
+    asl_min.tools.share) words="--help --out --push --licence --dry-run --quiet --json" ;;
     asl_min.train_policy) words="--help --config --run --round --dry-run --quiet --json $_asl_min_keys" ;;
     asl_min.train_prompt_generator) words="--help --config --run --round --dry-run --quiet --json $_asl_min_keys" ;;
     asl_min.train_reward_model) words="--help --config --run --round --dry-run --quiet --json $_asl_min_keys" ;;
@@ -34,7 +36,7 @@ _asl_min() {
     reproduce.runner) words="--help --profile --system --jobs --arms --preregistered --runs --results --dry-run --quiet --json" ;;
     reproduce.verify) words="--help --runs --dry-run --quiet --json" ;;
   esac
-  [[ ${COMP_WORDS[COMP_CWORD - 1]} == -m ]] && words="asl_min.evaluate asl_min.real.people asl_min.rounds asl_min.search.disk asl_min.search.hub asl_min.search.ingest asl_min.search.server asl_min.tools.ask asl_min.tools.base_measures asl_min.tools.plan asl_min.tools.report asl_min.tools.share asl_min.train_policy asl_min.train_prompt_generator asl_min.train_reward_model asl_min.world.tiny.population reproduce.claims reproduce.digest reproduce.figures reproduce.league reproduce.preregistration reproduce.run reproduce.runner reproduce.verify"
+  [[ ${COMP_WORDS[COMP_CWORD - 1]} == -m ]] && words="asl_min.evaluate asl_min.real.people asl_min.rounds asl_min.search.disk asl_min.search.hub asl_min.search.ingest asl_min.search.server asl_min.tools.ask asl_min.tools.base_measures asl_min.tools.plan asl_min.tools.preflight asl_min.tools.report asl_min.tools.serve asl_min.tools.share asl_min.train_policy asl_min.train_prompt_generator asl_min.train_reward_model asl_min.world.tiny.population reproduce.claims reproduce.digest reproduce.figures reproduce.league reproduce.preregistration reproduce.run reproduce.runner reproduce.verify"
   COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
   [[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace
 }

@@ -21,6 +21,11 @@ print({name: round(value, 2) for name, value in before["accuracy"].items() if na
 after = run.train_round(1)
 print("accuracy", before["accuracy"]["mean"], "->", after["accuracy"]["mean"])
 
+# %% What was measured by round, and the reward of every step, as a matplotlib figure.
+figure = run.figure()
+figure.savefig("runs/notebook/rounds.png")
+figure  # noqa: B018 (a notebook shows it)
+
 # %% The tasks that it wrote and kept: what was asked, the writer's answer, how often the policy was judged right.
 for task in run.tasks(1)[:5]:
     print(f"{task.reward:.2f}", task.question, "|", task.answer, "|", task.verdicts)

@@ -8,8 +8,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-LEVEL = 0.05
-"""Of every test; intervals cover 1 - LEVEL."""
+from asl_min.metrics.regression import LEVEL, left_out, regress, two_sided
+
+__all__ = ["LEVEL", "Estimate", "estimate", "holm", "left_out_error", "lift_off", "lift_off_interval", "regress"]
 
 
 @dataclass(frozen=True)
@@ -34,13 +35,6 @@ def estimate(values: Sequence[float], threshold: float = 0.0) -> Estimate:
     return Estimate(mean, mean - half, mean + half, two_sided(mean - threshold, error, n - 1), n)
 
 
-def two_sided(distance: float, error: float, freedom: int) -> float:
-    """p of a t-statistic of distance / error. Without any spread: 1 at distance 0, else 0."""
-    if error < 1e-12:
-        return float(abs(distance) < 1e-12)
-    return float(2 * stats.t.sf(abs(distance) / error, freedom))
-
-
 def holm(p_values: Sequence[float]) -> list[float]:
     """Holm's step-down adjusted p values in the order given: the k-th smallest of m is multiplied by m - k + 1, none is
     below a smaller one's, none above 1. NaN (not measured) counts as 1, so that a family is as large as it was
@@ -53,60 +47,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted.tolist()
 
 
-@dataclass(frozen=True)
-class Regression:
-    """Ordinary least squares of y on k variables. `coefficients` and `p` [k + 1], the constant first; `covariance`
-    [k + 1, k + 1] of the coefficients; `freedom`: degrees of freedom."""
-
-    coefficients: np.ndarray
-    covariance: np.ndarray
-    p: np.ndarray
-    freedom: int
-
-    def interval(self, *at: float) -> tuple[float, float, float]:
-        """The fitted mean at a point of the k variables, and its 95% interval."""
-        row = np.array([1.0, *at])
-        fitted = float(row @ self.coefficients)
-        half = self._half(float(row @ self.covariance @ row))
-        return fitted, fitted - half, fitted + half
-
-    def slope(self, index: int) -> tuple[float, float, float]:
-        """Slope of a variable (from 0) and its 95% interval."""
-        found, half = float(self.coefficients[index + 1]), self._half(self.covariance[index + 1, index + 1])
-        return found, found - half, found + half
-
-    def _half(self, variance: float) -> float:
-        return float(stats.t.ppf(1 - LEVEL / 2, self.freedom) * np.sqrt(max(variance, 0.0)))
-
-
-def regress(x: np.ndarray, y: np.ndarray) -> Regression | None:
-    """`x` [n, k], `y` [n]. None where fewer than two degrees of freedom are left or the variables cannot be told
-    apart."""
-    n, k = x.shape
-    design = np.column_stack([np.ones(n), x])
-    if n < k + 3 or np.linalg.matrix_rank(design) < k + 1:
-        return None
-    coefficients = np.linalg.lstsq(design, y, rcond=None)[0]
-    freedom = n - k - 1
-    variance = float(np.sum((y - design @ coefficients) ** 2)) / freedom
-    covariance = variance * np.linalg.inv(design.T @ design)
-    errors = np.sqrt(np.diag(covariance))
-    p = np.array([two_sided(c, e, freedom) for c, e in zip(coefficients, errors, strict=True)])
-    return Regression(coefficients, covariance, p, freedom)
-
-
 def left_out_error(x: np.ndarray, y: np.ndarray) -> float:
     """Root mean square error of the prediction for each base from a line fitted to all others; `x` [n, k], where k = 0
     predicts their mean. NaN where the fit is not determined."""
-    errors = []
-    for left_out in range(len(y)):
-        others = np.arange(len(y)) != left_out
-        design = np.column_stack([np.ones(len(y)), x])
-        if np.linalg.matrix_rank(design[others]) < design.shape[1]:
-            return np.nan
-        coefficients = np.linalg.lstsq(design[others], y[others], rcond=None)[0]
-        errors.append(y[left_out] - design[left_out] @ coefficients)
-    return float(np.sqrt(np.mean(np.square(errors)))) if errors else np.nan
+    predicted = left_out(x, y)
+    return np.nan if predicted is None else float(np.sqrt(np.mean(np.square(y - predicted))))
 
 
 def lift_off(x: np.ndarray, y: np.ndarray) -> np.ndarray:

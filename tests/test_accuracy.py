@@ -6,7 +6,7 @@ import pytest
 
 from asl_min.metrics.accuracy import Answer, accuracy, agreement, bootstrap, groups_of, macro, pass_at, sampled_accuracy
 
-PLAIN = Answer("1", "Where?", 1, None, None, None, ["Rome"], "Rome", True, 1, "answer", [])
+PLAIN = Answer("1", "Where?", 1, None, None, None, ["Rome"], "Rome", True, 1, "answer", [], [])
 
 
 def row(right: bool, relation: str | None = None, **values) -> Answer:

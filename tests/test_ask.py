@@ -7,10 +7,10 @@ import sys
 from dataclasses import replace
 
 import pytest
-from helpers import Scripted
+from helpers import ROOT, Scripted
 from rich.console import Console
 
-from asl_min.config import Config
+from asl_min.config import load_config
 from asl_min.episode import Turn
 from asl_min.model import ROLES, load_backbone, save_adapter
 from asl_min.run import run_dir
@@ -89,13 +89,26 @@ def test_adapter_of_no_run_needs_a_config(tmp_path):
         ask.config_of(["base", str(tmp_path)], None, [])
 
 
-def test_base_alone_has_the_default_config():
-    assert ask.config_of(["base"], None, []) == Config()
+def test_base_alone_has_the_config_of_the_miniature(tmp_path, monkeypatch):
+    """Wherever the command is given."""
+    monkeypatch.chdir(tmp_path)
+    assert ask.config_of(["base"], None, ["threads=1"]) == load_config(ROOT / "configs" / "tiny.yaml", threads=1)
 
 
 def test_missing_path_is_named(tmp_path):
     with pytest.raises(InputError, match=r"nope: no such run, round or adapter"):
         ask.config_of([str(tmp_path / "nope")], None, [])
+
+
+def test_adapter_of_the_hub_needs_a_config_and_is_downloaded(run, config, monkeypatch):
+    with pytest.raises(InputError, match=r"Owner/adapter: no such path here; if it is an adapter of the hub, name a"):
+        ask.config_of(["Owner/adapter"], None, [])
+    folder = run / "round_01" / "policy" / "adapter"
+    monkeypatch.setattr("asl_min.run.hub.snapshot_download", lambda name, allow_patterns: str(folder))
+    assert ask.adapters_of("Owner/adapter", config) == dict.fromkeys(ROLES, folder)
+    monkeypatch.setattr("asl_min.run.hub.snapshot_download", lambda name, allow_patterns: str(run))
+    with pytest.raises(InputError, match=r"Owner/adapter: holds no peft adapter"):
+        ask.adapters_of("Owner/adapter", config)
 
 
 def test_round_that_the_run_does_not_have_is_named(run, config):

@@ -10,14 +10,15 @@ from test_phases import ROOMY, ScriptedSampler
 from asl_min.episode import Turn
 from asl_min.evaluate import evaluate_agent
 from asl_min.phase import Agent
-from asl_min.tools.base_measures import label_free, measure, title_found
+from asl_min.tools.base_measures import label_free_of, measure
+from asl_min.tools.probe import title_found
 
 
 def test_label_free_measures_by_the_script(changed, monkeypatch):
     """Three of four episodes write a task, a third of these with B, which the judge votes against; it is always of one
     mind. Attempts say A or B."""
     monkeypatch.setattr("asl_min.sampling.generate.Generator", ScriptedSampler)
-    found = label_free(Agent(changed(**ROOMY | {"eval_tasks": 60}), {}))
+    found = label_free_of(Agent(changed(**ROOMY | {"eval_tasks": 60}), {}))
     assert found["well_formed"] == pytest.approx(3 / 4, abs=0.2)
     assert found["gate_share"] == pytest.approx(2 / 3, abs=0.25)
     assert found["vote_agreement"] == 1.0 and found["title_found"] is None

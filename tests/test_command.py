@@ -6,6 +6,7 @@ import os
 import resource
 import subprocess
 import sys
+import time
 import tomllib
 from dataclasses import replace
 from pathlib import Path
@@ -14,9 +15,10 @@ import pytest
 from helpers import ROOT
 from safetensors import SafetensorError
 
-from asl_min.config import Config, dump_config
+from asl_min.config import Config, dump_config, load_config
+from asl_min.corpus import write_jsonl
 from asl_min.model import ROLES, load_backbone, save_adapter
-from asl_min.run import command, run_dir
+from asl_min.run import command, hub, run_dir
 from asl_min.run.errors import InputError
 from asl_min.run.inputs import check_inputs
 
@@ -164,6 +166,13 @@ def test_file_errors_are_one_line_and_code_1(error, said, capsys):
     assert ended.value.code == 1 and capsys.readouterr().err == f"error: {said}\n"
 
 
+def test_missing_package_of_an_extra_is_one_line(script, monkeypatch, capsys):
+    monkeypatch.setitem(sys.modules, "uvicorn", None)
+    monkeypatch.delitem(sys.modules, "asl_min.tools.serve", raising=False)
+    assert script("asl_min.tools.serve", "base") == 2
+    assert capsys.readouterr().err == "error: needs the package uvicorn: pip install 'asl_min[chat]'\n"
+
+
 def test_interruption_is_one_line(capsys):
     with pytest.raises(SystemExit) as ended, command.clear_errors():
         raise KeyboardInterrupt
@@ -256,6 +265,7 @@ def test_evaluation_without_a_run(script, file, capsys):
     [
         ("base_model=./no_such_folder", "base_model: './no_such_folder': no such folder"),
         ("base_model=/no/such/folder", "base_model: '/no/such/folder': no such folder"),
+        ("base_model=build/real/none", "base_model: 'build/real/none': no such folder"),
         ("base_model=asl_min/world/bass", "base_model: 'asl_min/world/bass': no such folder"),
         ("corpus=none.jsonl", "none.jsonl: no such file"),
         ("questions=none.jsonl", "none.jsonl: no such file"),
@@ -289,6 +299,88 @@ def test_run_where_nothing_can_be_written_is_refused(script, file, tmp_path, mon
     monkeypatch.setattr(os, "access", lambda path, mode: False)  # the tests may run as root, who can write everywhere
     assert script("asl_min.rounds", "--config", file, "--run", tmp_path / "new", "--dry-run") == 2
     assert capsys.readouterr().err == f"error: {tmp_path / 'new'}: no permission to write in {tmp_path}\n"
+
+
+# --- what looks like a mistake and is none
+
+
+def corpus_of(folder: Path, passages: int, words: int = 1, same: bool = False) -> str:
+    rows = [{"id": str(0 if same else i), "contents": f'"T{i}"\n{"word " * words}'} for i in range(passages)]
+    write_jsonl(folder / "c.jsonl", rows)
+    return str(folder / "c.jsonl")
+
+
+@pytest.mark.parametrize(
+    ("corpus", "said"),
+    [
+        ({"passages": 30, "same": True}, "1 ids stand for more than one passage, such as '0'"),
+        ({"passages": 2}, "2 passages under 2 titles; tasks will repeat themselves"),
+        ({"passages": 30, "words": 90}, "an episode has no room for two"),
+    ],
+)
+def test_odd_corpus_is_noted_when_a_run_begins_and_not_refused(corpus, said, changed, tmp_path, capsys):
+    config = changed(corpus=corpus_of(tmp_path, **corpus), max_episode_tokens=512)
+    check_inputs(config)
+    assert said in " ".join(capsys.readouterr().err.split())
+    run_dir.create(tmp_path / "run", config)
+    run_dir.begin(tmp_path / "run", 0, "evaluation")
+    check_inputs(config, tmp_path / "run")
+    assert capsys.readouterr().err == ""
+
+
+def test_usual_corpus_is_not_noted(changed, tmp_path, capsys):
+    check_inputs(changed(corpus=corpus_of(tmp_path, 30)))
+    check_inputs(load_config("configs/tiny.yaml"))
+    assert capsys.readouterr().err == ""
+
+
+def test_tiny_base_on_another_corpus_is_noted(tmp_path, capsys):
+    check_inputs(load_config("configs/own_corpus.yaml", corpus=corpus_of(tmp_path, 30)))
+    assert "a tiny base reads nothing but pages of the embedded world" in " ".join(capsys.readouterr().err.split())
+
+
+# --- the hub
+
+
+@pytest.fixture
+def no_hub(monkeypatch):
+    """An address where nobody answers, and a process that may use the network."""
+    monkeypatch.setattr("huggingface_hub.constants.ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
+    hub.answers.cache_clear()
+    yield
+    hub.answers.cache_clear()
+
+
+def test_hub_that_does_not_answer_ends_a_start_at_once(no_hub, config):
+    start = time.monotonic()
+    with pytest.raises(
+        InputError, match=r"neither a folder nor in the hub's cache, and http://127\.0\.0\.1:9 does not"
+    ):
+        check_inputs(replace(config, base_model="Nobody/Nothing"))
+    assert time.monotonic() - start < hub.SECONDS + 2
+
+
+def test_cached_model_is_used_where_the_hub_does_not_answer(no_hub, monkeypatch):
+    monkeypatch.setattr(hub, "try_to_load_from_cache", lambda name, file: f"/cache/{name}/{file}")
+    hub.require("Nobody/Something", "config.json")
+    assert hub.is_offline_mode()
+
+
+@pytest.mark.parametrize(
+    ("name", "is_id"),
+    [
+        ("Owner/adapter-1.5", True),
+        ("tests/nope", False),
+        ("./x", False),
+        ("/a/b", False),
+        ("a/b/c", False),
+        ("a", False),
+    ],
+)
+def test_hub_id_is_two_words_and_no_path_below_a_folder_that_there_is(name, is_id, monkeypatch):
+    monkeypatch.chdir(ROOT)
+    assert hub.is_id(name) is is_id
 
 
 # --- rounds that a run does not have, and starts that failed

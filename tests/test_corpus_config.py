@@ -8,7 +8,7 @@ from helpers import ROOT
 from hypothesis import given
 from hypothesis import strategies as st
 
-from asl_min.config import PACKAGE, Config, check, dump_config, load_config
+from asl_min.config import Config, check, dump_config, load_config
 from asl_min.corpus import load_corpus, load_judgments, load_questions, read_jsonl, topics, write_jsonl
 from asl_min.rollout import SEED_STRIDE
 from asl_min.run.command import parse_overrides
@@ -309,7 +309,7 @@ def test_tiny_config_is_the_defaults_but_for_adapters_and_budget():
         eval_judgments=200,
         eval_tasks=96,
     )
-    assert load_config(PACKAGE.parent / "configs" / "tiny.yaml") == tiny
+    assert load_config(ROOT / "configs" / "tiny.yaml") == tiny
 
 
 def test_dumped_config_reads_back():
@@ -363,3 +363,11 @@ def test_half_of_a_surrogate_pair_is_replaced(tmp_path, chat):
 def test_config_of_an_earlier_run_names_todays_recipe_and_keeps_its_arm(old, new):
     found = upgrade_config(old)
     assert (found["arm"], found["recipe"]) == new and "grm_labels" not in found
+
+
+def test_shipped_configs_are_found_from_any_folder_after_those_given(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert load_config("configs/own_corpus.yaml").arm == "own_corpus"
+    (tmp_path / "configs").mkdir()
+    (tmp_path / "configs" / "own_corpus.yaml").write_text("arm: mine")
+    assert load_config("configs/own_corpus.yaml").arm == "mine"

@@ -12,15 +12,17 @@ from pathlib import Path
 import pytest
 from matplotlib.figure import Figure
 
+from asl_min.config import dump_config
 from asl_min.corpus import write_jsonl
 from asl_min.episode import Episode, FinishReason, Request, Turn
 from asl_min.model import ROLES
 from asl_min.run import run_dir
 from asl_min.run.errors import InputError
-from asl_min.tools.figures import Line, Panel, draw, side_by_side, svg
+from asl_min.tools.figures import Line, Panel, beside_panels, draw, side_by_side, svg
 from asl_min.tools.html import episodes as html_episodes
 from asl_min.tools.html import page as html_page
-from asl_min.tools.report import load_claims, write_report
+from asl_min.tools.html.episodes import held_out_row
+from asl_min.tools.report import load_claims, summary_of, write_report
 from asl_min.tools.summary import BUDGET
 from asl_min.tools.table import ACCURACY, LONG_NAMES
 from asl_min.world.oracle import Oracle
@@ -132,6 +134,15 @@ def run(tmp_path_factory, config, chat) -> Path:
 
 
 @pytest.fixture(scope="module")
+def measured_run(run, tmp_path_factory) -> Path:
+    """The same, with an evaluation that has measured everything."""
+    copy = shutil.copytree(run, tmp_path_factory.mktemp("runs") / "measured")
+    for number in (0, 1):
+        (run_dir.phase_dir(copy, number, "evaluation") / "results.json").write_text(json.dumps(ALL_RESULTS))
+    return copy
+
+
+@pytest.fixture(scope="module")
 def page(run) -> Path:
     claims = run / "claims.json"
     claims.write_text(json.dumps([CLAIM]))
@@ -179,6 +190,36 @@ def test_page_loads_nothing(page):
             attributes,
         )
     assert "default-src 'none'" in page.read_text()
+
+
+def test_passages_of_the_evaluation_are_shown_and_their_lack_is_told():
+    """A run of today keeps what a turn's search brought; one of before did not."""
+    call = '<tool_call>{"name": "retrieve", "arguments": {"query": "x"}}</tool_call>'
+    answered = {"question": "Q?", "answer": "A", "right": True, "finish_reason": "answer", "golden_answers": ["A"]}
+    row = answered | {"turns": [call, "<answer>A</answer>"], "responses": ['"France"\ntext', None]}
+    parts = [[1, call], [0, '<tool_response>\n"France"\ntext\n</tool_response>'], [1, "<answer>A</answer>"]]
+    assert held_out_row(row)["parts"] == parts
+    del row["responses"]
+    assert held_out_row(row)["parts"][1] == [0, "(the passages were not kept)"]
+
+
+def test_another_run_stands_beside_with_its_figures_its_table_and_what_differs(measured_run, changed, tmp_path):
+    run, other = (shutil.copytree(measured_run, tmp_path / name) for name in ("run", "other"))
+    (other / "config.yaml").write_text(dump_config(changed(learning_rate=0.25)))
+    text = write_report(run, beside=other).read_text()
+    assert text.count('<table class="wide"') == 2 and f"Beside {other}</h2>" in text
+    assert "<code>learning_rate</code> 0.25 (here 0.001)" in " ".join(text.split())
+    assert text.count("<svg") == 5 + 5  # of rounds and steps, and of five measures of both
+
+
+def test_run_beside_that_is_none_is_refused(run, tmp_path, script, capsys):
+    assert script("asl_min.tools.report", run, "--beside", tmp_path / "nowhere") == 2
+    assert "nowhere: holds no run" in capsys.readouterr().err
+
+
+def test_panels_beside_have_a_line_for_each_run(measured_run):
+    panels = beside_panels({"a": summary_of(measured_run), "b": summary_of(measured_run)})
+    assert len(panels) == 5 and all([line.label for line in panel.lines] == ["a", "b"] for panel in panels)
 
 
 def test_every_role_is_shown(episodes):
@@ -423,11 +464,8 @@ def test_browser_list_is_one_stop_of_the_tab_key(opened):
     assert not opened.evaluate("document.querySelector('#list').contains(document.activeElement)")
 
 
-def test_browser_shows_and_prints_every_column_of_the_rounds(opened, run, tmp_path):
-    copy = shutil.copytree(run, tmp_path / "run")
-    for number in (0, 1):
-        (run_dir.phase_dir(copy, number, "evaluation") / "results.json").write_text(json.dumps(ALL_RESULTS))
-    opened.goto(write_report(copy).as_uri())
+def test_browser_shows_and_prints_every_column_of_the_rounds(opened, measured_run):
+    opened.goto(write_report(measured_run).as_uri())
     for width, media in ((1280, "screen"), (718, "print")):  # 718: A4 with Chromium's margins
         opened.set_viewport_size({"width": width, "height": 900})
         opened.emulate_media(media=media)

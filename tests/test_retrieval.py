@@ -132,6 +132,24 @@ def test_corpus_that_is_none_is_refused(tmp_path, make, said):
         DiskSearch(tmp_path / "index")
 
 
+@pytest.mark.parametrize(
+    ("file", "content", "said"),
+    [
+        ("index.json", "{", r"index\.json: damaged"),
+        ("index.json", "[]", r"index\.json: damaged"),
+        ("offsets.npy", "x", "the index is damaged"),
+        ("params.index.json", "{", "the index is damaged"),
+        ("vocab.index.json", "{", "the index is damaged"),
+    ],
+)
+def test_damaged_index_is_refused(tmp_path, file, content, said):
+    (tmp_path / "c.jsonl").write_text('{"id": "1", "contents": "\\"Rome\\"\\nin Italy"}\n')
+    build(tmp_path / "c.jsonl", tmp_path / "index", None)
+    (tmp_path / "index" / file).write_text(content)
+    with pytest.raises(InputError, match=said):
+        DiskSearch(tmp_path / "index")
+
+
 def test_changed_corpus_is_refused(tmp_path):
     (tmp_path / "c.jsonl").write_text('{"id": "1", "contents": "\\"Rome\\"\\nin Italy"}\n')
     build(tmp_path / "c.jsonl", tmp_path / "index", None)

@@ -1,10 +1,12 @@
 """What scripts say: bars, nothing or JSON lines; `--dry-run`, which does nothing."""
 
 import dataclasses
+import io
 import json
 
 import pytest
 from made_up import summary, write_results
+from rich.console import Console
 
 from asl_min.config import Config
 from asl_min.model import ROLES
@@ -28,7 +30,30 @@ def test_bar_says_phase_step_reward_accuracy_and_time_left(capsys):
     assert terminal.note(0.5) == "reward 0.500, accuracy 68.9%, run 5 min left"
     steps(0.25, 0.5)
     said = capsys.readouterr()
-    assert said.out == "" and "round 2 phase policy" in said.err and "reward 0.500" in said.err
+    assert said.out == "" and said.err == "round 2 policy: 2/2, reward 0.500, accuracy 68.9%, run 5 min left\n"
+
+
+def test_log_gets_a_line_now_and_then(capsys, monkeypatch):
+    monkeypatch.setattr(terminal, "LOG_SECONDS", 0.0)
+    steps(0.25, 0.5)
+    assert [line.split(",")[0] for line in capsys.readouterr().err.splitlines()] == [
+        "round 2 policy: 1/2",
+        "round 2 policy: 2/2",
+    ]
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_bar_fits_the_terminal_with_its_figures(width, monkeypatch):
+    """Nothing of what is done, how far and how well is cut off."""
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=True, width=width)
+    monkeypatch.setattr(terminal, "Console", lambda **_: console)
+    terminal.run_facts.update(accuracy=0.689, seconds_left=300.0)
+    with terminal.progress(0, 16, True, round=2, phase="prompt_generator") as advance:
+        advance(0.5)
+    said = screen.getvalue()
+    assert all(part in said for part in ("round 2 prompt generator", "1/16", "accuracy 68.9%, run 5 min left"))
+    assert ("━" in said) is (width == 140)
 
 
 def test_bar_without_figures_yet():

@@ -32,6 +32,8 @@ class Answer:
     tool_calls: int
     finish_reason: str
     turns: list[str]
+    responses: list[str | None]
+    """What the tool answered to each turn; None where it was not called."""
 
 
 STRATA: dict[str, Callable[[Answer], bool]] = {

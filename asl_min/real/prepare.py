@@ -27,12 +27,13 @@ from pathlib import Path
 import torch
 from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, GgufConfig, LlamaForCausalLM
 
-from asl_min.config import PACKAGE, Config
+from asl_min.config import Config
 from asl_min.corpus import write_jsonl
 from asl_min.model import ROLES, load_backbone, readable, save_merged
 from asl_min.real.packages import ARTICLES, INSTALL, WEIGHTS, locate
 from asl_min.run import durable, terminal
 from asl_min.run.errors import InputError
+from asl_min.run.shipped import PACKAGE
 
 BUILD = Path("build/real")
 PLAIN, COLD, CORPUS = BUILD / "smollm2-135m", BUILD / "smollm2-135m-cold", BUILD / "articles.jsonl"

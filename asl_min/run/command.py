@@ -37,6 +37,8 @@ SPIN_COUNT = "12000"
 """How often a waiting thread of OpenMP looks for work before it sleeps. The default, 300000, makes a phase many times
 slower beside other busy processes; much fewer make it slower alone (docs/speed.md)."""
 UNREADABLE = (PermissionError, FileExistsError, FileNotFoundError, NotADirectoryError, IsADirectoryError)
+EXTRAS = {"fastapi": "chat", "uvicorn": "chat", "faiss": "retrieval", "tenacity": "serve"}
+"""What pip calls the extra that has a package which scripts import."""
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 SCRIPTS = {
@@ -47,9 +49,11 @@ SCRIPTS = {
     "asl-evaluate": "asl_min.evaluate",
     "asl-ask": "asl_min.tools.ask",
     "asl-report": "asl_min.tools.report",
+    "asl-serve": "asl_min.tools.serve",
     "asl-share": "asl_min.tools.share",
     "asl-plan": "asl_min.tools.plan",
     "asl-base-measures": "asl_min.tools.base_measures",
+    "asl-preflight": "asl_min.tools.preflight",
     "asl-population": "asl_min.world.tiny.population",
     "asl-ingest": "asl_min.search.ingest",
     "asl-index": "asl_min.search.disk",
@@ -138,6 +142,12 @@ def clear_errors() -> Iterator[None]:
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
+    except ModuleNotFoundError as error:
+        if error.name not in EXTRAS:
+            raise
+        needed = f"needs the package {error.name}: pip install 'asl_min[{EXTRAS[error.name]}]'"
+        print(f"error: {needed}", file=sys.stderr)
+        raise SystemExit(2) from None
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last saved step", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
@@ -166,7 +176,7 @@ def open_run(args: argparse.Namespace) -> tuple[Path | None, Config]:
     if args.run and (args.config or args.overrides) and not args.dry_run:
         prepare(args.run, config)
     else:
-        check_inputs(config, args.run)
+        check_inputs(config, args.run, noting=bool(args.config))
     return args.run, config
 
 

@@ -41,12 +41,17 @@ def create(run: Path, config: Config) -> None:
     run.mkdir(parents=True, exist_ok=True)
     durable.write_text(run / "config.yaml", dump_config(config))
     durable.write_text(run / "prompts.yaml", yaml.safe_dump(load_prompts(config.prompts), sort_keys=False))
-    if not any(run.glob("round_*")):
+    if not has_begun(run):
         note_start(run)
 
 
 def note_start(run: Path) -> None:
     durable.write_text(run / STARTED, datetime.now(UTC).isoformat(timespec="seconds"))
+
+
+def has_begun(run: Path) -> bool:
+    """Is there a round?"""
+    return any(run.glob("round_*"))
 
 
 def started(run: Path) -> str | None:
@@ -67,7 +72,7 @@ def check_place(run: Path) -> None:
 def refuse_conflict(run: Path, config: Config) -> None:
     """Raises `InputError` where the folder holds a run with another value of a key that must not change. A run that
     has not begun a round may be replaced: its start failed, say."""
-    if not (run / "config.yaml").is_file() or not any(run.glob("round_*")):
+    if not (run / "config.yaml").is_file() or not has_begun(run):
         return
     old = asdict(read_config(run))
     for key, new in asdict(config).items():

@@ -3,13 +3,26 @@
 
 import json
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from rich.console import Console, RenderableType
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
 
 WIDTH = 140
+WIDE = 120
+"""Columns of a terminal in which a bar with all its parts has room."""
+LOG_SECONDS = 20.0
+"""Between two lines of progress in a log."""
 
 mode = "bar"
 """Of the process: "bar", "quiet" or "json"; set by `command.start`."""
@@ -35,33 +48,36 @@ def say(shown: RenderableType, event: str, **facts: object) -> None:
 @contextmanager
 def progress(first: int, total: int | None, shown: bool, **facts: object) -> Iterator[Callable[[float], None]]:
     """A bar over `total` steps (None: not known before), `first` of them done before, of what `facts` name (round,
-    phase). What it gives is called after each step with its reward."""
-    columns = (
-        BarColumn(24),
-        MofNCompleteColumn(),
-        TimeElapsedColumn(),
-        TimeRemainingColumn(),
-        TextColumn("{task.fields[note]}"),
-    )
-    with Progress(
-        TextColumn("{task.description}"), *columns, console=Console(stderr=True), disable=not shown or mode != "bar"
-    ) as bars:
-        bar = bars.add_task(
-            " ".join(f"{key} {value}" for key, value in facts.items()).replace("_", " "),
-            total=total,
-            completed=first,
-            note="",
-        )
-        done = first
+    phase); where stderr is a log and no terminal, a line every `LOG_SECONDS`. What it gives is called after each step
+    with its reward."""
+    console, done, told = Console(stderr=True), first, time.monotonic()
+    what = " ".join(str(v) if key == "phase" else f"{key} {v}" for key, v in facts.items()).replace("_", " ")
+    with Progress(*columns_of(console), console=console, disable=not is_bar(console, shown)) as bars:
+        bar = bars.add_task(what, total=total, completed=first, note="")
 
         def advance(reward: float) -> None:
-            nonlocal done
+            nonlocal done, told
             done += 1
             bars.update(bar, advance=1, note=note(reward))
             if shown and mode == "json":
                 say("", "step", **facts, step=done, of=total, reward=reward, **run_facts)
+            due = done == total or time.monotonic() - told >= LOG_SECONDS
+            if due and shown and mode == "bar" and not console.is_terminal:
+                told = time.monotonic()
+                print(f"{what}: {done}{f'/{total}' if total else ''}, {note(reward)}", file=sys.stderr, flush=True)
 
         yield advance
+
+
+def is_bar(console: Console, shown: bool) -> bool:
+    return shown and mode == "bar" and console.is_terminal
+
+
+def columns_of(console: Console) -> list[ProgressColumn]:
+    """The parts of the bar, as many as fit; what is being done and the figures always."""
+    bar, times = [BarColumn(24)], [TimeElapsedColumn(), TimeRemainingColumn()]
+    ends = [MofNCompleteColumn(), *(times if console.width >= WIDE else []), TextColumn("{task.fields[note]}")]
+    return [TextColumn("{task.description}"), *(bar if console.width >= WIDE else []), *ends]
 
 
 def note(reward: float) -> str:

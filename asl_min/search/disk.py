@@ -41,18 +41,17 @@ class DiskSearch:
     def __init__(self, folder: Path, top_k: int = 3):
         if not (folder / "index.json").is_file():
             raise InputError(f"{folder}: holds no index (no index.json); build one with python -m asl_min.search.disk")
-        self.facts = json.loads((folder / "index.json").read_text())
+        self.facts, self.top_k = read_facts(folder), top_k
         corpus = Path(self.facts["corpus"])
         if not corpus.is_file() or corpus.stat().st_size != self.facts["size"]:
             raise InputError(f"{folder}: its corpus {corpus} is gone or has changed; build the index again")
-        self.passages = PassageFile(corpus, np.load(folder / "offsets.npy", mmap_mode="r"))
-        self.top_k = top_k
-        if self.facts["kind"] == "bm25":
-            self._index = Bm25Index(folder)
-        else:
-            from asl_min.search.dense import DenseIndex  # BM25 does without torch and FAISS
-
-            self._index = DenseIndex(folder, self.facts["encoder"])
+        try:
+            self.passages = PassageFile(corpus, np.load(folder / "offsets.npy", mmap_mode="r"))
+            self._index = open_index(folder, self.facts)
+        except InputError:
+            raise
+        except (OSError, ValueError, EOFError, RuntimeError, AttributeError) as error:
+            raise InputError(f"{folder}: the index is damaged ({error}); build it again") from None
 
     def scored(self, queries: list[str], top_k: int) -> list[list[tuple[Passage, float]]]:
         """For each query passages with their scores, best first, at most `top_k`."""
@@ -65,6 +64,24 @@ class DiskSearch:
     def retrieve(self, queries: list[str]) -> list[list[Passage]]:
         """For each query its passages, best first, at most `top_k`."""
         return [[passage for passage, _ in row] for row in self.scored(queries, self.top_k)]
+
+
+def read_facts(folder: Path) -> dict:
+    """What index.json says. Raises `InputError` where it is damaged."""
+    try:
+        facts = json.loads((folder / "index.json").read_text())
+        return {key: facts[key] for key in ("kind", "corpus", "size", "encoder", "passages")}
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{folder / 'index.json'}: damaged; build the index again") from None
+
+
+def open_index(folder: Path, facts: dict) -> object:
+    """A `Bm25Index`, or a `DenseIndex`."""
+    if facts["kind"] == "bm25":
+        return Bm25Index(folder)
+    from asl_min.search.dense import DenseIndex  # BM25 does without torch and FAISS
+
+    return DenseIndex(folder, facts["encoder"])
 
 
 class Bm25Index:

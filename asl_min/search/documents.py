@@ -1,18 +1,20 @@
 """Documents into sections: text, reStructuredText, Markdown, HTML and PDF become headings with their paragraphs.
 
 Text is read as UTF-8, or in the encoding that its byte order mark, an HTML page's own declaration or its bytes suggest.
+`kinds.py` says which reader a document gets; `more_documents.py` has the others.
 """
 
 import codecs
+import logging
 import re
+import unicodedata
 from pathlib import Path
 
 from bs4 import BeautifulSoup, UnicodeDammit
 from markdown_it import MarkdownIt
 from pypdf import PdfReader
 
-from asl_min.run.errors import InputError
-
+logging.getLogger("pypdf").setLevel(logging.CRITICAL)  # what it cannot read is told in one line, by us
 HEADINGS = ("h1", "h2", "h3", "h4", "h5", "h6")
 BLOCKS = ("p", "li", "pre", "tr", "dt", "dd", "blockquote")
 BYTE_ORDER_MARKS = {
@@ -22,23 +24,11 @@ BYTE_ORDER_MARKS = {
     codecs.BOM_UTF16_LE: "utf-16",
     codecs.BOM_UTF16_BE: "utf-16",
 }
+MOST_CONTROLS = 0.02
+"""Share of control characters above which bytes of no known encoding are no text."""
 
 Section = tuple[str, list[str]]
 """A heading ("" before the first one) and the paragraphs under it."""
-
-
-def sections(path: Path) -> tuple[list[Section], str | None]:
-    """The sections of a document, and the encoding that its text was guessed to have: None if there was nothing to
-    guess. Raises `InputError` naming the file if it cannot be read, holds no text, or is of no kind in `KINDS`."""
-    kind = path.suffix.lower()
-    if kind not in KINDS:
-        raise InputError(f"{path}: not a document of the kinds {', '.join(KINDS)}")
-    try:
-        text, guess = ("", None) if kind == ".pdf" else decoded(path.read_bytes(), kind in (".html", ".htm"))
-        found = sections_of_pdf(path) if kind == ".pdf" else READERS[kind](text.replace("\r\n", "\n"))
-    except (OSError, ValueError, RecursionError) as error:
-        raise InputError(f"{path}: cannot be read: {one_line(str(error))}") from None
-    return found, guess
 
 
 def decoded(data: bytes, is_html: bool) -> tuple[str, str | None]:
@@ -54,7 +44,10 @@ def decoded(data: bytes, is_html: bool) -> tuple[str, str | None]:
         guess = UnicodeDammit(data, is_html=is_html)
     if guess.unicode_markup and not guess.contains_replacement_characters:
         return guess.unicode_markup, guess.original_encoding
-    return data.decode("latin-1"), "latin-1"
+    text = data.decode("latin-1")
+    if sum(unicodedata.category(c) == "Cc" and not c.isspace() for c in text) > MOST_CONTROLS * len(text):
+        raise ValueError("binary data (control characters)")
+    return text, "latin-1"
 
 
 def sections_of_html(text: str) -> list[Section]:
@@ -101,13 +94,3 @@ def sections_of_pdf(path: Path) -> list[Section]:
 def one_line(text: str) -> str:
     """The text with single spaces between its words."""
     return " ".join(text.split())
-
-
-READERS = {
-    ".txt": sections_of_text,
-    ".rst": sections_of_text,
-    ".md": sections_of_markdown,
-    ".html": sections_of_html,
-    ".htm": sections_of_html,
-}
-KINDS = (*READERS, ".pdf")

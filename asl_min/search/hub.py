@@ -31,7 +31,7 @@ from huggingface_hub import hf_hub_download
 from huggingface_hub.errors import LocalEntryNotFoundError
 
 from asl_min.corpus import load_questions, write_jsonl
-from asl_min.run import terminal
+from asl_min.run import hub, terminal
 from asl_min.run.errors import InputError
 from asl_min.search.disk import complete
 from asl_min.search.passages import PassageFile
@@ -57,6 +57,7 @@ SOURCES = {
 def fetch(repo: str, file: str) -> Path:
     """The file in the hub's cache, downloaded if it is not there yet. Raises `InputError` if the hub does not answer or
     does not have the file."""
+    hub.reached()
     try:
         return Path(hf_hub_download(repo, file, repo_type="dataset"))
     except (LocalEntryNotFoundError, HTTPError) as error:

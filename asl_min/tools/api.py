@@ -6,6 +6,8 @@ Scripts and notebooks share the run's folder: what one has begun the other goes 
 from pathlib import Path
 from typing import Self
 
+from matplotlib.figure import Figure
+
 from asl_min.config import Config, load_config
 from asl_min.corpus import read_jsonl
 from asl_min.episode import Episode, Task
@@ -17,6 +19,8 @@ from asl_min.run import run_dir
 from asl_min.run.errors import InputError
 from asl_min.run.inputs import prepare
 from asl_min.tools import ask
+from asl_min.tools.figures import round_panels, side_by_side, step_panels
+from asl_min.tools.report import summary_of
 from asl_min.tools.summary import write_summary
 from asl_min.world.task_quality import read_tasks
 
@@ -63,6 +67,11 @@ class Run:
     def summary(self) -> dict:
         """What `summary.json` holds: one entry in "rounds" for each evaluated round, the base first."""
         return write_summary(self.folder)
+
+    def figure(self) -> Figure:
+        """What was measured round by round, and the reward of every training step; a notebook shows it. Raises
+        `InputError` if the base is not evaluated."""
+        return side_by_side([*round_panels([summary_of(self.folder)]), *step_panels(self.folder)])
 
     def tasks(self, number: int) -> list[Task]:
         """The tasks that a round kept."""

@@ -4,7 +4,8 @@
     python -m asl_min.tools.ask runs/NAME/round_02 --compare base "Which city is the largest of France?"
     python -m asl_min.tools.ask some/peft/adapter --config configs/own_corpus.yaml corpus=my_corpus.jsonl
 
-A checkpoint is a run (after its last finished round), one of its round folders, any peft adapter folder, or "base".
+A checkpoint is a run (after its last finished round), one of its round folders, any peft adapter (a folder, or
+OWNER/NAME on the hub), or "base".
 Base model and corpus are those of the run or of --config, for "base" alone those of the miniature. Without a question,
 questions are read line by line. Answers are greedy.
 """
@@ -37,13 +38,14 @@ from rich.table import Column, Table
 from rich.text import Text
 
 from asl_min import protocol, roles
-from asl_min.config import Config, check
+from asl_min.config import Config, load_config
 from asl_min.episode import Episode, Turn
 from asl_min.model import ROLES
 from asl_min.phase import Agent
-from asl_min.run import command, run_dir, terminal
+from asl_min.run import command, hub, run_dir, terminal
 from asl_min.run.errors import InputError
 
+MINIATURE = "configs/tiny.yaml"
 WIDE = 120
 """Columns that a terminal needs to show two checkpoints side by side."""
 
@@ -61,6 +63,8 @@ def adapters_of(checkpoint: str, config: Config) -> dict[str, Path]:
     number = path.name.removeprefix("round_")
     if (path.parent / "config.yaml").is_file() and number != path.name and number.isdigit():
         return adapters_after(path.parent, int(number), config)
+    if hub.is_id(checkpoint):
+        return dict.fromkeys(ROLES, hub.adapter(checkpoint))
     require_path(path)
     raise InputError(f"{checkpoint}: neither a run, nor a round of one, nor a peft adapter, nor 'base'")
 
@@ -86,14 +90,16 @@ def last_round(run: Path, config: Config) -> int:
 
 def config_of(checkpoints: list[str], file: Path | None, overrides: list[str]) -> Config:
     """The given config file; else the config of the first run that a checkpoint belongs to; else, for the base alone,
-    the default; with the overrides. Raises `InputError` for an adapter that belongs to no run."""
+    the miniature; with the overrides. Raises `InputError` for an adapter that belongs to no run."""
     folders = [folder for path in map(Path, checkpoints) for folder in (path, *path.parents)]
     run = next((folder for folder in folders if (folder / "config.yaml").is_file()), None)
     trained = [checkpoint for checkpoint in checkpoints if checkpoint != "base"]
     if file or run:
         return command.config_of(file, None if file else run, overrides)
     if not trained:
-        return check(command.parse_overrides(overrides), "command line")
+        return load_config(MINIATURE, **command.parse_overrides(overrides))
+    if hub.is_id(trained[0]):
+        raise InputError(f"{trained[0]}: no such path here; if it is an adapter of the hub, name a --config")
     require_path(Path(trained[0]))
     raise InputError(f"{trained[0]}: belongs to no run; name a --config")
 

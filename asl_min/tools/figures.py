@@ -7,7 +7,7 @@ import html
 import io
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import matplotlib
@@ -95,6 +95,28 @@ def round_panels(summaries: list[dict]) -> list[Panel]:
         Panel(title, "round (0 = base model)", "%", [round_line(summaries, c, found[c]) for c in columns], 100)
         for title, columns in titles.items()
         if columns
+    ]
+
+
+def beside_panels(named: dict[str, dict]) -> list[Panel]:
+    """The same measure of several runs, a panel each: held-out accuracy, judge, tasks and policy by round. `named`:
+    summaries by the runs' names."""
+    found = {name: measured([summary]) for name, summary in named.items()}
+    columns = [
+        c for c in ("mean", "GRM", "answerable", "judged", "true") if all(c in of_run for of_run in found.values())
+    ]
+    return [
+        Panel(
+            LONG_NAMES[column],
+            "round (0 = base model)",
+            "%",
+            [
+                replace(round_line([summary], column, found[name][column]), label=name)
+                for name, summary in named.items()
+            ],
+            100,
+        )
+        for column in columns
     ]
 
 

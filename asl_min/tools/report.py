@@ -3,6 +3,7 @@ and as one HTML page. Nothing is measured anew.
 
     python -m asl_min.tools.report runs/NAME
     python -m asl_min.tools.report runs/NAME --claims reproduce/results/claims.json
+    python -m asl_min.tools.report runs/NAME --beside runs/OTHER
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
@@ -12,7 +13,8 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
 
     run = argument("run", type=Path, help="run folder")
     claims = argument("--claims", type=Path, help="claims.json of `make reproduce`, shown as a table")
-    start("asl_min.tools.report", __doc__, run, claims)
+    beside = argument("--beside", type=Path, metavar="RUN", help="another run, shown beside this one")
+    start("asl_min.tools.report", __doc__, run, claims, beside)
 
 import json
 from argparse import Namespace
@@ -20,26 +22,34 @@ from pathlib import Path
 
 from asl_min.run import durable, run_dir, terminal
 from asl_min.run.errors import InputError
-from asl_min.tools.figures import Panel, round_panels, side_by_side, step_panels
+from asl_min.tools.figures import Panel, beside_panels, round_panels, side_by_side, step_panels
 from asl_min.tools.html.page import write_html
 from asl_min.tools.summary import write_summary
 from asl_min.tools.table import LEGEND, markdown, table
 
 
-def write_report(run: Path, claims: Path | None = None) -> Path:
+def write_report(run: Path, claims: Path | None = None, beside: Path | None = None) -> Path:
     """Write `summary.json` and `report/`: figures (PNG), REPORT.md, and report.html with all that and the episodes.
-    Returns the page's path. `claims`: a JSON list, shown as a table.
+    Returns the page's path. `claims`: a JSON list, shown as a table; `beside`: another run, whose rounds are shown too.
 
     Raises `InputError` if round 0 is not evaluated or the claims cannot be read.
     """
     found = load_claims(claims) if claims else []
+    summary, other = summary_of(run), {str(beside): summary_of(beside)} if beside else {}
+    (run / "report").mkdir(exist_ok=True)
+    panels = {"rounds": round_panels([summary]), "steps": step_panels(run)}
+    if other:
+        panels["beside"] = beside_panels({str(run): summary} | other)
+    write_markdown(run / "report", summary, {name: group for name, group in panels.items() if group})
+    return write_html(run, summary, panels, found, other)
+
+
+def summary_of(run: Path) -> dict:
+    """The summary of a run, written anew. Raises `InputError` if round 0 is not evaluated."""
     summary = write_summary(run)
     if not summary["rounds"]:
         raise InputError(missing_base(run))
-    (run / "report").mkdir(exist_ok=True)
-    panels = {"rounds": round_panels([summary]), "steps": step_panels(run)}
-    write_markdown(run / "report", summary, {name: group for name, group in panels.items() if group})
-    return write_html(run, summary, panels, found)
+    return summary
 
 
 def write_markdown(folder: Path, summary: dict, panels: dict[str, list[Panel]]) -> None:
@@ -80,5 +90,5 @@ def main(args: Namespace) -> None:
         text = f"{args.run}: would write summary.json and report/ from the finished rounds of {rounds}"
         terminal.tell(text, run=str(args.run), rounds=rounds, files=["summary.json", "report/"])
     else:
-        page = str(write_report(args.run, args.claims))
+        page = str(write_report(args.run, args.claims, args.beside))
         terminal.tell(page, report=page)

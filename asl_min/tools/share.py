@@ -1,8 +1,11 @@
-"""What a run gives to others: a model card for each adapter, and a data set of the run's tasks and judgments.
+"""What a run gives to others: a data set of its tasks and judgments, and the adapters of its last round, each with a
+card in the hub's form.
 
     python -m asl_min.tools.share runs/NAME --out my_dataset
+    python -m asl_min.tools.share runs/NAME --out my_dataset --push OWNER/NAME --licence apache-2.0 --dry-run
 
-Upload either with `hf upload NAME FOLDER` (the data set with `--repo-type dataset`). Neither contains gold answers.
+--push uploads both to the hub: the data set and the model OWNER/NAME, made private if they are not there yet. With
+--dry-run it lists what would go. It needs a token (`hf auth login`). Neither contains gold answers.
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
@@ -12,65 +15,21 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
 
     run = argument("run", type=Path, help="run folder")
     out = argument("--out", type=Path, required=True, help="folder of the data set")
-    start("asl_min.tools.share", __doc__, run, out)
+    push = argument("--push", metavar="OWNER/NAME", help="upload data set and model to the hub")
+    licence = argument("--licence", metavar="ID", help="by the hub's short name; of the model, default: the base's")
+    start("asl_min.tools.share", __doc__, run, out, push, licence)
 
 from argparse import Namespace
 from pathlib import Path
 
-from asl_min.config import Config
 from asl_min.corpus import read_jsonl, write_jsonl
 from asl_min.model import ROLES
-from asl_min.run import durable, run_dir, terminal
+from asl_min.run import durable, hub, run_dir, terminal
 from asl_min.run.errors import InputError
+from asl_min.tools import push
+from asl_min.tools.cards import dataset_card, model_card
 
-MODEL_CARD = """---
-base_model: {base}
-library_name: peft
-pipeline_tag: text-generation
-tags: [lora, agentic-self-learning]
----
-# {title}, seed {seed}: after the {role} phase of round {round_number}
-
-A LoRA adapter trained by asl_min, recipe `{recipe}`, on the corpus `{corpus}`. {who} \
-With plain peft, from the folder that the paths below start from:
-
-```python
-from peft import PeftModel
-from transformers import AutoModelForCausalLM, AutoTokenizer
-tokenizer = AutoTokenizer.from_pretrained({base!r})
-base = AutoModelForCausalLM.from_pretrained({base!r})
-model = PeftModel.from_pretrained(base, {folder!r})
-```
-
-The prompts that it was trained with are `prompts.yaml` of the run; \
-`python -m asl_min.tools.ask {folder} "question"` plays the search episode.
-"""
-DATASET_CARD = """---
-configs:
-- config_name: tasks
-  data_files: tasks.jsonl
-- config_name: judgments
-  data_files: judgments.jsonl
----
-# {title}, seed {seed}: tasks and judgments of {rounds} rounds
-
-Written by the model itself while asl_min trained it (recipe `{recipe}`, base `{base}`, corpus `{corpus}`). \
-No person checked them: a task's
-`answer` is the Prompt Generator's; a `verdict` is the judge's, or a match with the recipe's answer key. \
-Both are often wrong, the more so in early rounds.
-
-- `tasks` ({n_tasks} rows): `round`, `question`, `answer`; \
-what it was made from (`topic`, or `parent` question with `direction` and `way`);
-  `votes` on that answer, where the recipe asks for any; `verdicts` on the policy's attempts; `reward` by the recipe;
-  `kept`: whether its question is one of the round's tasks, which the policy is trained on.
-- `judgments` ({n_judgments} rows): `round`, `question`, `answer` of a policy attempt, \
-`verdict` (null: no answer or unreadable, in the policy phase only), `phase` it is from.
-
-```python
-from datasets import load_dataset
-tasks = load_dataset({folder!r}, "tasks")["train"]
-```
-"""
+TABLES = ("tasks", "judgments")
 
 
 def write_cards(run: Path) -> list[Path]:
@@ -87,33 +46,18 @@ def write_cards(run: Path) -> list[Path]:
     }
     missing = [folder for folder in adapters if folder.is_dir() and not (folder / "README.md").exists()]
     for folder in missing:
-        durable.write_text(folder / "README.md", model_card(config, *adapters[folder], folder))
+        durable.write_text(folder / "README.md", model_card(run, *adapters[folder]))
     return [folder / "README.md" for folder in missing]
 
 
-def model_card(config: Config, round_number: int, role: str, folder: Path) -> str:
-    """The text of an adapter's README.md."""
-    who = "The three roles share it." if config.adapters == "shared" else "The other two roles have their own."
-    facts = {
-        "base": str(config.path(config.base_model)),
-        "title": config.name,
-        "recipe": config.recipe,
-        "seed": config.seed,
-        "corpus": config.corpus,
-    }
-    return MODEL_CARD.format(
-        **facts, who=who, role=role.replace("_", " "), round_number=round_number, folder=str(folder)
-    )
-
-
-def export(run: Path, folder: Path) -> dict[str, int]:
+def export(run: Path, folder: Path, repo: str | None = None, licence: str | None = None) -> dict[str, int]:
     """Write tasks.jsonl, judgments.jsonl and README.md of the finished rounds into `folder`. Returns the number of rows
-    by table. Raises `InputError` if no round is finished, or where `folder` cannot be written."""
-    config = run_dir.read_config(run)
+    by table. `repo`: of the hub, where the data set will lie.
+
+    Raises `InputError` if no round is finished, or where `folder` cannot be written.
+    """
     run_dir.check_place(folder)
-    rounds = [n for n in range(1, config.rounds + 1) if run_dir.is_done(run, n, "policy")]
-    if not rounds:
-        raise InputError(f"{run}: no round is finished")
+    rounds = finished_rounds(run)
     tables = {
         "tasks": [row for n in rounds for row in tasks(run, n)],
         "judgments": [row for n in rounds for row in judgments(run, n)],
@@ -121,17 +65,20 @@ def export(run: Path, folder: Path) -> dict[str, int]:
     for name, rows in tables.items():
         write_jsonl(folder / f"{name}.jsonl", rows)
     counts = {name: len(rows) for name, rows in tables.items()}
-    facts = {
-        "title": config.name,
-        "recipe": config.recipe,
-        "seed": config.seed,
-        "base": config.base_model,
-        "corpus": config.corpus,
-        "folder": str(folder),
-    }
-    card = DATASET_CARD.format(**facts, rounds=len(rounds), n_tasks=counts["tasks"], n_judgments=counts["judgments"])
-    durable.write_text(folder / "README.md", card)
+    place = repo or f"OWNER/{folder.absolute().name}"
+    durable.write_text(
+        folder / "README.md", dataset_card(run_dir.read_config(run), len(rounds), counts, place, licence)
+    )
     return counts
+
+
+def finished_rounds(run: Path) -> list[int]:
+    """Raises `InputError` if there is none."""
+    rounds = range(1, run_dir.read_config(run).rounds + 1)
+    found = [number for number in rounds if run_dir.is_done(run, number, "policy")]
+    if not found:
+        raise InputError(f"{run}: no round is finished")
+    return found
 
 
 def tasks(run: Path, round_number: int) -> list[dict]:
@@ -175,11 +122,25 @@ def judgments(run: Path, round_number: int) -> list[dict]:
 
 
 def main(args: Namespace) -> None:
+    if args.push and not hub.is_id(args.push):
+        raise InputError(f"--push: {args.push!r} is not of the form OWNER/NAME")
     if args.dry_run:
-        rounds, files = run_dir.read_config(args.run).rounds, ["tasks.jsonl", "judgments.jsonl", "README.md"]
+        rounds, files = run_dir.read_config(args.run).rounds, [f"{name}.jsonl" for name in TABLES] + ["README.md"]
         text = f"{args.out}: would get {', '.join(files)} from {rounds} rounds of {args.run}"
-        terminal.tell(text, out=str(args.out), run=str(args.run), rounds=rounds, files=files)
-    else:
-        counts = export(args.run, args.out)
-        text = f"{args.out}: " + ", ".join(f"{n} {name}" for name, n in counts.items())
-        terminal.tell(text, out=str(args.out), **counts)
+        facts = {"out": str(args.out), "run": str(args.run), "rounds": rounds, "files": files}
+        if args.push:
+            model = push.model_files(args.run, finished_rounds(args.run)[-1], args.push, args.licence)
+            facts |= {"push": args.push, "model": push.sizes(model)}
+            text += f"\nhub data set {args.push}: would get these\nhub model {args.push}: would get"
+            text += "".join(f"\n  {name}  {size:,} bytes" for name, size in facts["model"].items())
+        terminal.tell(text, **facts)
+        return
+    counts = export(args.run, args.out, args.push, args.licence)
+    text = f"{args.out}: " + ", ".join(f"{n} {name}" for name, n in counts.items())
+    pushed = {}
+    if args.push:
+        data = {file.name: file for file in sorted(args.out.iterdir()) if file.suffix in (".jsonl", ".md")}
+        model = push.model_files(args.run, finished_rounds(args.run)[-1], args.push, args.licence)
+        pushed = {kind: push.push(args.push, kind, files) for kind, files in {"dataset": data, "model": model}.items()}
+        text += "".join(f"\n{url}" for url in pushed.values())
+    terminal.tell(text, out=str(args.out), **counts, **pushed)

@@ -112,7 +112,8 @@ def transcript(episode: Episode, chat: Chat) -> dict:
 
 
 def held_out_row(row: dict) -> dict:
-    """A row of the browser from the evaluation, which keeps the model's turns but not the passages."""
+    """A row of the browser from the evaluation, which keeps the model's turns and what it searched out, but neither
+    prompt nor tokens."""
     facts = {
         "question": row["question"],
         "answer": clip(row["answer"] or ""),
@@ -121,12 +122,17 @@ def held_out_row(row: dict) -> dict:
         "finish_reason": row["finish_reason"],
     }
     flags = {"malformed": row["answer"] is None, "disagree": False, "harder": False, "gold": row["golden_answers"]}
-    return facts | flags | {"parts": [part for text in row["turns"] for part in shown_turn(text)]}
+    responses = row.get("responses") or [None] * len(row["turns"])
+    shown = [part for turn in zip(row["turns"], responses, strict=True) for part in shown_turn(*turn)]
+    return facts | flags | {"parts": shown}
 
 
-def shown_turn(text: str) -> list[list]:
-    """The parts of one turn: its text, and a note in place of the passages."""
-    return [[1, clip(text)]] + ([[0, "(passages are not kept by the evaluation)"]] if protocol.tool_call(text) else [])
+def shown_turn(text: str, response: str | None) -> list[list]:
+    """The parts of one turn: its text, and the passages that its search brought. Runs of before did not keep these."""
+    if response is None:
+        note = "(the passages were not kept)" if protocol.tool_call(text) else None
+        return [[1, clip(text)], *([[0, note]] if note else [])]
+    return [[1, clip(text)], [0, clip(f"{protocol.RESPONSE_OPEN}\n{response}\n{protocol.RESPONSE_CLOSE}")]]
 
 
 def clip(text: str) -> str:

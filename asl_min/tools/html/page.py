@@ -19,19 +19,21 @@ from asl_min.tools.html.episodes import MAX_EPISODE_BYTES, episode_groups, sampl
 from asl_min.tools.table import ACCURACY, COUNTS, LEGEND, LONG_NAMES, table
 
 
-def write_html(run: Path, summary: dict, panels: dict[str, list[Panel]], claims: list[dict]) -> Path:
+def write_html(
+    run: Path, summary: dict, panels: dict[str, list[Panel]], claims: list[dict], others: dict[str, dict]
+) -> Path:
     """Write `report/report.html` and return its path. `panels`: the figures, in named groups; `claims`: rows with `id`,
-    `claim`, `effect`, `ci_low`, `ci_high`, `n_bases`, `n_seeds`, `verdict` and perhaps `metric`."""
+    `claim`, `effect`, `ci_low`, `ci_high`, `n_bases`, `n_seeds`, `verdict` and perhaps `metric`; `others`: summaries of
+    the runs beside this one, by name."""
     config, rounds = run_dir.read_config(run), len(summary["rounds"])
     groups = episode_groups(run, config, rounds)
     budget = MAX_EPISODE_BYTES // max(len(groups), 1)
     shown = [row for group in groups.values() for row in sample(group, budget)]
-    header, *rows = table([summary])
     text = template().render(
+        run=str(run),
         summary=summary,
-        column_groups=column_groups(header),
-        header=[LONG_NAMES.get(name, name) for name in header],
-        rows=rows,
+        tables={name: round_table(found) for name, found in ({str(run): summary} | others).items()},
+        others=others,
         legend=LEGEND,
         figures=figures(panels),
         claims=[{key: rounded(value) for key, value in row.items()} for row in claims],
@@ -43,6 +45,12 @@ def write_html(run: Path, summary: dict, panels: dict[str, list[Panel]], claims:
     file = run / "report" / "report.html"
     durable.write_text(file, text)
     return file
+
+
+def round_table(summary: dict) -> dict:
+    """Groups of columns, header and rows of the table of rounds."""
+    header, *rows = table([summary])
+    return {"groups": column_groups(header), "header": [LONG_NAMES.get(name, name) for name in header], "rows": rows}
 
 
 def template() -> jinja2.Template:

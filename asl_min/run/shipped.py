@@ -1,0 +1,11 @@
+"""Files that come with the package: bases, worlds and configs."""
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).parents[1]
+
+
+def shipped(path: str | Path) -> Path:
+    """A path as given or, if there is nothing, of the same name in the repository or in the installed package."""
+    places = (Path(path), PACKAGE.parent / path, PACKAGE / path)
+    return next((place for place in places if place.exists()), Path(path))
