@@ -20,6 +20,8 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
 import hashlib
 import subprocess
 from argparse import Namespace
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -39,6 +41,8 @@ from reproduce.records import RESULTS, Name, read_summaries, run_name
 FILE, LEAGUE = (Path(__file__).parent / f"{name}.yaml" for name in ("preregistered", "preregistered_league"))
 MODE = "asl"
 """What a claim calls the mode of ASL that it is asked of."""
+FEW = 12
+"""Runs that are listed one by one."""
 PRIMARY = "primary"
 COMPARISONS = {"per_doubling", *(f"mean_over_{budget}" for budget in BUDGETS)}
 """What a claim may ask of several arms together (`effects.py`); `MEASURES` has what it may ask of a single run."""
@@ -282,6 +286,13 @@ def git(file: Path, *words: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
+def listed(names: Sequence[Name]) -> str:
+    """A few runs by name; of many how many of each arm."""
+    if len(names) <= FEW:
+        return ", ".join(run_name(*name) for name in names)
+    return ", ".join(f"{n} of {arm}" for arm, n in Counter(arm for _, arm, _ in names).items())
+
+
 def main(args: Namespace) -> None:
     file, folder = args.file or FILE, (args.results or RESULTS) / "runs"
     design = read(file)
@@ -290,9 +301,8 @@ def main(args: Namespace) -> None:
     counts = {name: len(getattr(selection, name)) for name in ("named", "missing", "exploratory")}
     lines = [f"runs: {counts['named']} of {len(design.names())} named ones, {counts['exploratory']} exploratory"]
     for kind in ("missing", "exploratory"):
-        lines += (
-            [f"{kind}: {', '.join(run_name(*name) for name in names)}"] if (names := getattr(selection, kind)) else []
-        )
+        if names := getattr(selection, kind):
+            lines.append(f"{kind}: {listed(names)}")
     lines += [f"WRONG: {line}" for line in wrong]
     terminal.tell("\n".join(lines), **counts, wrong=wrong)
     if wrong:
