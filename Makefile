@@ -88,7 +88,6 @@ population: setup ## train the whole population of bases, but for the shipped on
 	$(PY) -m asl_min.world.tiny.population
 
 cold-start: real ## train the adapter of the real run's cold start anew, into build/real/adapter (hours)
-	$(PY) -m asl_min.real.write_questions
 	$(PY) -m asl_min.real.cold_start --out build/real/adapter
 
 docker-build: ## build the images asl_min and, for GPUs, asl_min:cuda

@@ -167,10 +167,9 @@ def test_verdict_weighs_where_a_tag_is_several_tokens(tokenizer):
 
 
 def run(script, llama: str, folder, out, steps: int = 4) -> dict:
-    corpus, questions = folder / "corpus.jsonl", folder / "questions.jsonl"
+    corpus = folder / "corpus.jsonl"
     write_jsonl(corpus, [{"id": a.id, "contents": a.contents} for a in ARTICLES])
-    write_jsonl(questions, [draft.record() for draft in SOUND])
-    words = ("--base", llama, "--corpus", corpus, "--questions", questions, "--out", out, "--steps", steps)
+    words = ("--base", llama, "--corpus", corpus, "--out", out, "--steps", steps)
     assert script("asl_min.real.cold_start", *words) == 0
     return {name: (out / name).read_bytes() for name in ("adapter_model.safetensors", "adapter_config.json")}
 
@@ -198,10 +197,9 @@ def test_adapter_is_trained_and_goes_on_where_it_was_killed(script, llama, tmp_p
 
 
 def test_no_sound_question_is_an_error(script, llama, tmp_path, capsys):
-    corpus, questions = tmp_path / "corpus.jsonl", tmp_path / "questions.jsonl"
-    write_jsonl(corpus, [{"id": a.id, "contents": a.contents} for a in ARTICLES])
-    write_jsonl(questions, [BUILDER.record() | {"fault": "form"}])
-    words = ("--base", llama, "--corpus", corpus, "--questions", questions, "--out", tmp_path / "out")
+    corpus = tmp_path / "corpus.jsonl"
+    write_jsonl(corpus, [{"id": "0", "contents": '"Oster"\nThere is nothing to be asked.'}])
+    words = ("--base", llama, "--corpus", corpus, "--out", tmp_path / "out")
     assert script("asl_min.real.cold_start", *words) == 2
-    assert "no question passed" in capsys.readouterr().err
+    assert "corpus.jsonl: no question can be made" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
