@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -18,6 +19,7 @@ from asl_min.corpus import write_jsonl
 from asl_min.episode import FinishReason, Request
 from asl_min.real import cold_start
 from asl_min.real.drafts import Draft
+from asl_min.real.people import text_hash
 from asl_min.real.prose_teacher import TOP_K, ProseTeacher, Query, demonstrate, read
 from asl_min.rollout import Limits, Rollout
 from asl_min.search.bm25 import Bm25Search
@@ -194,6 +196,18 @@ def test_adapter_is_trained_and_goes_on_where_it_was_killed(script, llama, tmp_p
             run(script, llama, tmp_path, tmp_path / "parts")
     assert (tmp_path / "parts" / cold_start.STATE).is_file() and len(losses) == 3
     assert run(script, llama, tmp_path, tmp_path / "parts") == whole
+
+
+def test_no_evaluated_question_is_trained_on(script, llama, tmp_path, monkeypatch, capsys):
+    corpus = tmp_path / "corpus.jsonl"
+    write_jsonl(corpus, [{"id": a.id, "contents": a.contents} for a in ARTICLES])
+    words = ("--base", llama, "--corpus", corpus, "--out", tmp_path / "out", "--dry-run")
+    assert script("asl_min.real.cold_start", *words) == 0
+    before = int(re.search(r"(\d+) questions", capsys.readouterr().out)[1])
+    asked = frozenset({text_hash("where is varn bridge located")})
+    monkeypatch.setattr(cold_start, "asked_by_hash", lambda: asked)
+    assert script("asl_min.real.cold_start", *words) == 0
+    assert int(re.search(r"(\d+) questions", capsys.readouterr().out)[1]) == before - 1
 
 
 def test_no_sound_question_is_an_error(script, llama, tmp_path, capsys):
