@@ -98,8 +98,9 @@ docker-reproduce: ## the miniature in its container; with CONFIG=... that run on
 	$(if $(CONFIG),$(if $(SERVER),docker compose --profile $(SERVER) up --detach --wait retriever $(SERVER)))
 	$(if $(CONFIG),CONFIG=$(CONFIG) ARGS="$(ARGS)" docker compose --profile vllm run --rm trainer,docker compose run --rm reproduce)
 
-clean: ## remove build products and caches (keeps .venv and runs)
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+clean: ## remove build products and caches (keeps .venv, runs, and what took long: build/bases, build/real)
+	rm -rf dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find build -mindepth 1 -maxdepth 1 ! -name bases ! -name real -exec rm -rf {} + 2>/dev/null || true
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 $(VENV)/pyvenv.cfg:
