@@ -232,13 +232,17 @@ def progress(population: Population) -> str:
 
 
 def readme_blocks(population: Population) -> dict[str, str]:
-    """What of the README is made of the runs: accuracy by round of the headline arms and with the judge frozen."""
+    """What of the README is made of the runs: accuracy by round of the headline arms and with the judge frozen, what
+    they gained, and what the base gained that gained least and most."""
     arms = [*population.headline(), *(["frozen_grm"] if "frozen_grm" in population.runs else [])]
     curves = {arm: arm_curve(population.runs, arm, "accuracy", "mean") for arm in arms}
-    cells = [["", *(f"round {number}" for number in range(max(map(len, curves.values()), default=0)))]]
+    rounds = [f"round {number}" for number in range(max(map(len, curves.values()), default=0))]
+    cells = [["held-out accuracy, %", "bases", "runs", *rounds, "gain (95% over bases)", "by base"]]
     for arm, curve in curves.items():
-        runs = sum(map(len, population.runs[arm].values()))
-        cells.append([f"{arm} ({len(population.runs[arm])} bases, {runs} runs)", *(f"{x:.1f}" for x in curve)])
+        bases, gains = population.runs[arm], over_bases(population.runs, arm, m.gain)
+        size = [str(len(bases)), str(sum(map(len, bases.values())))]
+        ends = f"{min(gains):+.1f} to {max(gains):+.1f}"
+        cells.append([arm, *size, *(f"{x:.1f}" for x in curve), spread(gains, "+"), ends])
     return {"accuracy by round": f"{progress(population)}\n\n{markdown(cells)}"}
 
 
