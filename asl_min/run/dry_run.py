@@ -11,7 +11,7 @@ from asl_min.model import ROLES, empty_base
 from asl_min.run import run_dir, terminal
 
 TINY_RATE = 37
-"""Rollouts a second of a tiny base on two CPU cores, averaged over a whole run (LOG.md, 2026-11-27: 21,000 in 565 s)."""
+"""Rollouts a second of a tiny base on two CPU cores, averaged over a whole run (LOG.md: 21,000 in 565 s)."""
 
 HOPS = 4
 """Most hops of a held-out question of the embedded world."""
