@@ -18,7 +18,7 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
 
     base = argument("--base", metavar="NAME", default="build/real/smollm2-135m", help="folder or hub id of the model")
     corpus = argument("--corpus", type=Path, metavar="FILE", default=Path("build/real/articles.jsonl"))
-    steps = argument("--steps", type=int, default=240, help="optimizer steps (240)")
+    steps = argument("--steps", type=int, default=300, help="optimizer steps (300)")
     out = argument("--out", type=Path, required=True, metavar="DIR", help="folder of the adapter")
     start("asl_min.real.cold_start", __doc__, base, corpus, steps, out)
 
@@ -49,7 +49,7 @@ RANK, FIRST_LAYER = 16, 8
 """14 MB in float32 for a model of 30 layers and width 576."""
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """All linear layers of a block; peft takes its own word for them only where every block gets an adapter."""
-LEARNING_RATE, WARM_UP, TOKENS_PER_BATCH, MAX_TOKENS = 2e-4, 20, 3000, 2048
+LEARNING_RATE, WARM_UP, TOKENS_PER_BATCH, MAX_TOKENS = 2e-3, 10, 2000, 2048
 """AdamW, falling linearly to 0; padded tokens a step; a longer demonstration is left out."""
 PROSE_SHARE = 0.75
 """Share of the tokens that are demonstrations on prose."""
