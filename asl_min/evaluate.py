@@ -31,7 +31,7 @@ import numpy as np
 from asl_min import rewards, roles
 from asl_min.corpus import load_judgments, load_questions, topics, write_jsonl
 from asl_min.episode import Episode, Task
-from asl_min.metrics.accuracy import Answer, accuracy, f1, macro, sampled_accuracy
+from asl_min.metrics.accuracy import Answer, accuracy, f1, found_pages, macro, sampled_accuracy
 from asl_min.model import ROLES
 from asl_min.phase import Agent
 from asl_min.run import durable, run_dir, terminal
@@ -180,15 +180,8 @@ def answer_of(row: dict, episode: Episode) -> Answer:
         finish_reason=episode.finish_reason.value,
         turns=[turn.text for turn in episode.turns],
         responses=[turn.response for turn in episode.turns],
-        found_pages=found_pages(episode, known["pages"]) if "pages" in known else None,
+        found_pages=found_pages(episode.responses, known["pages"]) if "pages" in known else None,
     )
-
-
-def found_pages(episode: Episode, needed: Sequence[str | list[str]]) -> bool:
-    """Did the searches bring every page needed: a title, or any one of a list of titles? Pages stand in a response
-    under their title."""
-    lines = {line for response in episode.responses for line in response.split("\n")}
-    return all(any(f'"{title}"' in lines for title in ([of] if isinstance(of, str) else of)) for of in needed)
 
 
 # --- the judge

@@ -6,9 +6,8 @@ import random
 import pytest
 
 from asl_min.corpus import load_judgments, load_questions, write_jsonl
-from asl_min.episode import Episode
-from asl_min.evaluate import chosen_per_hop, found_pages
-from asl_min.metrics.accuracy import f1
+from asl_min.evaluate import chosen_per_hop
+from asl_min.metrics.accuracy import f1, found_pages
 from asl_min.real.evaluation_sets import judgments, kind_of, own_questions, wrong_answers
 from asl_min.real.spans import overlap
 
@@ -96,18 +95,7 @@ def test_f1_is_that_of_the_words_in_common():
     assert f1(None, ["x"]) == f1("y", ["x"]) == 0 and f1("A varn!", ["Varn"]) == 1
 
 
-class Read(Episode):
-    """An episode with these responses of the tool."""
-
-    def __init__(self, *responses: str):
-        object.__setattr__(self, "found", responses)
-
-    @property
-    def responses(self) -> list[str]:
-        return list(self.found)
-
-
 def test_found_pages_needs_one_of_each_list_under_its_title():
-    episode = Read('"Oster"\nOster is near "Port Ames".', '"Loran (gas)"\nA gas.')
-    assert found_pages(episode, ["Oster"]) and found_pages(episode, [["Port Ames", "Oster"], ["Loran (gas)"]])
-    assert not found_pages(episode, ["Oster", "Port Ames"])
+    read = ['"Oster"\nOster is near "Port Ames".', '"Loran (gas)"\nA gas.']
+    assert found_pages(read, ["Oster"]) and found_pages(read, [["Port Ames", "Oster"], ["Loran (gas)"]])
+    assert not found_pages(read, ["Oster", "Port Ames"])

@@ -89,6 +89,13 @@ def f1(answer: str | None, golden: Sequence[str]) -> float:
     return max(2 * shared / (len(said) + length) if shared else 0.0 for shared, length in common)
 
 
+def found_pages(responses: Sequence[str], needed: Sequence[str | list[str]]) -> bool:
+    """Did the tool's responses bring every page needed: a title, or any one of a list of titles? Pages stand in a
+    response under their title."""
+    lines = {line for response in responses for line in response.split("\n")}
+    return all(any(f'"{title}"' in lines for title in ([of] if isinstance(of, str) else of)) for of in needed)
+
+
 def bootstrap(groups: Sequence[Sequence[bool]], draws: int = 1000) -> list[float]:
     """95% percentile interval of the mean of group means, questions redrawn within each group."""
     rng = np.random.default_rng(0)
