@@ -44,7 +44,7 @@ report: setup ## the report of a run, one HTML file to open (RUN=runs/NAME)
 verify: setup ## run the quick profile's recorded runs again and compare (RECORD=summary.json of another run)
 	$(PY) -m reproduce.verify $(RECORD)
 
-reproduce: setup $(if $(findstring smollm2,$(CONFIG)),real) ## the whole loop in miniature, or its rest (ARGS="--seed 1 recipe=asl"); PROFILE=quick, full or league: many bases and arms
+reproduce: setup $(if $(findstring smollm2,$(CONFIG)),real) ## the whole loop in miniature, or its rest (ARGS="--seed 1 recipe=asl"); PROFILE=quick, full, league or real: many bases and arms
 ifeq ($(PROFILE),)
 	$(LAUNCH) -m reproduce.run $(if $(CONFIG),--config $(CONFIG)) $(ARGS)
 else

@@ -1,10 +1,11 @@
 """Run many bases, arms and seeds, each in a process of one thread, and keep their summaries.
 
-    python -m reproduce.runner --profile full|league|quick|lr|league_lr [--jobs 2] [--results runs/results]
+    python -m reproduce.runner --profile full|league|real|quick|lr|league_lr [--jobs 2] [--results runs/results]
 
 `full` is what preregistered.yaml names, `league` what preregistered_league.yaml names (with `--system ARM` the same of
-one arm); arms.yaml has the small profiles. The same command continues: finished runs are skipped, interrupted ones go
-on after their last finished phase, and what runs have in common is copied (`reuse.py`). A run lives in `runs/NAME/`
+one arm), `real` what preregistered_real.yaml names (best with `--jobs 1`); arms.yaml has the small profiles. The same
+command continues: finished runs are skipped, interrupted ones go on after their last finished phase, and what runs have
+in common is copied (`reuse.py`). A run lives in `runs/NAME/`
 (of another profile than full: `runs/PROFILE_NAME/`), its log beside it; when it is finished its summary is kept in
 `runs/results/runs/NAME.json` (of another profile: `runs/results/PROFILE/runs/`), from which claims, tables and figures
 are made. With `--results reproduce/results` the recorded runs count as finished, and new ones join the record.
@@ -19,7 +20,7 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
     start(
         "reproduce.runner",
         __doc__,
-        argument("--profile", required=True, help="full, league or one of arms.yaml"),
+        argument("--profile", required=True, help="full, league, real or one of arms.yaml"),
         argument("--system", metavar="ARM", help="of the league: this arm alone, named in the file or not"),
         argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time (default: one a core)"),
         argument("--arms", type=Path, metavar="FILE", help="small profiles (default: reproduce/arms.yaml)"),
@@ -48,8 +49,8 @@ from reproduce.records import run_name
 from reproduce.reuse import take_over
 
 ARMS = ROOT / "reproduce" / "arms.yaml"
-FULL, LEAGUE = "full", "league"
-DESIGNS = {FULL: preregistration.FILE, LEAGUE: preregistration.LEAGUE}
+FULL, LEAGUE, REAL = "full", "league", "real"
+DESIGNS = {FULL: preregistration.FILE, LEAGUE: preregistration.LEAGUE, REAL: preregistration.REAL}
 """The profiles that were preregistered."""
 
 
@@ -58,8 +59,8 @@ def read_profile(file: Path, name: str) -> dict:
     refuse_no_file(file)
     profiles = read_yaml(file.read_bytes(), str(file))
     if not isinstance(profiles, dict) or name not in profiles:
-        there = ", ".join(map(str, profiles)) if isinstance(profiles, dict) else "none"
-        raise InputError(f"{file}: no profile {name!r}; there are {there}, {FULL} and {LEAGUE}")
+        there = ", ".join(map(str, [*(profiles if isinstance(profiles, dict) else ()), *DESIGNS]))
+        raise InputError(f"{file}: no profile {name!r}; there are {there}")
     profile, where = profiles[name], f"{file}: profile {name!r}"
     if not isinstance(profile, dict):
         raise InputError(f"{where}: expected keys and values, found {profile!r}")
@@ -102,7 +103,7 @@ def full_jobs(file: Path, runs: Path, results: Path, profile: str = FULL, system
     for base, arm, seed in design.names_of(system) if system else design.names():
         name = run_name(base, arm, seed)
         place, result = runs / f"{prefix}{name}", kept / "runs" / f"{name}.json"
-        jobs.append(Job(base, arm, seed, design.config_values(arm), place, result, digest))
+        jobs.append(Job(base, arm, seed, design.config_values(arm), place, result, digest, design.over))
         jobs[-1].config()
     return jobs
 

@@ -77,6 +77,7 @@ def test_script_writes_sets_that_evaluation_reads(script, tmp_path, capsys):
     asked = QUESTIONS[0] | {"metadata": {"dataset": "nq_dev", "pages": ["Oster", "Port Ames"]}}
     for half in ("test", "validation"):
         write_jsonl(people / f"{half}.jsonl", [asked | {"id": half}])
+    write_jsonl(people / "labels.jsonl", [asked | {"id": "label"}])
     words = ("--corpus", corpus, "--people", people, "--out", tmp_path / "out")
     assert script("asl_min.real.evaluation_sets", *words) == 0
     rows = load_questions(tmp_path / "out" / "test.jsonl")
@@ -84,6 +85,7 @@ def test_script_writes_sets_that_evaluation_reads(script, tmp_path, capsys):
     (theirs,) = [r for r in rows if r["id"] == "test"]
     assert theirs["metadata"] == {"dataset": "nq_dev", "pages": [["Oster", "Port Ames"]]}
     assert load_judgments(tmp_path / "out" / "judgments_validation.jsonl")
+    assert [r["id"] for r in load_questions(tmp_path / "out" / "labels.jsonl")] == ["label"]
     corpus.write_text(json.dumps({"id": "0", "contents": '"Oster"\nA town.'}) + "\n")
     assert script("asl_min.real.evaluation_sets", *words) == 2
     assert "lacks" in capsys.readouterr().err

@@ -118,7 +118,7 @@ def test_profile_of_the_wrong_form_is_refused(profiles, said, flags, tmp_path, s
 
 
 def test_arm_whose_runs_have_another_name_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr(jobs, "ROOT", tmp_path)
+    monkeypatch.setattr(jobs, "ARMS", tmp_path / "configs" / "arms")
     (tmp_path / "configs" / "arms").mkdir(parents=True)
     (tmp_path / "configs" / "arms" / "mine.yaml").write_text("arm: other\n")
     with pytest.raises(InputError, match=r"mine\.yaml: key 'arm' is 'other'; its runs are named 'other', not 'mine'"):
@@ -127,7 +127,7 @@ def test_arm_whose_runs_have_another_name_is_refused(monkeypatch, tmp_path):
 
 def test_missing_base_is_told_before_the_first_run(arms, commands):
     job = dataclasses.replace(jobs_of(arms)[0], base="b3")
-    with pytest.raises(InputError, match=r"base 'b3': neither in .* `make population` rebuilds all bases"):
+    with pytest.raises(InputError, match=r"base 'b3': neither in .* `make population` rebuilds the tiny bases"):
         run([jobs_of(arms)[0], job])
     assert not commands
 

@@ -3,8 +3,8 @@
     python -m asl_min.real.evaluation_sets --people data/people
 
 Ours, which ship, and with --people those that `asl-people` wrote. Into build/real go test.jsonl, validation.jsonl,
-judgments_test.jsonl and judgments_validation.jsonl. `metadata.dataset` names the set of a question, and
-`metadata.pages` what has to be read: titles, any one of each list.
+judgments_test.jsonl and judgments_validation.jsonl, and with --people the labels for Search-R1, labels.jsonl.
+`metadata.dataset` names the set of a question, and `metadata.pages` what has to be read: titles, any one of each list.
 
 A question has two judgments. The right candidate is a golden answer, or it in other words; the wrong one looks like the
 right one (another digit), is a phrase of the page of the same kind, or the answer of another question.
@@ -15,7 +15,7 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
 
     from asl_min.run.command import argument, start
 
-    people = argument("--people", type=Path, metavar="DIR", help="test.jsonl and validation.jsonl of asl-people")
+    people = argument("--people", type=Path, metavar="DIR", help="what asl-people wrote")
     corpus = argument("--corpus", type=Path, metavar="FILE", default=Path("build/real/articles.jsonl"))
     out = argument("--out", type=Path, metavar="DIR", default=Path("build/real"), help="folder (build/real)")
     start("asl_min.real.evaluation_sets", __doc__, people, corpus, out)
@@ -112,4 +112,6 @@ def main(args: Namespace) -> None:
         write_jsonl(args.out / f"{half}.jsonl", in_order(questions))
         write_jsonl(args.out / f"judgments_{half}.jsonl", judged)
         counts |= {half: len(questions), f"judgments_{half}": len(judged)}
+    if args.people:
+        write_jsonl(args.out / "labels.jsonl", load_questions(args.people / "labels.jsonl"))
     terminal.tell(f"{args.out}: " + ", ".join(f"{n} {name}" for name, n in counts.items()), out=str(args.out), **counts)
