@@ -171,7 +171,7 @@ class Phase:
                 groups, metrics = self.learner.step(groups, advantages)
         self._last_episodes = [episode.record() for group in groups for episode in group]
         if not self.rewards:
-            self.add("episodes", self._last_episodes)
+            self.add("episodes", self._last_episodes, remember=False)
         return metrics
 
     def log(self, step: int, reward: float, metrics: dict) -> None:
@@ -183,9 +183,9 @@ class Phase:
         tracked = {f"{self.role}/{key}": value for key, value in row.items() if isinstance(value, int | float)}
         self.accelerator.log(tracked, step=self._steps_before + step)  # does nothing without a tracker
 
-    def add(self, name: str, rows: list[dict]) -> None:
-        """Rows at the end of NAME.jsonl and of `rows[name]`."""
-        self._journal.append(name, rows)
+    def add(self, name: str, rows: list[dict], remember: bool = True) -> None:
+        """Rows at the end of NAME.jsonl and, if they are to be remembered, of `rows[name]`."""
+        self._journal.append(name, rows, remember)
 
     def write(self, name: str, rows: list[dict]) -> None:
         """NAME.jsonl as a whole."""

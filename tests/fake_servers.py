@@ -26,6 +26,8 @@ from asl_min.sampling.tgi_sidecar import CURRENT
 
 SLOW_SECONDS = 1.0
 DRIP_SECONDS = 0.02
+LOADING = threading.Lock()
+"""transformers loads one model at a time in a process; two threads lose weights."""
 
 
 @dataclass(eq=False)
@@ -127,8 +129,9 @@ class ModelServer(ThreadingHTTPServer):
         return logprobs.gather(-1, torch.tensor(ids[1:])[:, None])[:, 0].tolist()
 
     def load(self, folder: Path, adapter: Path | None = None):
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-        return PeftModel.from_pretrained(model, adapter).merge_and_unload() if adapter else model
+        with LOADING:
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+            return PeftModel.from_pretrained(model, adapter).merge_and_unload() if adapter else model
 
 
 class Handler(BaseHTTPRequestHandler):

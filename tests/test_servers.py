@@ -302,7 +302,7 @@ def several(request, changed, base, tmp_path, chat):
 
 def rows(chat) -> tuple[list[list[int]], list[int], list[int]]:
     """Contexts, seeds and lengths of nine samples, three of each prompt."""
-    return [context for context in contexts(chat) for _ in range(3)], list(range(9)), [10] * 9
+    return [context for context in contexts(chat) for _ in range(3)], list(range(1, 10)), [10] * 9
 
 
 def sample_rows(client, chat) -> list[tuple[int, ...]]:
