@@ -47,6 +47,8 @@ MIB = 2**20
 POLL_SECONDS = 0.05
 SMALLEST = {f"{phase}_{what}": 2 for phase in ("pg", "grm", "policy") for what in ("prompts", "samples")}
 REST = {"rounds": 1, "round_rollouts": 0, "attempts": 2, "verify_samples": 1, "max_turns": 3, "threads": 1}
+STILL = {"learning_rate": 1e-9, "max_tasks_first": 10**9}
+"""So that a step is as much work at the end as at the beginning."""
 MEASURES = {"seconds": "seconds a step", "cpu": "processor seconds a step", "rss": "resident memory, MiB"}
 Steps = dict[str, list[float]]
 """The values of `MEASURES` by step."""
@@ -122,7 +124,7 @@ def figure_of(phases: dict[str, Steps]) -> Figure:
 def bench(run: Path, steps: int) -> dict[str, Steps]:
     longest = {f"{phase}_max_steps": steps for phase in ("pg", "grm", "policy")}
     never = {f"{phase}_plateau": steps + 1 for phase in ("grm", "policy")}
-    prepare(run, load_config("configs/tiny.yaml", max_tasks_first=10**9, **SMALLEST, **REST, **longest, **never))
+    prepare(run, load_config("configs/tiny.yaml", **SMALLEST, **REST, **STILL, **longest, **never))
     return {role: play(run, role) for role in ROLES}
 
 
