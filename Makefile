@@ -63,11 +63,12 @@ league: setup ## the league's runs of one system (SYSTEM=NAME of configs/arms/NA
 test: lint ## lint, then the tests in two processes (ARGS="-k search", ARGS="-n 8" on more cores)
 	$(PY) -m pytest -n 2 --dist worksteal $(ARGS)
 
-lint: setup ## check style and format, Dockerfile and compose file
+lint: setup ## check style and format, Dockerfile, compose file and SLURM script
 	$(PY) -m ruff check .
 	$(PY) -m ruff format --check .
 	$(VENV)/bin/hadolint Dockerfile
 	$(VENV)/bin/check-jsonschema --quiet --builtin-schema vendor.compose-spec compose.yaml
+	$(VENV)/bin/shellcheck configs/cluster/slurm.sh
 	@$(MAKE) --no-print-directory --silent audit 2>/dev/null || echo "audit: not possible here"
 
 audit: setup ## known vulnerabilities of the locked packages, where PyPI's advisories can be had (lint does it too, and goes on)

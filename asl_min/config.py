@@ -99,13 +99,13 @@ class Config:
     temperature: PositiveFloat = 1.0
     """Sampling temperature of all three roles in training (paper: 1)."""
     generation_batch_size: PositiveInt = 1024
-    """Episodes whose turn is sampled in one batch; with a server, requests under way at once (128 at most)."""
+    """Episodes whose turn is sampled in one batch; with a server, requests under way at once (128 a server)."""
     backend: Literal["local", "vllm", "tgi"] = "local"
     """What samples: "local", the trainer's own model; "vllm" or "tgi", a server."""
-    server_url: str | None = None
-    """Address of the generation server, such as http://localhost:8000."""
+    server_url: str | list[str] | None = None
+    """Address of the generation server, such as http://localhost:8000; a list: several, which share the requests."""
     server_folder: str = "runs/serving"
-    """Where the trainer leaves weights for the server; both must see it under this path."""
+    """Where the trainer leaves weights for the servers; all must see it under this path."""
     server_tolerance: PositiveFloat = 0.05
     """Mean difference, nats a token, between the server's and the trainer's log-probabilities of a probe beyond which a
     run ends."""

@@ -38,6 +38,8 @@ from asl_min.run import durable, run_dir, terminal
 from asl_min.run.command import open_run
 from asl_min.run.dry_run import plan, tell_plan
 from asl_min.run.errors import InputError
+from asl_min.run.machines import copy_run
+from asl_min.run.shard import accelerator_of
 from asl_min.tools.audit import trace
 from asl_min.world.oracle import Oracle
 from asl_min.world.task_quality import MeasuredTask, mean, measured, read_tasks, round_quality, shares
@@ -65,9 +67,10 @@ class Judgment:
 def evaluate_round(run: Path, round_number: int) -> dict:
     """Evaluate the adapters after a round (0: the base) and write `round_NN/evaluation/`; a finished evaluation is
     kept."""
+    config, start = run_dir.read_config(run), time.time()
+    copy_run(accelerator_of(config), run)
     if run_dir.is_done(run, round_number, "evaluation"):
         return json.loads((run_dir.phase_dir(run, round_number, "evaluation") / "results.json").read_text())
-    config, start = run_dir.read_config(run), time.time()
     folders = {role: run_dir.require(run, round_number, role) for role in ROLES} if round_number else {}
     agent = Agent(config, run_dir.latest_adapters(run, config, round_number, None))
     results, rows = evaluate_agent(agent, samples=0 if round_number else config.eval_samples)

@@ -24,6 +24,7 @@ from asl_min.run.checkpoint import Journal, State
 from asl_min.run.command import open_run
 from asl_min.run.dry_run import plan, tell_plan
 from asl_min.run.gold_files import declare_gold
+from asl_min.run.machines import copy_run
 from asl_min.run.shard import accelerator_of, shard_base
 from asl_min.run.trackers import start_trackers
 from asl_min.sampling.sampler import open_sampler
@@ -104,6 +105,7 @@ class Phase:
         """Inside, gold files cannot be opened, except those in `recipe.gold_files`. An interrupted phase goes on from
         its last saved step. At the end of the block the adapter is saved and the phase is done."""
         config = run_dir.read_config(run)
+        copy_run(accelerator_of(config), run)
         declare_gold(run, config)
         with gold.training(f"round {round_number}, {role}", recipes.load(config).gold_files(round_number, role)):
             phase = cls(run, round_number, role)
@@ -169,7 +171,7 @@ class Phase:
                 groups, metrics = self.learner.step(groups, advantages)
         self._last_episodes = [episode.record() for group in groups for episode in group]
         if not self.rewards:
-            self.add("episodes", self._last_episodes)
+            self.add("episodes", self._last_episodes, remember=False)
         return metrics
 
     def log(self, step: int, reward: float, metrics: dict) -> None:
@@ -181,9 +183,9 @@ class Phase:
         tracked = {f"{self.role}/{key}": value for key, value in row.items() if isinstance(value, int | float)}
         self.accelerator.log(tracked, step=self._steps_before + step)  # does nothing without a tracker
 
-    def add(self, name: str, rows: list[dict]) -> None:
-        """Rows at the end of NAME.jsonl and of `rows[name]`."""
-        self._journal.append(name, rows)
+    def add(self, name: str, rows: list[dict], remember: bool = True) -> None:
+        """Rows at the end of NAME.jsonl and, if they are to be remembered, of `rows[name]`."""
+        self._journal.append(name, rows, remember)
 
     def write(self, name: str, rows: list[dict]) -> None:
         """NAME.jsonl as a whole."""

@@ -28,6 +28,7 @@ from asl_min.model import ROLES
 from asl_min.run import run_dir, terminal
 from asl_min.run.command import open_run
 from asl_min.run.dry_run import plan, tell_plan
+from asl_min.run.machines import copy_run
 from asl_min.run.shard import accelerator_of
 from asl_min.tools.report import write_report
 from asl_min.tools.share import write_cards
@@ -45,7 +46,7 @@ def run_rounds(run: Path) -> dict:
     if accelerator.is_main_process:
         for line in run_dir.mend(run, config.rounds):
             terminal.say(line, "damaged", what=line)
-    accelerator.wait_for_everyone()
+    copy_run(accelerator, run)
     phases = [(number, role) for number in range(1, config.rounds + 1) for role in ROLES]
     due = [(number, role) for number, role in phases if not run_dir.is_done(run, number, role)]
     for number in range(config.rounds + 1):
@@ -63,6 +64,7 @@ def run_rounds(run: Path) -> dict:
     if accelerator.is_main_process:
         page = write_report(run)
         terminal.say(f"report: {page}", "done", seconds=round(time.time() - start, 1), report=str(page))
+    copy_run(accelerator, run)
     return summary
 
 

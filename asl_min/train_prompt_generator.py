@@ -34,47 +34,51 @@ ROLE = "prompt_generator"
 def run_phase(run: Path, round_number: int) -> None:
     """Writes tasks.jsonl (the kept tasks), drafts.jsonl (all, with rewards) and verification.jsonl."""
     with Phase.open(run, round_number, ROLE) as phase:
-        prompts = meta_prompts(phase)
-        for step in phase.steps(0 if fresh_drafts(phase) else phase.config.pg_max_steps):
-            if len(kept_tasks(phase)) >= most_tasks(phase):
+        prompts, kept, before = meta_prompts(phase), {}, phase.rows["drafts"]  # before: in an interrupted attempt
+        keep(kept, [Task.of_record(row) for row in before if row["kept"]])
+        has_learnt = any(row["fresh"] for row in before)
+        for step in phase.steps(0 if has_learnt else phase.config.pg_max_steps):
+            if len(kept) >= most_tasks(phase):
                 break
-            train_step(phase, prompts, step)
+            train_step(phase, prompts, kept, step)
         if phase.recipe.fresh_samples:
-            write_fresh_tasks(phase, prompts)
+            write_fresh_tasks(phase, prompts, kept)
         phase.add("drafts", [])  # the files are there even without a step
         phase.add("verification", [])
-        phase.write("tasks", [task.record() for task in kept_tasks(phase)])
+        phase.write("tasks", [task.record() for task in kept.values()])
 
 
-def train_step(phase: Phase, prompts: list[dict], step: int) -> None:
-    """The PG writes tasks and learns from their rewards."""
+def train_step(phase: Phase, prompts: list[dict], kept: dict[str, Task], step: int) -> None:
+    """The PG writes tasks and learns from their rewards. `kept`: the round's tasks so far, by question."""
     recipe = phase.recipe
-    tasks, episodes = draft(phase, prompts, phase.config.pg_samples, step, fresh=False)
+    tasks, episodes = draft(phase, prompts, kept, phase.config.pg_samples, step, fresh=False)
     scored = [
         episode.with_reward(task.reward + recipe.bonus(episode), task=task.record())
         for episode, task in zip(episodes, tasks, strict=True)
     ]
     groups = recipe.task_groups(scored)
     metrics = phase.update(groups, recipe.task_advantages(groups, tasks))
-    phase.log(step, mean([task.reward for task in tasks]), metrics | step_metrics(phase, tasks, episodes))
+    phase.log(step, mean([task.reward for task in tasks]), metrics | step_metrics(tasks, episodes, kept))
 
 
-def write_fresh_tasks(phase: Phase, prompts: list[dict]) -> None:
+def write_fresh_tasks(phase: Phase, prompts: list[dict], kept: dict[str, Task]) -> None:
     """The trained PG writes tasks for the policy, until each group of episodes that the policy can still afford has a
     task of its own, or `fresh_share` of the round's rollouts is spent on writing and attempting them."""
     config, samples = phase.config, phase.recipe.fresh_samples
     for step in phase.steps(None):
         spent = phase.rollouts - max((row["rollouts"] for row in phase.rows["metrics"] if not row["fresh"]), default=0)
         wanted = min(most_tasks(phase), phase.rollouts_left / config.policy_samples)
-        if len(kept_tasks(phase)) >= wanted or spent >= config.fresh_share * config.round_rollouts:
+        if len(kept) >= wanted or spent >= config.fresh_share * config.round_rollouts:
             break
-        tasks, episodes = draft(phase, prompts, samples, step, fresh=True)
-        phase.log(step, mean([task.reward for task in tasks]), step_metrics(phase, tasks, episodes))
+        tasks, episodes = draft(phase, prompts, kept, samples, step, fresh=True)
+        phase.log(step, mean([task.reward for task in tasks]), step_metrics(tasks, episodes, kept))
 
 
-def draft(phase: Phase, prompts: list[dict], samples: int, step: int, fresh: bool) -> tuple[list[Task], list[Episode]]:
+def draft(
+    phase: Phase, prompts: list[dict], kept: dict[str, Task], samples: int, step: int, fresh: bool
+) -> tuple[list[Task], list[Episode]]:
     """One step's tasks, `samples` a meta prompt, with what their attempts earned them, and the episodes that wrote
-    them. Adds them to the drafts, and the attempts to the verification data."""
+    them. Adds them to the drafts, the chosen ones to `kept`, and the attempts to the verification data."""
     recipe, n = phase.recipe, phase.config.pg_prompts
     batch = [prompts[(step * n + i) % len(prompts)] for i in range(n)]
     with phase.timed("rollout"):
@@ -86,20 +90,17 @@ def draft(phase: Phase, prompts: list[dict], samples: int, step: int, fresh: boo
     tasks = [replace(task, reward=reward) for task, reward in zip(tasks, earned, strict=True)]
     if fresh == bool(recipe.fresh_samples):
         chosen = recipe.chosen(tasks, random.Random(seed_of(*phase.seed_key, step, "chosen")))
-        tasks = [replace(task, kept=kept) for task, kept in zip(tasks, chosen, strict=True)]
-    phase.add("drafts", [task.record() for task in tasks])
-    phase.add("verification", [triple.record() for triple in triples(tasks)])
+        tasks = [replace(task, kept=one) for task, one in zip(tasks, chosen, strict=True)]
+    phase.add("drafts", [task.record() for task in tasks], remember=False)
+    phase.add("verification", [triple.record() for triple in triples(tasks)], remember=False)
+    keep(kept, [task for task in tasks if task.kept])
     return tasks, episodes
 
 
-def kept_tasks(phase: Phase) -> list[Task]:
-    """The round's tasks so far, without repeated questions."""
-    return rewards.distinct(Task.of_record(row) for row in phase.rows["drafts"] if row["kept"])
-
-
-def fresh_drafts(phase: Phase) -> bool:
-    """Has the PG finished learning, in an attempt that was interrupted?"""
-    return any(row["fresh"] for row in phase.rows["drafts"])
+def keep(kept: dict[str, Task], tasks: Sequence[Task]) -> None:
+    """Add to the round's tasks those whose question, normalised, is not among them yet."""
+    for task in tasks:
+        kept.setdefault(rewards.normalize(task.question), task)
 
 
 def most_tasks(phase: Phase) -> int:
@@ -173,13 +174,13 @@ def triples(tasks: Sequence[Task]) -> list[Triple]:
     ]
 
 
-def step_metrics(phase: Phase, tasks: Sequence[Task], episodes: Sequence[Episode]) -> dict[str, float]:
+def step_metrics(tasks: Sequence[Task], episodes: Sequence[Episode], kept: dict[str, Task]) -> dict[str, float]:
     """Shares of well-formed, verified and distinct tasks, how often the policy is judged right on them, and how many
     tasks the round has so far."""
     formed = [task for task in tasks if task.well_formed]
     return rewards.finish_shares(episodes) | {
         "fresh": tasks[0].fresh,
-        "tasks": len(kept_tasks(phase)),
+        "tasks": len(kept),
         "well_formed_share": len(formed) / max(len(tasks), 1),
         "verify_mean": mean([mean(task.votes) for task in formed]),
         "solve_rate": mean([mean(task.verdicts) for task in formed if task.verdicts]),

@@ -18,7 +18,7 @@ _asl_min() {
     asl_min.search.server) words="--help --index --host --port --top-k --dry-run --quiet --json" ;;
     asl_min.tools.ask) words="--help --compare --config --dry-run --quiet --json $_asl_min_keys" ;;
     asl_min.tools.base_measures) words="--help --base --out --dry-run --quiet --json $_asl_min_keys" ;;
-    asl_min.tools.plan) words="--help --gpus --fsdp --gib --sample-rate --train-rate --dry-run --quiet --json $_asl_min_keys" ;;
+    asl_min.tools.plan) words="--help --gpus --nodes --fsdp --gib --sample-rate --train-rate --dry-run --quiet --json $_asl_min_keys" ;;
     asl_min.tools.preflight) words="--help --config --adapter --diagram --tasks --minutes --dry-run --quiet --json $_asl_min_keys" ;;
     asl_min.tools.report) words="--help --claims --beside --dry-run --quiet --json" ;;
     asl_min.tools.serve) words="--help --compare --port --config --dry-run --quiet --json $_asl_min_keys" ;;

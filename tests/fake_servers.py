@@ -3,7 +3,7 @@ can be ordered.
 
 `faults`: what the next requests for text meet: a status, "slow", "drip" (a byte at a time), "truncated", "garbage",
 "dies" (no answer any more, until `dead` is unset) or None. `wrong`: which weights are served instead of those asked
-for: "base" (an adapter without effect) or "first" (never a newer one).
+for: "base" (an adapter without effect) or "first" (never a newer one). `blind`: vLLM sees no adapter's folder.
 """
 
 import json
@@ -26,6 +26,8 @@ from asl_min.sampling.tgi_sidecar import CURRENT
 
 SLOW_SECONDS = 1.0
 DRIP_SECONDS = 0.02
+LOADING = threading.Lock()
+"""transformers loads one model at a time in a process; two threads lose weights."""
 
 
 @dataclass(eq=False)
@@ -127,8 +129,9 @@ class ModelServer(ThreadingHTTPServer):
         return logprobs.gather(-1, torch.tensor(ids[1:])[:, None])[:, 0].tolist()
 
     def load(self, folder: Path, adapter: Path | None = None):
-        model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
-        return PeftModel.from_pretrained(model, adapter).merge_and_unload() if adapter else model
+        with LOADING:
+            model = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32).eval()
+            return PeftModel.from_pretrained(model, adapter).merge_and_unload() if adapter else model
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -179,7 +182,7 @@ class FakeVllm(ModelServer):
 
     def __init__(self, base: Path, max_model_len: int = 1024):
         super().__init__(base)
-        self.max_model_len, self.adapters, self.first = max_model_len, {}, None
+        self.max_model_len, self.adapters, self.first, self.blind = max_model_len, {}, None, False
         self.plain = self.load(base)
 
     def get(self, path: str) -> tuple[int, dict]:
@@ -195,7 +198,7 @@ class FakeVllm(ModelServer):
     def _load(self, body: dict) -> tuple[int, dict | str]:
         if body["lora_name"] in self.adapters:
             return 400, {"error": {"message": "has already been loaded", "code": 400}}
-        if not (Path(body["lora_path"]) / "adapter_config.json").is_file():
+        if self.blind or not (Path(body["lora_path"]) / "adapter_config.json").is_file():
             return 404, {"error": {"message": f"No adapter found for {body['lora_path']}", "code": 404}}
         model = self.load(self.base, body["lora_path"])
         self.first = self.first or model

@@ -4,6 +4,7 @@ import json
 import os
 import random
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -152,16 +153,40 @@ def rewrite(file: Path, rows: list[dict]) -> None:
 def launch(*command: str, **variables: str) -> tuple[str, str]:
     """Output (stdout, stderr) of two processes of a script or module under torch.distributed.run, on the CPU, with
     these environment variables besides."""
+    two = "torch.distributed.run --standalone --local-addr 127.0.0.1 --nproc_per_node 2 -m -- watched"
+    return run_together([[*two.split(), *command]], **variables)[0]
+
+
+def launch_machines(*commands: Sequence[str]) -> list[tuple[str, str]]:
+    """As `launch`, for one process on each of several machines, by accelerate's launcher and the shipped file. They are
+    started last machine first, since nothing says which one is up first."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = str(free.getsockname()[1])
+    number = str(len(commands))
+    file = ["accelerate.commands.launch", "--config_file", str(ROOT / "configs" / "accelerate" / "multi_node.yaml")]
+    sizes = ["--num_machines", number, "--num_processes", number, "--mixed_precision", "no"]
+    address = ["--main_process_ip", "127.0.0.1", "--main_process_port", port]
+    of_rank = enumerate(commands)
+    launched = [[*file, *sizes, *address, "--machine_rank", str(rank), "-m", *c] for rank, c in of_rank]
+    return run_together(launched[::-1])[::-1]
+
+
+def run_together(commands: Sequence[Sequence[str]], **variables: str) -> list[tuple[str, str]]:
+    """Output (stdout, stderr) of each of several `python -m`, on the CPU, that must all end well."""
     path = {"PYTHONPATH": f"{ROOT}:{ROOT / 'tests'}", "CUDA_VISIBLE_DEVICES": ""}
     environment = {k: v for k, v in os.environ.items() if k != "ACCELERATE_USE_CPU"} | path | variables
-    two = "torch.distributed.run --standalone --local-addr 127.0.0.1 --nproc_per_node 2 -m -- watched"
-    whole = [sys.executable, "-m", *two.split(), *command]
     pipes = {"stdin": subprocess.DEVNULL, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-    started = subprocess.Popen(whole, env=environment, text=True, start_new_session=True, **pipes)
+    started = [
+        subprocess.Popen([sys.executable, "-m", *c], env=environment, text=True, start_new_session=True, **pipes)
+        for c in commands
+    ]
     try:
-        said, log = started.communicate(timeout=300)
+        said = [process.communicate(timeout=300) for process in started]
     except subprocess.TimeoutExpired:
-        os.killpg(started.pid, signal.SIGKILL)
+        for process in started:
+            os.killpg(process.pid, signal.SIGKILL)
         raise
-    assert started.returncode == 0, log[-3000:]
-    return said, log
+    for process, (_, log) in zip(started, said, strict=True):
+        assert process.returncode == 0, log[-3000:]
+    return said

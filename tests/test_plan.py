@@ -14,8 +14,9 @@ from asl_min.model import empty_base, load_backbone
 from asl_min.packing import micro_batches
 from asl_min.phase import accelerator_of
 from asl_min.run.errors import InputError
+from asl_min.tools.nodes import Hours, hours_of
 from asl_min.tools.plan import GIB, check_fit, count_text, memory_of, work_of
-from asl_min.tools.shape import read_shape, shape_of
+from asl_min.tools.shape import Shape, read_shape, shape_of
 
 WIDE = {
     "hidden_size": 256,
@@ -208,7 +209,58 @@ def test_command_prints_the_parts_and_refuses_with_code_2(script, capsys):
     assert code == 2 and said.err.startswith("error: does not fit")
 
 
-@pytest.mark.parametrize("option", ["--gib", "--gpus", "--sample-rate", "--train-rate"])
+ROUND = {"rollouts": 800, "sampled_tokens": 7_200_000, "trained_tokens": 14_400_000}
+SMALL = Shape(layers=2, hidden=8, queries=8, keys=8, mlp=8, vocab=8, positions=9, linear=10**9, other=0, lora=10**7)
+
+
+def hours(nodes: int, fsdp: bool = False, **values) -> Hours:
+    """Of a made-up round on nodes of 2 GPUs. 32 episodes of 18,000 tokens are a step: 36 micro-batches."""
+    steps = {"pg_max_steps": 3, "grm_max_steps": 3, "policy_max_steps": 4, "policy_prompts": 8, "policy_samples": 4}
+    config = Config(**steps | {"micro_batch_tokens": 16_000} | values)
+    return hours_of(config, SMALL, ROUND, nodes, 2, (1000.0, 2000.0), fsdp)
+
+
+def test_hours_of_one_node_by_hand():
+    """7.2M tokens at 2 x 1000 a second, 14.4M at 2 x 2000; nothing is exchanged or published."""
+    assert hours(1) == Hours(sampling=1.0, update=1.0, exchange=0.0, publishing=0.0)
+
+
+def test_hours_of_several_nodes_by_hand():
+    """36 micro-batches on 8 processes are 5 for the last to be ready, where 4.5 would be their share. 10 steps send
+    2 x 40 MB, the episodes 230.4 MB, 3/4 of it between 4 nodes, at 1.25 GB a second."""
+    found = hours(4)
+    assert (found.sampling, found.update, found.publishing) == (0.25, pytest.approx(0.25 * 5 / 4.5), 0.0)
+    assert found.exchange * 3600 == pytest.approx((10 * 80e6 + 230.4e6) * 0.75 / 1.25e9)
+
+
+def test_no_more_processes_sample_than_a_step_has_episodes():
+    assert hours(64).sampling == hours(16).sampling == 1 / 16
+
+
+def test_servers_not_nodes_make_sampling_shorter():
+    """Each of 10 steps brings 40 MB to every server and takes 2 s besides."""
+    one = {"backend": "vllm", "server_url": "http://a"}
+    two = {"backend": "vllm", "server_url": ["http://a", "http://b"]}
+    assert hours(1, **one).sampling == hours(4, **one).sampling == 1.0 and hours(4, **two).sampling == 0.5
+    assert hours(4, **two).publishing * 3600 == pytest.approx(10 * (2 * 40e6 / 1.25e9 + 2))
+
+
+def test_shared_base_is_gathered_from_other_nodes_for_each_micro_batch():
+    """14.4M tokens are 900 micro-batches, 225 for each of 4 processes; each reads half of 4 GB three times."""
+    more = hours(2, fsdp=True).exchange - hours(2).exchange
+    assert more * 3600 == pytest.approx(225 * 3 * 4e9 / 2 / 1.25e9)
+
+
+def test_command_tells_what_nodes_give_and_one_node_as_before(script, capsys):
+    said = []
+    for nodes in ([], ["--nodes", "1"], ["--nodes", "4"]):
+        assert script("asl_min.tools.plan", ROOT / "configs" / "tiny.yaml", "--gpus", 2, *nodes) == 0
+        said.append(capsys.readouterr().out)
+    assert said[0] == said[1] and said[2].startswith(said[0])
+    assert "4 nodes of 2 GPU(s): " in said[2] and "times as fast as one node" in said[2]
+
+
+@pytest.mark.parametrize("option", ["--gib", "--gpus", "--nodes", "--sample-rate", "--train-rate"])
 @pytest.mark.parametrize("value", ["-3", "0"])
 def test_options_must_be_above_zero(script, capsys, option, value):
     assert script("asl_min.tools.plan", str(ROOT / "configs" / "tiny.yaml"), option, value) == 2

@@ -4,6 +4,7 @@ import json
 import subprocess
 import sys
 import time
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
 
@@ -216,7 +217,7 @@ def test_tgi_that_is_not_restarted_is_reported(changed, base, tmp_path, chat, mo
 def test_passing_fault_changes_nothing(pair, chat, faults):
     server, client = pair
     expected = sample(client, chat)
-    client.http.http.timeout = httpx2.Timeout(SLOW_SECONDS / 2)
+    client.pool.alive[0].http.timeout = httpx2.Timeout(SLOW_SECONDS / 2)
     server.faults = list(faults)
     assert ids_in(sample(client, chat)) == ids_in(expected) and not server.faults
 
@@ -280,6 +281,96 @@ def test_server_backend_without_address_is_refused(tmp_path):
 def test_tgi_with_an_adapter_for_each_role_is_refused(changed, chat):
     with pytest.raises(InputError, match="adapters: 'per_role'"):
         open_sampler(changed(backend="tgi", server_url="http://x", adapters="per_role"), None, None, chat)
+
+
+# --- several servers
+
+
+@pytest.fixture(params=KINDS)
+def several(request, changed, base, tmp_path, chat):
+    """Three servers, and a client of all."""
+    folder = tmp_path / "serving"
+    with ExitStack() as stack:
+        servers = [stack.enter_context(start(request.param, base, folder)) for _ in range(3)]
+        urls = [server.url for server in servers]
+        config = changed(
+            backend=request.param, server_url=urls, server_folder=str(folder), generation_batch_size=6, max_turns=1
+        )
+        model = move(load_backbone(config, {}), 1)
+        yield servers, open_sampler(config, accelerator_of(config), model, chat)
+
+
+def rows(chat) -> tuple[list[list[int]], list[int], list[int]]:
+    """Contexts, seeds and lengths of nine samples, three of each prompt."""
+    return [context for context in contexts(chat) for _ in range(3)], list(range(1, 10)), [10] * 9
+
+
+def sample_rows(client, chat) -> list[tuple[int, ...]]:
+    with client.serving("shared"):
+        return ids_in(client.generate(*rows(chat), 1.0))
+
+
+def asked(server) -> int:
+    """How many completions a server was asked for, probes aside."""
+    details = [body.get("parameters", body) for _, body in server.seen]
+    return sum(body.get("max_new_tokens", body.get("max_tokens")) == 10 for body in details)
+
+
+def test_several_servers_share_the_requests_by_prompt(several, chat):
+    servers, client = several
+    assert sample_rows(client, chat) == ids_in(Generator(client.model, chat).generate(*rows(chat), 1.0))
+    bodies = [[body.get("prompt", body.get("inputs")) for _, body in server.seen][-3:] for server in servers]
+    assert [asked(server) for server in servers] == [3, 3, 3] and all(a == b == c for a, b, c in bodies)
+
+
+def test_changed_weights_reach_every_server(several, chat):
+    servers, client = several
+    sample_rows(client, chat)
+    move(client.model, 2)
+    expected = Generator(client.model, chat).generate(*rows(chat), 1.0)
+    assert sample_rows(client, chat) == ids_in(expected) and [asked(server) for server in servers] == [6, 6, 6]
+
+
+def test_server_that_dies_is_left_out_and_the_others_do_its_work(several, chat, capsys):
+    servers, client = several
+    expected = sample_rows(client, chat)
+    servers[1].faults = [None, "dies"]
+    assert sample_rows(client, chat) == expected
+    said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: server_url")]
+    assert len(said) == 1 and servers[1].url in said[0] and "going on with 2 of the generation servers" in said[0]
+    move(client.model, 2)
+    before = asked(servers[1])
+    assert sample_rows(client, chat) == ids_in(Generator(client.model, chat).generate(*rows(chat), 1.0))
+    assert asked(servers[1]) == before and not capsys.readouterr().err
+
+
+def test_death_of_the_last_server_is_a_clear_error(several, chat):
+    servers, client = several
+    for server in servers:
+        server.faults = [None, "dies"]
+    with pytest.raises(InputError, match=r"server_url http://127.*after 8 attempts"):
+        sample_rows(client, chat)
+
+
+def test_wrong_weights_on_one_of_several_servers_are_refused(several, chat):
+    servers, client = several
+    servers[2].wrong = "base"
+    with pytest.raises(InputError, match=rf"server_url {servers[2].url}.*the base model without the adapter"):
+        sample_rows(client, chat)
+
+
+def test_server_that_is_not_there_at_the_start_is_left_out(changed, base, tmp_path, chat, capsys):
+    with start("vllm", base, tmp_path) as server:
+        config = changed(backend="vllm", server_url=["http://127.0.0.1:9", server.url], server_folder=str(tmp_path))
+        client = open_sampler(config, accelerator_of(config), move(load_backbone(config, {}), 1), chat)
+        assert len(sample_rows(client, chat)) == 9
+    assert "warning: server_url http://127.0.0.1:9/v1/models: ConnectError" in capsys.readouterr().err
+
+
+def test_empty_list_of_servers_is_refused(tmp_path):
+    (tmp_path / "c.yaml").write_text("backend: vllm\nserver_url: []\n")
+    with pytest.raises(InputError, match=r"c.yaml: key 'backend' is 'vllm', which needs 'server_url'"):
+        load_config(tmp_path / "c.yaml")
 
 
 # --- the end of a turn
@@ -469,13 +560,28 @@ def test_whole_loop_through_a_server_that_dies_and_comes_back_plays_the_same_epi
         assert [e["reward"] for e in found[role]] == [e["reward"] for e in locally[role]], role
 
 
+def test_whole_loop_through_two_servers_of_which_one_dies_plays_the_same_episodes(played, locally, tmp_path, capsys):
+    folder, base = tmp_path / "serving", played.path(played.base_model)
+    with start("vllm", base, folder) as first, start("vllm", base, folder) as second:
+        config = replace(played, backend="vllm", server_url=[first.url, second.url], server_folder=str(folder))
+        second.faults = [*[None] * 30, "dies"]
+        found = play(tmp_path / "run", config)
+        assert second.dead
+    assert capsys.readouterr().err.count("going on with 1 of the generation servers") == len(ROLES)  # once a phase
+    for role in ROLES:
+        assert [e["ids"] for e in found[role]] == [e["ids"] for e in locally[role]], role
+        assert [e["reward"] for e in found[role]] == [e["reward"] for e in locally[role]], role
+
+
 @pytest.mark.parametrize("fsdp", ["false", "true"])
-def test_two_processes_share_one_server(changed, base, tmp_path, fsdp):
+def test_two_processes_share_servers(changed, base, tmp_path, fsdp):
     """The main process brings each version of the weights once; both check them and sample. With FSDP they share the
-    base as well."""
+    base as well. The second server fails the main process alone, and both leave it out."""
     nothing = {"rounds": 1, "eval_per_hop": 0, "eval_judgments": 0, "eval_tasks": 0, "oracle": None}
-    with start("vllm", base, tmp_path / "serving") as server:
-        config = changed(backend="vllm", server_url=server.url, server_folder=str(tmp_path / "serving"), **nothing)
+    folder = str(tmp_path / "serving")
+    with start("vllm", base, tmp_path / "serving") as server, start("vllm", base, tmp_path / "serving") as other:
+        other.blind = True
+        config = changed(backend="vllm", server_url=[server.url, other.url], server_folder=folder, **nothing)
         (tmp_path / "config.yaml").write_text(dump_config(config))
         launch(
             str(ROOT / "reproduce" / "run.py"),
@@ -487,6 +593,7 @@ def test_two_processes_share_one_server(changed, base, tmp_path, fsdp):
         )
         loaded = [body["lora_name"] for path, body in server.seen if path == "/v1/load_lora_adapter"]
         probes = [body["model"] for path, body in server.seen if "prompt_logprobs" in body]
+        assert {path for path, _ in other.seen} == {"/v1/load_lora_adapter"}
     assert loaded and len(loaded) == len(set(loaded))
     assert all(probes.count(name) % 2 == 0 for name in loaded) and set(probes) == set(loaded)
 

@@ -44,12 +44,12 @@ class Journal:
     def __init__(self, folder: Path, writes: bool = True):
         self.folder, self.writes = folder, writes
         self.rows: dict[str, list[dict]] = defaultdict(list)
-        """All rows of each growing file, by its name without ".jsonl"."""
+        """The rows of each growing file that are to be remembered, by its name without ".jsonl"; after `load` all."""
         self._hashes: dict[str, hashlib._Hash] = {}
 
-    def append(self, name: str, rows: list[dict]) -> None:
+    def append(self, name: str, rows: list[dict], remember: bool = True) -> None:
         """Add rows to NAME.jsonl, which is made if need be. They count from the next save on."""
-        self.rows[name] += rows
+        self.rows[name] += rows if remember else []
         if not self.writes:
             return
         data = "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()

@@ -13,6 +13,7 @@ from asl_min.corpus import Passage, load_corpus, load_judgments, load_questions,
 from asl_min.model import empty_base, load_tokenizer
 from asl_min.run import run_dir, terminal
 from asl_min.run.errors import InputError
+from asl_min.run.machines import copy_run
 from asl_min.run.shard import accelerator_of
 from asl_min.run.shipped import PACKAGE
 from asl_min.run.trackers import check_tracker
@@ -82,9 +83,9 @@ def doubts(config: Config, passages: list[Passage], chat: Chat) -> list[str]:
 
 
 def prepare(run: Path, config: Config) -> None:
-    """Check every input before any work starts, then make (or accept) the run folder."""
+    """Check every input before any work starts, then make (or accept) the run folder, on every machine."""
     check_inputs(config, run)
     accelerator = accelerator_of(config)
     if accelerator.is_main_process:
         run_dir.create(run, config)
-    accelerator.wait_for_everyone()
+    copy_run(accelerator, run)

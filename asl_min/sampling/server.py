@@ -1,7 +1,7 @@
 """What the clients of vLLM (`vllm.py`) and Text Generation Inference (`tgi.py`) share: bringing the adapter's present
-weights to the server, the proof that it serves them, and reading its tokens.
+weights to one server or several, the proof that each serves them, and reading its tokens.
 
-The proof: the server's own log-probabilities of a fixed prompt, and of tokens that it samples after it, must be the
+The proof: a server's own log-probabilities of a fixed prompt, and of tokens that it samples after it, must be the
 trainer's, or the run ends with an error that names the weights which the server seems to serve. Each version of the
 weights has a name of its own (a digest of its values), so that no cache of a server can mix two.
 
@@ -24,27 +24,29 @@ from asl_min.chat import Chat
 from asl_min.config import Config
 from asl_min.model import hidden_states, logits_of, save_adapter, use
 from asl_min.run.errors import InputError
-from asl_min.run.http_client import HttpClient
 from asl_min.sampling.generate import turn_end
+from asl_min.sampling.pool import Pool
 from asl_min.sampling.sampler import Completion, Finish
 
-MAX_REQUESTS = 128  # under way at once, over all processes: TGI's own limit by default
+MAX_REQUESTS = 128  # under way at once at a server, over all processes: TGI's own limit by default
 PROBE_QUESTION = "Which rivers flow through the largest city of the country, and when was it founded?"
 PROBE_SEED, PROBE_TOKENS = 20251014, 32
 NEAR = 1e-3  # nats: a gap that rounding explains
 
 
 class Server:
-    """A `Sampler` by HTTP. `Vllm` and `Tgi` send one request (`_sample`, `_probe`) and bring weights to their server
-    (`_publish`)."""
+    """A `Sampler` by HTTP. `Vllm` and `Tgi` send one request to one server (`_sample`, `_probe`), write weights where
+    all servers find them (`_write`) and make one server serve them (`_load`)."""
 
     many: bool
-    """Whether the server can hold several weights at once."""
+    """Whether a server can hold several weights at once."""
 
     def __init__(self, config: Config, accelerator: Accelerator, model: PeftModel, chat: Chat):
         self.config, self.accelerator, self.model, self.chat = config, accelerator, model, chat
-        self.requests = max(min(config.generation_batch_size, MAX_REQUESTS) // accelerator.num_processes, 1)
-        self.http = HttpClient(config.server_url, "server_url", self.requests)
+        urls = [config.server_url] if isinstance(config.server_url, str) else config.server_url
+        most, processes = config.generation_batch_size, accelerator.num_processes
+        self.requests = max(min(most, MAX_REQUESTS * len(urls)) // processes, 1)
+        self.pool = Pool(urls, max(min(most, MAX_REQUESTS) // processes, 1))
         self.folder = Path(config.server_folder).absolute()
         self.versions: dict[str, str] = {}
         self.version = ""
@@ -57,37 +59,42 @@ class Server:
         temperature: float,
         known: Sequence[int] | None = None,
     ) -> list[Completion]:
-        """As `Sampler.generate`; `known` is left to the server's own prefix cache. Raises `InputError` when the server
-        fails for good."""
+        """As `Sampler.generate`; `known` is left to the server's own prefix cache. Raises `InputError` when the last
+        server fails for good."""
 
-        def one(job: tuple[Sequence[int], int, int]) -> Completion:
-            context, seed, room = job
-            return self._sample(list(context), seed, room, temperature)
+        def one(row: int) -> Completion:
+            job = (list(contexts[row]), seeds[row], max_new[row], temperature)
+            return self.pool.ask(row, len(contexts), lambda http: self._sample(http, *job))
 
-        pool = ThreadPoolExecutor(self.requests)
+        threads, order = ThreadPoolExecutor(self.requests), self.pool.order(len(contexts))
         try:
-            return list(pool.map(one, zip(contexts, seeds, max_new, strict=True)))
+            found = dict(zip(order, threads.map(one, order), strict=True))
         finally:
-            pool.shutdown(cancel_futures=True)  # after a lasting fault, the requests that still wait are not sent
+            threads.shutdown(cancel_futures=True)  # after a lasting fault, the requests that still wait are not sent
+        return [found[row] for row in range(len(contexts))]
 
     @contextmanager
     def serving(self, adapter: str, base: bool = False) -> Iterator[None]:
-        """As `Sampler.serving`. Raises `InputError` where the server serves other weights than it should."""
+        """As `Sampler.serving`. Raises `InputError` where a server serves other weights than it should."""
         key = "base" if base else adapter
         self.version = self._base_name() if base else f"{adapter}-{digest(self.model, adapter)}"
         if self.versions.get(key) != self.version:
             if self.accelerator.is_main_process:
                 self.folder.mkdir(parents=True, exist_ok=True)
-                self._publish(adapter, base)
-            self.accelerator.wait_for_everyone()
-            self._check_weights(adapter, base)
+                self._write(adapter, base)
+                self.pool.ask_each(lambda http: self._load(http, adapter, base))
+            self.pool.agree(self.accelerator)
+            context = self.chat.prompt("policy", question=PROBE_QUESTION)
+            probes = self.pool.ask_each(lambda http: self._probe(http, context))
+            self.pool.agree(self.accelerator)  # the checks are forward passes, which must be the same ones everywhere
+            for http in self.pool.alive:
+                self._check_weights(http.where, *probes[http], adapter, base)
             self.versions = (self.versions if self.many else {}) | {key: self.version}
         yield
 
-    def _check_weights(self, name: str, base: bool) -> None:
-        """Raises `InputError` unless the server's log-probabilities are the trainer's, or when the base alone is much
-        nearer to them than the adapter."""
-        ids, found = self._probe(self.chat.prompt("policy", question=PROBE_QUESTION))
+    def _check_weights(self, where: str, ids: list[int], found: list[float | None], name: str, base: bool) -> None:
+        """Raises `InputError` unless a server's log-probabilities `found` of `ids` are the trainer's, or when the base
+        alone is much nearer to them than the adapter."""
         gap, tolerance = mean_gap(self.model, ids, found), self.config.server_tolerance
         with self.model.disable_adapter():
             gap_of_base = mean_gap(self.model, ids, found)
@@ -99,7 +106,7 @@ class Server:
         known = nearest and gaps[nearest] <= max(tolerance, NEAR) and gaps[nearest] < gap
         gaps_text = ", ".join(f"{k}: {v:.3g}" for k, v in gaps.items())
         raise InputError(
-            f"{self.http.where}: the server does not serve {self.version}: its log-probabilities of a fixed prompt are "
+            f"{where}: the server does not serve {self.version}: its log-probabilities of a fixed prompt are "
             f"off by {gap:.3g} nats a token (server_tolerance {tolerance:g}); "
             f"it seems to serve {nearest if known else 'unknown weights'} ({gaps_text})"
         )
@@ -120,7 +127,7 @@ class Server:
             self.model.delete_adapter("suspect")
 
     def _adapter_folder(self, name: str) -> Path:
-        """Write the present adapter, whole or not at all, to a folder that the server sees too; only a few older ones
+        """Write the present adapter, whole or not at all, to a folder that the servers see too; only a few older ones
         are kept."""
         folder, temporary = self.folder / self.version, self.folder / f".{self.version}"
         shutil.rmtree(temporary, ignore_errors=True)

@@ -26,7 +26,7 @@ from asl_min.run.errors import InputError
 from asl_min.run.http_client import HttpClient
 from asl_min.sampling.sampler import Completion
 from asl_min.sampling.server import PROBE_SEED, PROBE_TOKENS, Server
-from asl_min.sampling.tgi_sidecar import CURRENT
+from asl_min.sampling.tgi_sidecar import CURRENT, current
 
 RESTART_SECONDS = 900.0
 
@@ -53,70 +53,76 @@ class Tgi(Server):
                 f"adapters: {config.adapters!r}: TGI serves one merged checkpoint, so backend 'tgi' needs 'shared'"
             )
         super().__init__(config, accelerator, model, chat)
-        self.client, self.retokenized = TgiClient(self.http), 0
+        self.clients, self.retokenized = {http: TgiClient(http) for http in self.pool.alive}, 0
 
-    def _publish(self, name: str, base: bool) -> None:
-        """Bring a merged checkpoint to the server, then remove those of the adapter's earlier versions."""
-        folder = self.folder / f"merged-{self.version}"
-        if not (folder / "config.json").is_file():
-            save_merged(self.model, None if base else name, self.config, folder)
+    @property
+    def _merged(self) -> Path:
+        """Where the present weights are as one checkpoint."""
+        return self.folder / f"merged-{self.version}"
+
+    def _write(self, name: str, base: bool) -> None:
+        """A merged checkpoint, which the servers now restart on. Those of the adapter's earlier versions are removed,
+        but for the one that is still served."""
+        for old in self.folder.glob(f"merged-{name}-*"):
+            if not base and str(old) not in (current(self.folder), str(self._merged)):
+                shutil.rmtree(old, ignore_errors=True)
+        if not (self._merged / "config.json").is_file():
+            save_merged(self.model, None if base else name, self.config, self._merged)
         if not base:
             self._adapter_folder(name)
-        write_text(self.folder / CURRENT, str(folder))
-        self._wait_for(folder)
-        for old in self.folder.glob(f"merged-{name}-*"):
-            if not base and old != folder:
-                shutil.rmtree(old, ignore_errors=True)
+        write_text(self.folder / CURRENT, str(self._merged))
 
     def _base_name(self) -> str:
         return "base"
 
-    def _wait_for(self, folder: Path) -> None:
-        """Return when the restarted server says that it serves the folder."""
+    def _load(self, http: HttpClient, name: str, base: bool) -> None:
+        """Return when the restarted server says that it serves the checkpoint."""
         deadline, fault = time.monotonic() + RESTART_SECONDS, ""
         while time.monotonic() < deadline:
             try:
-                served = self.http.call("GET", "/info", read=lambda r: r.json()["model_id"], attempts=1)
-                if served == str(folder):
+                served = http.call("GET", "/info", read=lambda r: r.json()["model_id"], attempts=1)
+                if served == str(self._merged):
                     return
                 fault = f"it still serves {served}"
             except InputError as error:
                 fault = str(error)
             time.sleep(0.2)
         raise InputError(
-            f"{self.http.where}: no restart on {folder} within {RESTART_SECONDS:g} s "
+            f"{http.where}: no restart on {self._merged} within {RESTART_SECONDS:g} s "
             f"(does asl_min/sampling/tgi_sidecar.py run there?): {fault}"
         )
 
-    def _ask(self, context: list[int], seed: int, room: int, temperature: float, **more) -> TextGenerationOutputDetails:
+    def _ask(
+        self, http: HttpClient, context: list[int], seed: int, room: int, temperature: float, **more
+    ) -> TextGenerationOutputDetails:
         """One attempt. A greedy sample is asked for by leaving the temperature out."""
         draw = {"do_sample": True, "temperature": temperature} if temperature else {"do_sample": False}
         limits = {"stop": STOP_STRINGS, "max_new_tokens": room, "seed": seed % 2**63 or 1}
         wanted = {"details": True, "return_full_text": False} | draw | limits | more
-        return self.client.text_generation(self.chat.decode(context), **wanted).details
+        return self.clients[http].text_generation(self.chat.decode(context), **wanted).details
 
-    def _sample(self, context: list[int], seed: int, room: int, temperature: float) -> Completion:
+    def _sample(self, http: HttpClient, context: list[int], seed: int, room: int, temperature: float) -> Completion:
         self._count_retokenized(context)
 
         def ask() -> Completion:
-            details = self._ask(context, seed, room, temperature)
+            details = self._ask(http, context, seed, room, temperature)
             ids, logprobs = [t.id for t in details.tokens], [t.logprob for t in details.tokens]
             return self._read_tokens(ids, logprobs, details.finish_reason != "length", room)
 
-        return self.http.retry("/generate", ask)
+        return http.retry("/generate", ask)
 
-    def _probe(self, context: list[int]) -> tuple[list[int], list[float | None]]:
+    def _probe(self, http: HttpClient, context: list[int]) -> tuple[list[int], list[float | None]]:
         """Ids of a context and of tokens sampled after it, with the server's log-probabilities, both [tokens]. TGI
         gives those of the context only under --enable-prefill-logprobs, which costs it much memory."""
         self._count_retokenized(context)
 
         def ask() -> tuple[list[int], list[float | None]]:
-            details = self._ask(context, PROBE_SEED, PROBE_TOKENS, 1.0, stop=[], decoder_input_details=True)
+            details = self._ask(http, context, PROBE_SEED, PROBE_TOKENS, 1.0, stop=[], decoder_input_details=True)
             prompt = [t.logprob for t in details.prefill]
             prompt = prompt if [t.id for t in details.prefill] == context else [None] * len(context)
             return context + [t.id for t in details.tokens], prompt + [t.logprob for t in details.tokens]
 
-        return self.http.retry("/generate", ask)
+        return http.retry("/generate", ask)
 
     def _count_retokenized(self, context: list[int]) -> None:
         if self.chat.tokenizer(self.chat.decode(context))["input_ids"] == context:

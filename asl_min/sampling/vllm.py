@@ -9,7 +9,7 @@ from peft import PeftModel
 from asl_min.chat import Chat
 from asl_min.config import Config
 from asl_min.protocol import STOP_STRINGS
-from asl_min.run.http_client import ATTEMPTS, FIRST_ATTEMPTS
+from asl_min.run.http_client import ATTEMPTS, FIRST_ATTEMPTS, HttpClient
 from asl_min.sampling.sampler import Completion
 from asl_min.sampling.server import PROBE_SEED, PROBE_TOKENS, Server
 
@@ -31,26 +31,30 @@ class Vllm(Server):
 
     def __init__(self, config: Config, accelerator: Accelerator, model: PeftModel, chat: Chat):
         super().__init__(config, accelerator, model, chat)
-        self._models(FIRST_ATTEMPTS)
+        self.pool.ask_each(lambda http: self._models(http, FIRST_ATTEMPTS))
 
-    def _publish(self, name: str, base: bool) -> None:
+    def _write(self, name: str, base: bool) -> None:
+        if not base:
+            self._adapter_folder(name)
+
+    def _load(self, http: HttpClient, name: str, base: bool) -> None:
         if base:
             return
-        adapter = {"lora_name": self.version, "lora_path": str(self._adapter_folder(name))}
-        if self.version not in self._models():
-            self.http.call("POST", "/v1/load_lora_adapter", adapter, read=lambda r: r.text)
+        adapter = {"lora_name": self.version, "lora_path": str(self.folder / self.version)}
+        if self.version not in self._models(http):
+            http.call("POST", "/v1/load_lora_adapter", adapter, read=lambda r: r.text)
         old = self.versions.get(name)
-        if old and old in self._models():
-            self.http.call("POST", "/v1/unload_lora_adapter", {"lora_name": old}, read=lambda r: r.text)
+        if old and old in self._models(http):
+            http.call("POST", "/v1/unload_lora_adapter", {"lora_name": old}, read=lambda r: r.text)
 
     def _base_name(self) -> str:
-        return self._models()[0]
+        return self.pool.ask(0, 1, self._models)[0]
 
-    def _models(self, attempts: int = ATTEMPTS) -> list[str]:
+    def _models(self, http: HttpClient, attempts: int = ATTEMPTS) -> list[str]:
         def read(response: httpx2.Response) -> list[str]:
             return [model["id"] for model in response.json()["data"]]
 
-        return self.http.call("GET", "/v1/models", read=read, attempts=attempts)
+        return http.call("GET", "/v1/models", read=read, attempts=attempts)
 
     def _body(self, context: list[int], seed: int, room: int, temperature: float) -> dict:
         stop = {
@@ -62,15 +66,15 @@ class Vllm(Server):
         wanted = {"logprobs": 0, "return_token_ids": True, "max_tokens": room, "temperature": temperature, "seed": seed}
         return {"model": self.version, "prompt": context} | wanted | PLAIN | stop
 
-    def _sample(self, context: list[int], seed: int, room: int, temperature: float) -> Completion:
+    def _sample(self, http: HttpClient, context: list[int], seed: int, room: int, temperature: float) -> Completion:
         def read(response: httpx2.Response) -> Completion:
             choice = response.json()["choices"][0]
             logprobs, closed = choice["logprobs"]["token_logprobs"], choice["finish_reason"] == "stop"
             return self._read_tokens(choice["token_ids"], logprobs, closed, room)
 
-        return self.http.call("POST", "/v1/completions", self._body(context, seed, room, temperature), read)
+        return http.call("POST", "/v1/completions", self._body(context, seed, room, temperature), read)
 
-    def _probe(self, context: list[int]) -> tuple[list[int], list[float | None]]:
+    def _probe(self, http: HttpClient, context: list[int]) -> tuple[list[int], list[float | None]]:
         """Ids of a context and of tokens sampled after it, with the server's log-probabilities, both [tokens]."""
 
         def read(response: httpx2.Response) -> tuple[list[int], list[float | None]]:
@@ -80,4 +84,4 @@ class Vllm(Server):
             return context + choice["token_ids"], prompt + choice["logprobs"]["token_logprobs"]
 
         body = self._body(context, PROBE_SEED, PROBE_TOKENS, 1.0) | {"stop": [], "prompt_logprobs": 0}
-        return self.http.call("POST", "/v1/completions", body, read)
+        return http.call("POST", "/v1/completions", body, read)

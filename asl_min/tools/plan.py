@@ -23,7 +23,7 @@ of queries and of keys (or values); m: MLP width; V: vocabulary; r: LoRA rank; b
     runtime       1 GiB for the CUDA context and workspaces, an assumption
 
 The hours rest on two assumed rates, not measured on GPUs: give your own with --sample-rate and --train-rate (tokens a
-second and GPU).
+second and GPU). What several nodes give: --nodes, and the formulas in `nodes.py`.
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
@@ -35,7 +35,8 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
         "asl_min.tools.plan",
         __doc__,
         argument("config", type=Path, help="YAML file"),
-        argument("--gpus", type=int, help="trainer's GPUs; default: those here, at least one"),
+        argument("--gpus", type=int, help="trainer's GPUs, of each node; default: those here, at least one"),
+        argument("--nodes", type=int, default=1, help="trainer's nodes, as with configs/accelerate/multi_node.yaml"),
         argument("--fsdp", action="store_true", help="they share the base, as with configs/accelerate/fsdp.yaml"),
         argument(
             "--gib", type=float, help="memory of one GPU; default: of the one here. Not known: no size is refused"
@@ -58,6 +59,7 @@ from asl_min.run import terminal
 from asl_min.run.command import config_of
 from asl_min.run.dry_run import round_total
 from asl_min.run.errors import InputError
+from asl_min.tools.nodes import hours_of, micro_batches, nodes_text
 from asl_min.tools.shape import Shape, is_built_in, read_shape
 
 GIB = 2**30
@@ -208,18 +210,26 @@ def work_text(config: Config, gpus: int, sample_rate: float, train_rate: float) 
 
 def main(args: Namespace) -> None:
     config = config_of(args.config, None, args.overrides)
-    check_positive(gpus=args.gpus, gib=args.gib, sample_rate=args.sample_rate, train_rate=args.train_rate)
+    rates = {"sample_rate": args.sample_rate, "train_rate": args.train_rate}
+    check_positive(gpus=args.gpus, nodes=args.nodes, gib=args.gib, **rates)
     here = torch.cuda.get_device_properties(0).total_memory / GIB if torch.cuda.is_available() else None
     gib, gpus = here if args.gib is None else args.gib, args.gpus or max(torch.cuda.device_count(), 1)
     sample_rate, train_rate = args.sample_rate or SAMPLE_RATE, args.train_rate or TRAIN_RATE
     shape = read_shape(config)
-    memory = memory_of(config, shape, gpus if args.fsdp else 1)
+    memory = memory_of(config, shape, args.nodes * gpus if args.fsdp else 1)
+    text, more = report(config, shape, memory, gpus, sample_rate, train_rate), {}
+    if args.nodes > 1:
+        work, rates = work_of(config), (sample_rate, train_rate)
+        one, several = (hours_of(config, shape, work, n, gpus, rates, args.fsdp) for n in (1, args.nodes))
+        text += "\n" + nodes_text(several, one, args.nodes, gpus, micro_batches(config, work))
+        more = {"nodes": args.nodes, "hours": asdict(several), "hours_of_one_node": asdict(one)}
     terminal.tell(
-        report(config, shape, memory, gpus, sample_rate, train_rate),
+        text,
         base_model=config.base_model,
         gpus=gpus,
         bytes_per_gpu=asdict(memory) | {"peak": memory.total},
         bytes_on_disk=disk_of(config, shape),
         **work_of(config),
+        **more,
     )
     check_fit(config, shape, memory, gib)
