@@ -98,9 +98,8 @@ def evaluate_agent(agent: Agent, samples: int = 0) -> tuple[dict, dict[str, list
     results: dict = dict.fromkeys(("accuracy", "accuracy_greedy", "sampled", "grm", "pg"))
     rows: dict[str, list[dict]] = {}
     if config.questions and config.eval_per_hop:
-        questions = chosen_per_hop(
-            load_questions(config.path(config.questions)), config.eval_per_hop, config.eval_split
-        )
+        known = load_questions(config.path(config.questions))
+        questions = chosen_per_hop(known, config.eval_per_hop, config.eval_split)
         for name, temperature in {"": 1.0, "_greedy": 0.0}.items() if config.eval_greedy else [("", 1.0)]:
             tell_part(f"{len(questions)} questions at temperature {temperature:g}")
             results[f"accuracy{name}"], answers = policy_accuracy(agent, questions, temperature)
@@ -237,10 +236,8 @@ def task_quality(agent: Agent, oracle: Oracle) -> tuple[dict, list[MeasuredTask]
     asked = [VARIANTS[i % len(VARIANTS)] | {"question": task.question} for i, task in enumerate(tasks)]
     meta_prompts = [{"prompt": "task_from_question", "fields": fields} for fields in asked]
     variants = [measured(task, oracle) for task in write_tasks(agent, meta_prompts, *key, "variants")]
-    asked_of = [
-        replace(task, question=task.parent["question"]) for task in variants
-    ]  # measure `distinct` over the parent questions
-    kinds = {"topics": shares(on_topics), "variants": shares(asked_of)}
+    parents = [replace(task, question=task.parent["question"]) for task in variants]  # `distinct` is over these
+    kinds = {"topics": shares(on_topics), "variants": shares(parents)}
     result = {name: mean([kind[name] for kind in kinds.values() if kind["n"]]) for name in ("answerable", "right")}
     policy = {
         "judge_reward": mean([task.verdict is True for task in on_topics]),
