@@ -1,6 +1,6 @@
 # GNU make. Everything runs in .venv here, whatever environment is active.
 # PYTHON: interpreters to try for a new .venv, first fit wins. ARGS: passed on by reproduce and test. PROFILE: full
-# (reproduce/preregistered.yaml), league (reproduce/preregistered_league.yaml) or one of reproduce/arms.yaml; RESULTS: where summaries, tables and figures go, those
+# (reproduce/preregistered.yaml), league, real (preregistered_league.yaml, preregistered_real.yaml) or one of reproduce/arms.yaml; RESULTS: where summaries, tables and figures go, those
 # of a small profile in a folder of its name (reproduce/results: into the record, whose runs are not run again). CONFIG: what reproduce runs instead of the miniature. LAUNCH: what starts it, such as
 # ".venv/bin/accelerate launch --config_file configs/accelerate/multi_gpu.yaml". SERVER: vllm, tgi or nothing.
 
@@ -10,7 +10,8 @@ PY := $(VENV)/bin/python
 LAUNCH ?= $(PY)
 SERVER ?= vllm
 RESULTS ?= runs/results
-LEAGUE := reproduce/preregistered_league.yaml
+# OWN: the profile, where it has a preregistration and a page of its own.
+OWN = $(filter league real,$(PROFILE))
 OF_PROFILE = $(RESULTS)$(if $(filter-out full,$(PROFILE)),/$(PROFILE))
 PIP := $(PY) -m pip --quiet --quiet --disable-pip-version-check
 AUDITED := import json; found = json.load(open("build/audit.json"))["dependencies"]; bad = [p["name"] for p in found if p.get("vulns")]; \
@@ -33,7 +34,7 @@ setup: $(VENV)/.installed ## make .venv with the locked packages and asl_min (ag
 
 real: $(VENV)/.real ## checkpoint and corpus of the real run, once, into build/real (WEIGHTS=hub id: these weights, not the packed ones; PEOPLE=folder of asl-people: their questions too)
 	@$(PY) -m asl_min.real.prepare $(addprefix --weights ,$(WEIGHTS))
-	@$(PY) -m asl_min.real.evaluation_sets $(addprefix --people ,$(PEOPLE))
+	@test -f build/real/test.jsonl -a -z "$(PEOPLE)" || $(PY) -m asl_min.real.evaluation_sets $(addprefix --people ,$(PEOPLE))
 
 demo: setup ## a short run to a first picture (two rounds)
 	$(PY) -m reproduce.run --config configs/demo.yaml $(ARGS)
@@ -44,15 +45,15 @@ report: setup ## the report of a run, one HTML file to open (RUN=runs/NAME)
 verify: setup ## run the quick profile's recorded runs again and compare (RECORD=summary.json of another run)
 	$(PY) -m reproduce.verify $(RECORD)
 
-reproduce: setup $(if $(findstring smollm2,$(CONFIG)),real) ## the whole loop in miniature, or its rest (ARGS="--seed 1 recipe=asl"); PROFILE=quick, full, league or real: many bases and arms
+reproduce: setup $(if $(findstring smollm2,$(CONFIG))$(findstring real,$(PROFILE)),real) ## the whole loop in miniature, or its rest (ARGS="--seed 1 recipe=asl"); PROFILE=quick, full, league or real: many bases and arms
 ifeq ($(PROFILE),)
 	$(LAUNCH) -m reproduce.run $(if $(CONFIG),--config $(CONFIG)) $(ARGS)
 else
 	$(PY) -m reproduce.runner --profile $(PROFILE) --results $(RESULTS) $(ARGS)
 	$(if $(filter full,$(PROFILE)),$(PY) -m reproduce.preregistration --results $(RESULTS))
-	$(if $(filter league,$(PROFILE)),$(PY) -m reproduce.preregistration --file $(LEAGUE) --results $(OF_PROFILE))
-	test ! -d $(OF_PROFILE)/runs || $(PY) -m reproduce.$(if $(filter league,$(PROFILE)),league --results $(RESULTS),claims --results $(OF_PROFILE))
-	$(if $(filter league,$(PROFILE)),,test ! -d $(OF_PROFILE)/runs || $(PY) -m reproduce.figures --results $(OF_PROFILE))
+	$(if $(OWN),$(PY) -m reproduce.preregistration --file reproduce/preregistered_$(OWN).yaml --results $(OF_PROFILE))
+	test ! -d $(OF_PROFILE)/runs || $(PY) -m reproduce.$(if $(OWN),$(OWN) --results $(RESULTS),claims --results $(OF_PROFILE))
+	$(if $(OWN),,test ! -d $(OF_PROFILE)/runs || $(PY) -m reproduce.figures --results $(OF_PROFILE))
 endif
 
 league: setup ## the league's runs of one system (SYSTEM=NAME of configs/arms/NAME.yaml), and its row in the table

@@ -31,7 +31,7 @@ import numpy as np
 from asl_min import rewards, roles
 from asl_min.corpus import load_judgments, load_questions, topics, write_jsonl
 from asl_min.episode import Episode, Task
-from asl_min.metrics.accuracy import Answer, accuracy, f1, found_pages, macro, sampled_accuracy
+from asl_min.metrics.accuracy import Answer, accuracy, found_pages, measures, sampled_accuracy
 from asl_min.model import ROLES
 from asl_min.phase import Agent
 from asl_min.run import durable, run_dir, terminal
@@ -142,17 +142,9 @@ def chosen_per_hop(questions: list[dict], per_hop: int, split: str = "test") -> 
 
 
 def policy_accuracy(agent: Agent, questions: list[dict], temperature: float) -> tuple[dict, list[Answer]]:
-    """The measures of `metrics.accuracy.accuracy`, and as macro averages too `sub_em`, `f1`, `searches` a question, and
-    `found_pages` where it is known which are needed."""
+    """`metrics.accuracy.accuracy` and `metrics.accuracy.measures` of one answer to each question, and the answers."""
     answers = [own for (own,) in policy_answers(agent, questions, 1, temperature)]
-    values = {
-        "sub_em": [rewards.sub_em(a.answer, a.golden_answers) for a in answers],
-        "f1": [f1(a.answer, a.golden_answers) for a in answers],
-        "searches": [a.tool_calls for a in answers],
-    }
-    if all(a.found_pages is not None for a in answers):
-        values["found_pages"] = [a.found_pages for a in answers]
-    return accuracy(answers) | {name: macro(answers, found) for name, found in values.items()}, answers
+    return accuracy(answers) | measures(answers), answers
 
 
 def policy_answers(agent: Agent, questions: list[dict], samples: int, *seed_key: object) -> list[list[Answer]]:

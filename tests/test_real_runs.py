@@ -43,3 +43,15 @@ def test_command_of_such_a_run_has_the_same_config(tmp_path):
 def test_shipped_file_is_marked_a_draft_while_things_are_to_be_chosen():
     text = preregistration.REAL.read_text()
     assert ("to be chosen" in text) == text.startswith("# DRAFT")
+
+
+def test_mode_and_rate_are_chosen_over_the_same_config_on_validation_questions(tmp_path):
+    found = [job.config() for job in runner.small_jobs(runner.ARMS, "real_choice", tmp_path, tmp_path)]
+    assert {(c.name, c.learning_rate) for c in found} == {
+        (arm, rate) for arm in ("asl_gen_rm", "asl_hybrid") for rate in (5e-5, 1e-4, 3e-4)
+    }
+    for config in found:
+        named = preregistration.read(preregistration.REAL).config(("smollm2-135m-cold", config.name, 0))
+        different = {key for key, value in vars(config).items() if value != getattr(named, key)}
+        assert different <= {"rounds", "questions", "judgments", "learning_rate", "labelled_questions", "eval_tasks"}
+        assert "validation" in config.questions and "validation" in config.judgments and config.rounds == 1

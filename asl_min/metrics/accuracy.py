@@ -12,7 +12,7 @@ from math import comb
 
 import numpy as np
 
-from asl_min.rewards import exact_match, majority, normalize
+from asl_min.rewards import exact_match, majority, normalize, sub_em
 
 
 @dataclass(frozen=True)
@@ -80,6 +80,27 @@ def accuracy(answers: Sequence[Answer]) -> dict:
     }
 
 
+def measures(answers: Sequence[Answer]) -> dict:
+    """The macro average of each of `MEASURES` that is known of all answers, and where all questions name their set,
+    `sets`."""
+    known = {name: [of(a) for a in answers] for name, of in MEASURES.items()}
+    known = {name: values for name, values in known.items() if None not in values}
+    found: dict = {name: macro(answers, values) for name, values in known.items()}
+    return found | ({"sets": by_set(answers, list(known))} if all(a.dataset for a in answers) else {})
+
+
+def by_set(answers: Sequence[Answer], names: Sequence[str]) -> dict[str, dict[str, list[float]]]:
+    """For each set of questions, and `all`, the mean of the sets: [value, low, high] of exact match (`em`) and of these
+    `MEASURES`, with 95% bootstrap intervals over questions."""
+    sets = {name: [a for a in answers if a.dataset == name] for name in sorted({a.dataset for a in answers})}
+    found: dict[str, dict[str, list[float]]] = {name: {} for name in ("all", *sets)}
+    for measure, of in ({"em": lambda a: a.right} | {name: MEASURES[name] for name in names}).items():
+        values = {name: [of(a) for a in own] for name, own in sets.items()}
+        for name, groups in ({"all": list(values.values())} | {name: [own] for name, own in values.items()}).items():
+            found[name][measure] = [float(np.mean([np.mean(group) for group in groups])), *bootstrap(groups)]
+    return found
+
+
 def f1(answer: str | None, golden: Sequence[str]) -> float:
     """Harmonic mean of the shares of words in common, of the answer and of a golden answer, both normalised; the
     highest over the golden ones (Rajpurkar et al., 2016, arXiv 1606.05250). 0 without an answer."""
@@ -96,7 +117,16 @@ def found_pages(responses: Sequence[str], needed: Sequence[str | list[str]]) -> 
     return all(any(f'"{title}"' in lines for title in ([of] if isinstance(of, str) else of)) for of in needed)
 
 
-def bootstrap(groups: Sequence[Sequence[bool]], draws: int = 1000) -> list[float]:
+MEASURES: dict[str, Callable[[Answer], float | None]] = {
+    "sub_em": lambda a: sub_em(a.answer, a.golden_answers),
+    "f1": lambda a: f1(a.answer, a.golden_answers),
+    "searches": lambda a: a.tool_calls,
+    "found_pages": lambda a: a.found_pages,
+}
+"""What is measured of an answer beside exact match; None where it is not known."""
+
+
+def bootstrap(groups: Sequence[Sequence[float]], draws: int = 1000) -> list[float]:
     """95% percentile interval of the mean of group means, questions redrawn within each group."""
     rng = np.random.default_rng(0)
     means = [rng.choice(np.asarray(group, float), (draws, len(group))).mean(1) for group in groups]
