@@ -44,5 +44,5 @@ def test_watch_sees_each_line_with_the_process_that_wrote_it(tmp_path):
     with subprocess.Popen([sys.executable, "-c", WRITER, str(log)]) as process:
         seen = watch(psutil.Process(process.pid), log)
     times, _, held = zip(*seen, strict=True)
-    assert len(seen) == 3 and all(0.3 < b - a < 3 for a, b in pairwise(times))
+    assert len(seen) == 3 and all(0.3 < b - a < 20 for a, b in pairwise(times))
     assert 45 * 2**20 < held[1] - held[0] < 60 * 2**20 and held[2] == pytest.approx(held[1], rel=0.1)
