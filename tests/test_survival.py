@@ -83,11 +83,11 @@ def killing(monkeypatch, number: int) -> None:
     the file."""
     count, append, replacing = itertools.count(1), Journal.append, durable.replacing
 
-    def killed_append(journal, name, rows):
+    def killed_append(journal, name, rows, remember=True):
         if number == 0:
             journal.folder.joinpath(f"{name}.jsonl").write_bytes(b'{"half of a ro')
             raise Killed
-        append(journal, name, rows)
+        append(journal, name, rows, remember)
         if next(count) == number:
             raise Killed
 
@@ -261,6 +261,14 @@ def test_journal_comes_back_as_it_was_saved(tmp_path):
     found.append("drafts", ROWS)
     found.save(state_at(3))
     assert Journal(tmp_path).load().step == 3  # the checksums went on where they were
+
+
+def test_rows_that_nobody_reads_again_are_in_the_file_and_not_in_memory(tmp_path):
+    journal = Journal(tmp_path)
+    journal.append("drafts", ROWS, remember=False)
+    journal.save(state_at(0))
+    found = Journal(tmp_path)
+    assert not journal.rows["drafts"] and found.load() and found.rows["drafts"] == ROWS
 
 
 def test_save_does_not_read_growing_files_again(tmp_path):
