@@ -32,10 +32,12 @@ def headline_text(selection: Selection, ratings: Sequence[dict]) -> str:
         + (f", so this is provisional. Missing: {missing}." if missing else "."),
         f"Not named before the runs, so exploratory: {more}." if more else "",
         "### Exact match by round",
-        "Mean of the four sets of questions, test halves; round 0 is the model after its cold start. Gain: last round "
-        "less round 0, points, with the 95% t-interval over seeds. Last: interval over questions, of one seed alone.",
+        "Percent, mean of the sets of questions, test halves; round 0 is the model after its cold start. Gain: last "
+        "round less round 0, points, with the 95% t-interval over seeds. Last: of one seed, with the interval over "
+        "questions.",
         gains_table(arms),
         "### What else is measured, round 0 to the last",
+        "Percent, and searches a question; means over seeds.",
         before_after_table(arms),
         "### Tasks, rated by reading",
         ratings_table(ratings) if ratings else "Not rated yet.",
