@@ -1,6 +1,6 @@
 # GNU make. Everything runs in .venv here, whatever environment is active.
 # PYTHON: interpreters to try for a new .venv, first fit wins. ARGS: passed on by reproduce and test. PROFILE: full
-# (reproduce/preregistered.yaml), league (reproduce/preregistered_league.yaml) or one of reproduce/arms.yaml; RESULTS: where summaries, tables and figures go, those
+# (reproduce/preregistered.yaml), league, real (preregistered_league.yaml, preregistered_real.yaml) or one of reproduce/arms.yaml; RESULTS: where summaries, tables and figures go, those
 # of a small profile in a folder of its name (reproduce/results: into the record, whose runs are not run again). CONFIG: what reproduce runs instead of the miniature. LAUNCH: what starts it, such as
 # ".venv/bin/accelerate launch --config_file configs/accelerate/multi_gpu.yaml". SERVER: vllm, tgi or nothing.
 
@@ -10,7 +10,8 @@ PY := $(VENV)/bin/python
 LAUNCH ?= $(PY)
 SERVER ?= vllm
 RESULTS ?= runs/results
-LEAGUE := reproduce/preregistered_league.yaml
+# OWN: the profile, where it has a preregistration and a page of its own.
+OWN = $(filter league real,$(PROFILE))
 OF_PROFILE = $(RESULTS)$(if $(filter-out full,$(PROFILE)),/$(PROFILE))
 PIP := $(PY) -m pip --quiet --quiet --disable-pip-version-check
 AUDITED := import json; found = json.load(open("build/audit.json"))["dependencies"]; bad = [p["name"] for p in found if p.get("vulns")]; \
@@ -31,8 +32,9 @@ help: ## this menu
 
 setup: $(VENV)/.installed ## make .venv with the locked packages and asl_min (again only when these changed)
 
-real: $(VENV)/.real ## checkpoint and corpus of the real run, once, into build/real (WEIGHTS=hub id: these weights, not the packed ones)
+real: $(VENV)/.real ## checkpoint and corpus of the real run, once, into build/real (WEIGHTS=hub id: these weights, not the packed ones; PEOPLE=folder of asl-people: their questions too)
 	@$(PY) -m asl_min.real.prepare $(addprefix --weights ,$(WEIGHTS))
+	@test -f build/real/test.jsonl -a -z "$(PEOPLE)" || $(PY) -m asl_min.real.evaluation_sets $(addprefix --people ,$(PEOPLE))
 
 demo: setup ## a short run to a first picture (two rounds)
 	$(PY) -m reproduce.run --config configs/demo.yaml $(ARGS)
@@ -43,15 +45,15 @@ report: setup ## the report of a run, one HTML file to open (RUN=runs/NAME)
 verify: setup ## run the quick profile's recorded runs again and compare (RECORD=summary.json of another run)
 	$(PY) -m reproduce.verify $(RECORD)
 
-reproduce: setup $(if $(findstring smollm2,$(CONFIG)),real) ## the whole loop in miniature, or its rest (ARGS="--seed 1 recipe=asl"); PROFILE=quick, full or league: many bases and arms
+reproduce: setup $(if $(findstring smollm2,$(CONFIG))$(findstring real,$(PROFILE)),real) ## the whole loop in miniature, or its rest (ARGS="--seed 1 recipe=asl"); PROFILE=quick, full, league or real: many bases and arms
 ifeq ($(PROFILE),)
 	$(LAUNCH) -m reproduce.run $(if $(CONFIG),--config $(CONFIG)) $(ARGS)
 else
 	$(PY) -m reproduce.runner --profile $(PROFILE) --results $(RESULTS) $(ARGS)
 	$(if $(filter full,$(PROFILE)),$(PY) -m reproduce.preregistration --results $(RESULTS))
-	$(if $(filter league,$(PROFILE)),$(PY) -m reproduce.preregistration --file $(LEAGUE) --results $(OF_PROFILE))
-	test ! -d $(OF_PROFILE)/runs || $(PY) -m reproduce.$(if $(filter league,$(PROFILE)),league --results $(RESULTS),claims --results $(OF_PROFILE))
-	$(if $(filter league,$(PROFILE)),,test ! -d $(OF_PROFILE)/runs || $(PY) -m reproduce.figures --results $(OF_PROFILE))
+	$(if $(OWN),$(PY) -m reproduce.preregistration --file reproduce/preregistered_$(OWN).yaml --results $(OF_PROFILE))
+	test ! -d $(OF_PROFILE)/runs || $(PY) -m reproduce.$(if $(OWN),$(OWN) --results $(RESULTS),claims --results $(OF_PROFILE))
+	$(if $(OWN),,test ! -d $(OF_PROFILE)/runs || $(PY) -m reproduce.figures --results $(OF_PROFILE))
 endif
 
 league: setup ## the league's runs of one system (SYSTEM=NAME of configs/arms/NAME.yaml), and its row in the table
@@ -89,7 +91,6 @@ population: setup ## train the whole population of bases, but for the shipped on
 	$(PY) -m asl_min.world.tiny.population
 
 cold-start: real ## train the adapter of the real run's cold start anew, into build/real/adapter (hours)
-	$(PY) -m asl_min.real.write_questions
 	$(PY) -m asl_min.real.cold_start --out build/real/adapter
 
 docker-build: ## build the images asl_min and, for GPUs, asl_min:cuda
@@ -100,8 +101,9 @@ docker-reproduce: ## the miniature in its container; with CONFIG=... that run on
 	$(if $(CONFIG),$(if $(SERVER),docker compose --profile $(SERVER) up --detach --wait retriever $(SERVER)))
 	$(if $(CONFIG),CONFIG=$(CONFIG) ARGS="$(ARGS)" docker compose --profile vllm run --rm trainer,docker compose run --rm reproduce)
 
-clean: ## remove build products and caches (keeps .venv and runs)
-	rm -rf build dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+clean: ## remove build products and caches (keeps .venv, runs, and what took long: build/bases, build/real)
+	rm -rf dist *.egg-info .pytest_cache .ruff_cache .hypothesis
+	find build -mindepth 1 -maxdepth 1 ! -name bases ! -name real -exec rm -rf {} + 2>/dev/null || true
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 $(VENV)/pyvenv.cfg:

@@ -31,7 +31,7 @@ import numpy as np
 from asl_min import rewards, roles
 from asl_min.corpus import load_judgments, load_questions, topics, write_jsonl
 from asl_min.episode import Episode, Task
-from asl_min.metrics.accuracy import Answer, accuracy, macro, sampled_accuracy
+from asl_min.metrics.accuracy import Answer, accuracy, found_pages, measures, sampled_accuracy
 from asl_min.model import ROLES
 from asl_min.phase import Agent
 from asl_min.run import durable, run_dir, terminal
@@ -98,9 +98,8 @@ def evaluate_agent(agent: Agent, samples: int = 0) -> tuple[dict, dict[str, list
     results: dict = dict.fromkeys(("accuracy", "accuracy_greedy", "sampled", "grm", "pg"))
     rows: dict[str, list[dict]] = {}
     if config.questions and config.eval_per_hop:
-        questions = chosen_per_hop(
-            load_questions(config.path(config.questions)), config.eval_per_hop, config.eval_split
-        )
+        known = load_questions(config.path(config.questions))
+        questions = chosen_per_hop(known, config.eval_per_hop, config.eval_split)
         for name, temperature in {"": 1.0, "_greedy": 0.0}.items() if config.eval_greedy else [("", 1.0)]:
             tell_part(f"{len(questions)} questions at temperature {temperature:g}")
             results[f"accuracy{name}"], answers = policy_accuracy(agent, questions, temperature)
@@ -143,10 +142,9 @@ def chosen_per_hop(questions: list[dict], per_hop: int, split: str = "test") -> 
 
 
 def policy_accuracy(agent: Agent, questions: list[dict], temperature: float) -> tuple[dict, list[Answer]]:
-    """The measures of `metrics.accuracy.accuracy`, and `sub_em`, as macro average too."""
+    """`metrics.accuracy.accuracy` and `metrics.accuracy.measures` of one answer to each question, and the answers."""
     answers = [own for (own,) in policy_answers(agent, questions, 1, temperature)]
-    covered = [rewards.sub_em(a.answer, a.golden_answers) for a in answers]
-    return accuracy(answers) | {"sub_em": macro(answers, covered)}, answers
+    return accuracy(answers) | measures(answers), answers
 
 
 def policy_answers(agent: Agent, questions: list[dict], samples: int, *seed_key: object) -> list[list[Answer]]:
@@ -168,6 +166,7 @@ def answer_of(row: dict, episode: Episode) -> Answer:
         relation=known.get("relation"),
         phrasing=known.get("phrasing"),
         path_kind=known.get("path_kind"),
+        dataset=known.get("dataset"),
         golden_answers=row["golden_answers"],
         answer=said,
         right=rewards.exact_match(said, row["golden_answers"]),
@@ -175,6 +174,7 @@ def answer_of(row: dict, episode: Episode) -> Answer:
         finish_reason=episode.finish_reason.value,
         turns=[turn.text for turn in episode.turns],
         responses=[turn.response for turn in episode.turns],
+        found_pages=found_pages(episode.responses, known["pages"]) if "pages" in known else None,
     )
 
 
@@ -236,10 +236,8 @@ def task_quality(agent: Agent, oracle: Oracle) -> tuple[dict, list[MeasuredTask]
     asked = [VARIANTS[i % len(VARIANTS)] | {"question": task.question} for i, task in enumerate(tasks)]
     meta_prompts = [{"prompt": "task_from_question", "fields": fields} for fields in asked]
     variants = [measured(task, oracle) for task in write_tasks(agent, meta_prompts, *key, "variants")]
-    asked_of = [
-        replace(task, question=task.parent["question"]) for task in variants
-    ]  # measure `distinct` over the parent questions
-    kinds = {"topics": shares(on_topics), "variants": shares(asked_of)}
+    parents = [replace(task, question=task.parent["question"]) for task in variants]  # `distinct` is over these
+    kinds = {"topics": shares(on_topics), "variants": shares(parents)}
     result = {name: mean([kind[name] for kind in kinds.values() if kind["n"]]) for name in ("answerable", "right")}
     policy = {
         "judge_reward": mean([task.verdict is True for task in on_topics]),

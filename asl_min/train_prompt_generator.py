@@ -36,8 +36,7 @@ def run_phase(run: Path, round_number: int) -> None:
     with Phase.open(run, round_number, ROLE) as phase:
         prompts, kept, before = meta_prompts(phase), {}, phase.rows["drafts"]  # before: in an interrupted attempt
         keep(kept, [Task.of_record(row) for row in before if row["kept"]])
-        has_learnt = any(row["fresh"] for row in before)
-        for step in phase.steps(0 if has_learnt else phase.config.pg_max_steps):
+        for step in phase.steps(0 if any(row["fresh"] for row in before) else phase.config.pg_max_steps):
             if len(kept) >= most_tasks(phase):
                 break
             train_step(phase, prompts, kept, step)

@@ -33,7 +33,7 @@ ARCHITECTURE_HEAD = """# Which file uses which
 Made by `python docs/build.py` from the imports at the top of each file: the files at the root of `asl_min/`, which are
 the algorithm, and its folders.
 """
-SCRIPTS = ("claims", "digest", "figures", "league", "preregistration", "run", "runner", "verify")
+SCRIPTS = ("claims", "digest", "figures", "league", "preregistration", "ratings", "real", "run", "runner", "verify")
 REPRODUCE = [f"reproduce.{name}" for name in SCRIPTS]
 COMPLETION = """# Completes `python -m asl_min...` and `python -m reproduce...`, also behind accelerate launch and
 # torchrun: scripts, their options, config keys, else files.

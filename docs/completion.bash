@@ -32,11 +32,13 @@ _asl_min() {
     reproduce.figures) words="--help --results --dry-run --quiet --json" ;;
     reproduce.league) words="--help --results --rates --dry-run --quiet --json" ;;
     reproduce.preregistration) words="--help --file --results --dry-run --quiet --json" ;;
+    reproduce.ratings) words="--help --runs --folder --seed --results --dry-run --quiet --json" ;;
+    reproduce.real) words="--help --results --choice --dry-run --quiet --json" ;;
     reproduce.run) words="--help --config --run --seed --dry-run --quiet --json $_asl_min_keys" ;;
     reproduce.runner) words="--help --profile --system --jobs --arms --preregistered --runs --results --dry-run --quiet --json" ;;
     reproduce.verify) words="--help --runs --dry-run --quiet --json" ;;
   esac
-  [[ ${COMP_WORDS[COMP_CWORD - 1]} == -m ]] && words="asl_min.evaluate asl_min.real.people asl_min.rounds asl_min.search.disk asl_min.search.hub asl_min.search.ingest asl_min.search.server asl_min.tools.ask asl_min.tools.base_measures asl_min.tools.plan asl_min.tools.preflight asl_min.tools.report asl_min.tools.serve asl_min.tools.share asl_min.train_policy asl_min.train_prompt_generator asl_min.train_reward_model asl_min.world.tiny.population reproduce.claims reproduce.digest reproduce.figures reproduce.league reproduce.preregistration reproduce.run reproduce.runner reproduce.verify"
+  [[ ${COMP_WORDS[COMP_CWORD - 1]} == -m ]] && words="asl_min.evaluate asl_min.real.people asl_min.rounds asl_min.search.disk asl_min.search.hub asl_min.search.ingest asl_min.search.server asl_min.tools.ask asl_min.tools.base_measures asl_min.tools.plan asl_min.tools.preflight asl_min.tools.report asl_min.tools.serve asl_min.tools.share asl_min.train_policy asl_min.train_prompt_generator asl_min.train_reward_model asl_min.world.tiny.population reproduce.claims reproduce.digest reproduce.figures reproduce.league reproduce.preregistration reproduce.ratings reproduce.real reproduce.run reproduce.runner reproduce.verify"
   COMPREPLY=($(compgen -W "$words" -- "${COMP_WORDS[COMP_CWORD]}"))
   [[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace
 }

@@ -106,6 +106,6 @@ def main(args: Namespace) -> None:
     write_text(written[-1], results_text(population, rows, audits))
     if folder.resolve() == RESULTS.resolve():
         write_text(README, refresh(README, readme_blocks(population)))
-        write_text(PAGE, refresh(PAGE, results_blocks(rows, audits)))
+        write_text(PAGE, refresh(PAGE, results_blocks(population, rows, audits)))
     recorded = RESULTS / "claims.json"
     terminal.tell(beside_record(rows, json.loads(recorded.read_text()) if recorded.is_file() else []), claims=rows)

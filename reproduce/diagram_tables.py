@@ -39,7 +39,8 @@ def diagram_text(population: Population) -> str:
         parts += [
             "From which value of the base's judge (balanced accuracy on gold judgments before the loop) or writer "
             "(share of its own answers that are right) on the fitted line of the gain lies above 0; 95% interval, "
-            "bases drawn anew. The line is known only within the range of the bases.",
+            "bases drawn anew. The line is known only within the range of the bases. One that falls has no such value: "
+            '"every base" where it stays above 0, "no base" where it ends below.',
             markdown(
                 [["arm", "of the base's", "lifts itself from", "bases", "their range"], *map(crossing_cells, crossings)]
             ),

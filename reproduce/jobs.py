@@ -7,35 +7,52 @@ import sys
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from asl_min.config import Config, load_config
+from asl_min.config import Config, load_config, read_yaml
+from asl_min.corpus import refuse_no_file
 from asl_min.run.durable import write_text
 from asl_min.run.errors import InputError
 from reproduce.records import base_name, compact, dump, read_summary, run_name
 
 ROOT = Path(__file__).parents[1]
-SHIPPED, REBUILT = "asl_min/world/tiny/bases", "build/bases"
-"""Where bases lie, relative to the repository: a few are shipped, the others are rebuilt."""
+SHIPPED, REBUILT, REAL = "asl_min/world/tiny/bases", "build/bases", "build/real"
+"""Where bases lie, relative to the repository: a few are shipped, the others are rebuilt; real ones are prepared."""
+ARMS, TINY = ROOT / "configs" / "arms", "tiny.yaml"
 
 
 def base_folder(name: str) -> str:
     """A base's folder, relative to the repository; it need not exist."""
-    shipped = f"{SHIPPED}/{name}"
-    return shipped if (ROOT / shipped).is_dir() else f"{REBUILT}/{name}"
+    there = (f"{place}/{name}" for place in (SHIPPED, REAL) if (ROOT / place / name).is_dir())
+    return next(there, f"{REBUILT}/{name}")
 
 
 def refuse_missing_base(name: str) -> None:
     """Raises `InputError` where the base is neither shipped nor rebuilt."""
     if not (ROOT / base_folder(name) / "config.json").is_file():
-        raise InputError(f"base {name!r}: neither in {SHIPPED} nor in {REBUILT}; `make population` rebuilds all bases")
+        raise InputError(
+            f"base {name!r}: neither in {SHIPPED} nor in {REBUILT} nor in {REAL}; `make population` rebuilds the tiny "
+            "bases, `make real` prepares the real one"
+        )
 
 
-def config_of(base: str, arm: str, seed: int, settings: dict[str, object]) -> Config:
-    """The config of a run. Raises `InputError` on an unknown arm, key or value."""
-    file = ROOT / "configs" / "arms" / f"{arm}.yaml"
-    config = load_config(file, **settings, base_model=base_folder(base), seed=seed)
+def config_of(base: str, arm: str, seed: int, settings: dict[str, object], over: str | None = None) -> Config:
+    """The config of a run. `over`: the config, by its path in the repository, that an arm is put over in place of
+    `TINY`. Raises `InputError` on an unknown arm, key or value."""
+    file = ARMS / f"{arm}.yaml"
+    own = arm_values(arm) if over else {}
+    config = load_config(ROOT / over if over else file, **own | settings, base_model=base_folder(base), seed=seed)
     if config.name != arm:
         raise InputError(f"{file}: key 'arm' is {config.arm!r}; its runs are named {config.name!r}, not {arm!r}")
     return config
+
+
+def arm_values(arm: str) -> dict[str, object]:
+    """What an arm sets over `TINY`, with its name. Raises `InputError` where there is no such arm."""
+    file, values = ARMS / f"{arm}.yaml", {}
+    while file.name != TINY:
+        refuse_no_file(file)
+        own = read_yaml(file.read_bytes(), str(file))
+        file, values = file.parent / own.pop("extends"), own | values
+    return {"arm": arm} | values
 
 
 def differences(recorded: dict, config: Config) -> dict[str, tuple[object, object]]:
@@ -49,7 +66,7 @@ def differences(recorded: dict, config: Config) -> dict[str, tuple[object, objec
 @dataclass(frozen=True)
 class Job:
     """`run`: its folder; `result`: the file that keeps its summary; `preregistered`: digest of the file that asked for
-    it, noted in the summary."""
+    it, noted in the summary; `over`: as in `config_of`."""
 
     base: str
     arm: str
@@ -58,18 +75,20 @@ class Job:
     run: Path
     result: Path
     preregistered: str | None = None
+    over: str | None = None
 
     @property
     def name(self) -> str:
         return run_name(self.base, self.arm, self.seed)
 
     def config(self) -> Config:
-        return config_of(self.base, self.arm, self.seed, self.settings)
+        return config_of(self.base, self.arm, self.seed, self.settings, self.over)
 
     def command(self) -> list[str]:
-        given = {"seed": self.seed, "base_model": base_folder(self.base)} | self.settings
+        own = arm_values(self.arm) if self.over else {}
+        given = {"seed": self.seed, "base_model": base_folder(self.base)} | own | self.settings
         words = [f"{key}={json.dumps(value)}" for key, value in given.items()]
-        file = ROOT / "configs" / "arms" / f"{self.arm}.yaml"
+        file = ROOT / self.over if self.over else ARMS / f"{self.arm}.yaml"
         return [sys.executable, "-m", "asl_min.rounds", "--config", str(file), "--run", str(self.run), *words]
 
     def is_finished(self) -> bool:

@@ -1,5 +1,5 @@
-"""What was fixed before the first run, `preregistered.yaml`, or of the league's, `preregistered_league.yaml`, and the
-check that the runs keep to it.
+"""What was fixed before the first run, `preregistered.yaml`, or of the league's, `preregistered_league.yaml`, or of the
+real run's, `preregistered_real.yaml`, and the check that the runs keep to it.
 
     python -m reproduce.preregistration [--file reproduce/preregistered.yaml] [--results reproduce/results]
 
@@ -20,6 +20,8 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
 import hashlib
 import subprocess
 from argparse import Namespace
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -36,9 +38,11 @@ from reproduce.jobs import config_of, differences
 from reproduce.measures import BUDGETS, MEASURES
 from reproduce.records import RESULTS, Name, read_summaries, run_name
 
-FILE, LEAGUE = (Path(__file__).parent / f"{name}.yaml" for name in ("preregistered", "preregistered_league"))
+FILE, LEAGUE, REAL = (Path(__file__).parent / f"preregistered{name}.yaml" for name in ("", "_league", "_real"))
 MODE = "asl"
 """What a claim calls the mode of ASL that it is asked of."""
+FEW = 12
+"""Runs that are listed one by one."""
 PRIMARY = "primary"
 COMPARISONS = {"per_doubling", *(f"mean_over_{budget}" for budget in BUDGETS)}
 """What a claim may ask of several arms together (`effects.py`); `MEASURES` has what it may ask of a single run."""
@@ -106,16 +110,17 @@ class Budget:
         return f"{self.rounds} round{'s' * (self.rounds > 1)}{rollouts}"
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=STRICT, kw_only=True)
 class Design:
     """Which runs there are. `arms`: seeds of each, run on all bases, the first to be run first; `settings`: config
-    values of every run."""
+    values of every run; `over`: the config that arms are put over, where it is not configs/tiny.yaml."""
 
     question: str
     bases: Bases
     arms: Annotated[dict[str, PositiveInt], Field(min_length=1)]
     budget: Budget
     settings: dict[str, object]
+    over: str | None = None
 
     def names(self) -> list[Name]:
         """All runs in their order: seed by seed, then arm by arm, so that what is finished is balanced over bases."""
@@ -133,10 +138,10 @@ class Design:
         return self.settings | {"rounds": self.budget.rounds} | rollouts
 
     def config(self, name: Name) -> Config:
-        return config_of(*name, self.config_values(name[1]))
+        return config_of(*name, self.config_values(name[1]), self.over)
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=STRICT, kw_only=True)
 class Preregistration(Design):
     """`modes`: the arm of each mode of ASL; `moderators`: what effects may depend on, by where a base's measures have
     it; `headline`: arms of the phase diagram. The other fields are prose for the reader."""
@@ -173,7 +178,7 @@ class Preregistration(Design):
         return [claim.of_mode(mode, self.modes[mode]) for claim in self.claims for mode in claim.also]
 
 
-@dataclass(frozen=True, config=STRICT)
+@dataclass(frozen=True, config=STRICT, kw_only=True)
 class League(Design):
     """`learning_rates`: of each arm; `left_out`: related systems without an arm, and why. The other fields are
     prose."""
@@ -199,14 +204,29 @@ class League(Design):
         return super().config_values(arm) | rate
 
 
-def read(file: Path = FILE) -> Preregistration | League:
-    """A file with learning rates is a league's. Raises `InputError` naming file, key and value where it is none."""
+@dataclass(frozen=True, config=STRICT, kw_only=True)
+class RealRun(Design):
+    """`chosen`: how mode and learning rate are chosen; `ratings`: how tasks are rated by reading. All in prose."""
+
+    over: str
+    chosen: str
+    measures: dict[str, str]
+    ratings: str
+    statistic: str
+    exclusions: str
+    failure: str
+
+
+def read(file: Path = FILE) -> Preregistration | League | RealRun:
+    """A file with learning rates is a league's, one with ratings the real run's. Raises `InputError` naming file, key
+    and value where it is none."""
     refuse_no_file(file)
     values = read_yaml(file.read_bytes(), str(file))
     if not isinstance(values, dict):
         raise InputError(f"{file}: expected keys and values, found {type(values).__name__}")
     try:
-        return TypeAdapter(League if "learning_rates" in values else Preregistration).validate_python(values)
+        kind = League if "learning_rates" in values else RealRun if "ratings" in values else Preregistration
+        return TypeAdapter(kind).validate_python(values)
     except ValidationError as error:
         fault = error.errors()[0]
     where = ".".join(str(key) for key in fault["loc"]) or "the whole"
@@ -282,6 +302,13 @@ def git(file: Path, *words: str) -> str:
     return done.stdout.strip() if done.returncode == 0 else ""
 
 
+def listed(names: Sequence[Name]) -> str:
+    """A few runs by name; of many how many of each arm."""
+    if len(names) <= FEW:
+        return ", ".join(run_name(*name) for name in names)
+    return ", ".join(f"{n} of {arm}" for arm, n in Counter(arm for _, arm, _ in names).items())
+
+
 def main(args: Namespace) -> None:
     file, folder = args.file or FILE, (args.results or RESULTS) / "runs"
     design = read(file)
@@ -290,9 +317,8 @@ def main(args: Namespace) -> None:
     counts = {name: len(getattr(selection, name)) for name in ("named", "missing", "exploratory")}
     lines = [f"runs: {counts['named']} of {len(design.names())} named ones, {counts['exploratory']} exploratory"]
     for kind in ("missing", "exploratory"):
-        lines += (
-            [f"{kind}: {', '.join(run_name(*name) for name in names)}"] if (names := getattr(selection, kind)) else []
-        )
+        if names := getattr(selection, kind):
+            lines.append(f"{kind}: {listed(names)}")
     lines += [f"WRONG: {line}" for line in wrong]
     terminal.tell("\n".join(lines), **counts, wrong=wrong)
     if wrong:

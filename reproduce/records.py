@@ -14,7 +14,7 @@ Runs = dict[str, dict[str, list[dict]]]
 Name = tuple[str, str, int]
 """Base, arm and seed: what tells runs apart."""
 KEPT = {
-    "accuracy": {"mean", "seen", "held_out_phrasing", "held_out_path", "hop1", "hop2", "hop3", "hop4"},
+    "accuracy": {"mean", "seen", "held_out_phrasing", "held_out_path", "hop1", "hop2", "hop3", "hop4", "sets"},
     "accuracy_greedy": {"mean"},
     "grm": {"balanced_accuracy", "consistency", "by_kind"},
     "pg": {"answerable", "right"},

@@ -1,17 +1,17 @@
-"""Run many bases, arms and seeds, each in a process of one thread, and keep their summaries.
+"""Run many bases, arms and seeds, each in a process of its own, and keep their summaries.
 
-    python -m reproduce.runner --profile full|league|quick|lr|league_lr [--jobs 2] [--results runs/results]
+    python -m reproduce.runner --profile full|league|real|quick|lr|league_lr [--jobs 2] [--results runs/results]
 
 `full` is what preregistered.yaml names, `league` what preregistered_league.yaml names (with `--system ARM` the same of
-one arm); arms.yaml has the small profiles. The same command continues: finished runs are skipped, interrupted ones go
-on after their last finished phase, and what runs have in common is copied (`reuse.py`). A run lives in `runs/NAME/`
-(of another profile than full: `runs/PROFILE_NAME/`), its log beside it; when it is finished its summary is kept in
-`runs/results/runs/NAME.json` (of another profile: `runs/results/PROFILE/runs/`), from which claims, tables and figures
-are made. With `--results reproduce/results` the recorded runs count as finished, and new ones join the record.
+one arm), `real` what preregistered_real.yaml names; arms.yaml has the small profiles. The same command continues:
+finished runs are skipped, interrupted ones go on after their last finished phase, and what runs have in common is
+copied (`reuse.py`). A run lives in `runs/NAME/` (of another profile than full: `runs/PROFILE_NAME/`), its log beside
+it; when it is finished its summary is kept in `runs/results/runs/NAME.json` (of another profile:
+`runs/results/PROFILE/runs/`), from which claims, tables and figures are made. With `--results reproduce/results` the
+recorded runs count as finished, and new ones join the record.
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
-    import os
     from pathlib import Path
 
     from asl_min.run.command import argument, start
@@ -19,9 +19,9 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
     start(
         "reproduce.runner",
         __doc__,
-        argument("--profile", required=True, help="full, league or one of arms.yaml"),
+        argument("--profile", required=True, help="full, league, real or one of arms.yaml"),
         argument("--system", metavar="ARM", help="of the league: this arm alone, named in the file or not"),
-        argument("--jobs", type=int, default=os.cpu_count(), help="runs at a time (default: one a core)"),
+        argument("--jobs", type=int, help="runs at a time (default: so many that each of their threads has a core)"),
         argument("--arms", type=Path, metavar="FILE", help="small profiles (default: reproduce/arms.yaml)"),
         argument("--preregistered", type=Path, metavar="FILE", help="default: the profile's own, in reproduce/"),
         argument("--runs", type=Path, metavar="DIR", default=Path("runs"), help="run folders (default: runs)"),
@@ -48,8 +48,8 @@ from reproduce.records import run_name
 from reproduce.reuse import take_over
 
 ARMS = ROOT / "reproduce" / "arms.yaml"
-FULL, LEAGUE = "full", "league"
-DESIGNS = {FULL: preregistration.FILE, LEAGUE: preregistration.LEAGUE}
+FULL, LEAGUE, REAL = "full", "league", "real"
+DESIGNS = {FULL: preregistration.FILE, LEAGUE: preregistration.LEAGUE, REAL: preregistration.REAL}
 """The profiles that were preregistered."""
 
 
@@ -58,14 +58,14 @@ def read_profile(file: Path, name: str) -> dict:
     refuse_no_file(file)
     profiles = read_yaml(file.read_bytes(), str(file))
     if not isinstance(profiles, dict) or name not in profiles:
-        there = ", ".join(map(str, profiles)) if isinstance(profiles, dict) else "none"
-        raise InputError(f"{file}: no profile {name!r}; there are {there}, {FULL} and {LEAGUE}")
+        there = ", ".join(map(str, [*(profiles if isinstance(profiles, dict) else ()), *DESIGNS]))
+        raise InputError(f"{file}: no profile {name!r}; there are {there}")
     profile, where = profiles[name], f"{file}: profile {name!r}"
     if not isinstance(profile, dict):
         raise InputError(f"{where}: expected keys and values, found {profile!r}")
-    if unknown := set(map(str, profile)) - {"bases", "arms", "settings", "variants"}:
+    if unknown := set(map(str, profile)) - {"bases", "arms", "settings", "variants", "over"}:
         raise InputError(f"{where}: unknown key {min(unknown)!r}")
-    profile = {"bases": None, "arms": None, "settings": {}, "variants": {}} | profile
+    profile = {"bases": None, "arms": None, "settings": {}, "variants": {}, "over": None} | profile
     bases, arms, settings, variants = (profile[key] for key in ("bases", "arms", "settings", "variants"))
     if not isinstance(bases, list) or not bases or not all(isinstance(base, str) for base in bases):
         raise InputError(f"{where}: 'bases' must be a list of names, at least one; found {bases!r}")
@@ -75,6 +75,8 @@ def read_profile(file: Path, name: str) -> dict:
         raise InputError(f"{where}: 'settings' must be keys and values, found {settings!r}")
     if not isinstance(variants, dict) or not all(isinstance(values, dict) for values in variants.values()):
         raise InputError(f"{where}: 'variants' must give each name its keys and values, found {variants!r}")
+    if not isinstance(over := profile["over"], str | None):
+        raise InputError(f"{where}: 'over' must be a config's path in the repository, found {over!r}")
     return profile
 
 
@@ -90,7 +92,8 @@ def small_jobs(file: Path, profile: str, runs: Path, results: Path) -> list[Job]
                 name = run_name(base, arm, seed)
                 place = f"{profile}_{name}" + (f"_{variant}" if given["variants"] else "")
                 result = results / profile / str(variant) / f"{name}.json"
-                jobs.append(Job(base, arm, seed, given["settings"] | values, runs / place, result))
+                settings = given["settings"] | values
+                jobs.append(Job(base, arm, seed, settings, runs / place, result, over=given["over"]))
                 jobs[-1].config()
     return jobs
 
@@ -102,7 +105,7 @@ def full_jobs(file: Path, runs: Path, results: Path, profile: str = FULL, system
     for base, arm, seed in design.names_of(system) if system else design.names():
         name = run_name(base, arm, seed)
         place, result = runs / f"{prefix}{name}", kept / "runs" / f"{name}.json"
-        jobs.append(Job(base, arm, seed, design.config_values(arm), place, result, digest))
+        jobs.append(Job(base, arm, seed, design.config_values(arm), place, result, digest, design.over))
         jobs[-1].config()
     return jobs
 
@@ -135,8 +138,13 @@ def run_all(jobs: list[Job], width: int, console: Console) -> dict[Job, str]:
     return states
 
 
+def width_of(jobs: list[Job]) -> int:
+    """How many runs at a time have a core for each of their threads; 0 where one has not."""
+    return (os.cpu_count() or 1) // max(job.config().threads or 1 for job in jobs)
+
+
 def launch(job: Job) -> subprocess.Popen:
-    """The run as a process of one thread, its output appended to its log."""
+    """The run as a process of one thread, unless its config says otherwise, its output appended to its log."""
     job.run.parent.mkdir(parents=True, exist_ok=True)
     with job.run.with_name(job.run.name + ".log").open("a") as log:
         environment = os.environ | {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT)}
@@ -177,7 +185,7 @@ def main(args: Namespace) -> None:
         states = {job.run.name: "finished" if job.is_finished() else "waiting" for job in jobs}
         terminal.tell("\n".join(f"{name}: {state}" for name, state in states.items()), runs=states)
         return
-    states = run_all(jobs, max(args.jobs, 1), Console(stderr=True, quiet=terminal.mode != "bar"))
+    states = run_all(jobs, max(args.jobs or width_of(jobs), 1), Console(stderr=True, quiet=terminal.mode != "bar"))
     failed = [job.run for job, state in states.items() if state.startswith("failed")]
     if failed:
         raise SystemExit(f"failed, see the logs: {', '.join(f'{run}.log' for run in failed)}")

@@ -12,7 +12,8 @@ from reproduce.diagram_tables import diagram_text, signed, spread
 from reproduce.effects import equal_budget, mean_over_seeds
 from reproduce.phase_diagram import base_values
 from reproduce.population import Population
-from reproduce.records import Runs, by_arm, read_summaries, run_name
+from reproduce.preregistration import listed
+from reproduce.records import Runs, by_arm, read_summaries
 from reproduce.verdicts import WORST_FIRST
 
 COMMAND = "make reproduce PROFILE=full"
@@ -219,28 +220,42 @@ def refresh(page: Path, blocks: dict[str, str]) -> str:
     return text
 
 
+def progress(population: Population) -> str:
+    """How many runs are there, and that nothing is decided before all are."""
+    named, missing = len(population.selection.named), population.selection.missing
+    if not missing:
+        return f"All {named} runs are there."
+    return (
+        f"**{named} of {named + len(missing)} runs are there**, so all of this is provisional: no claim is decided "
+        "before its runs are complete."
+    )
+
+
 def readme_blocks(population: Population) -> dict[str, str]:
-    """What of the README is made of the runs: accuracy by round of the headline arms and with the judge frozen."""
+    """What of the README is made of the runs: accuracy by round of the headline arms and with the judge frozen, what
+    they gained, and what the base gained that gained least and most."""
     arms = [*population.headline(), *(["frozen_grm"] if "frozen_grm" in population.runs else [])]
     curves = {arm: arm_curve(population.runs, arm, "accuracy", "mean") for arm in arms}
-    cells = [["", *(f"round {number}" for number in range(max(map(len, curves.values()), default=0)))]]
+    rounds = [f"round {number}" for number in range(max(map(len, curves.values()), default=0))]
+    cells = [["held-out accuracy, %", "bases", "runs", *rounds, "gain (95% over bases)", "by base"]]
     for arm, curve in curves.items():
-        runs = sum(map(len, population.runs[arm].values()))
-        cells.append([f"{arm} ({len(population.runs[arm])} bases, {runs} runs)", *(f"{x:.1f}" for x in curve)])
-    return {"accuracy by round": markdown(cells)}
+        bases, gains = population.runs[arm], over_bases(population.runs, arm, m.gain)
+        size = [str(len(bases)), str(sum(map(len, bases.values())))]
+        ends = f"{min(gains):+.1f} to {max(gains):+.1f}"
+        cells.append([arm, *size, *(f"{x:.1f}" for x in curve), spread(gains, "+"), ends])
+    return {"accuracy by round": f"{progress(population)}\n\n{markdown(cells)}"}
 
 
-def results_blocks(rows: list[dict], audits: list[dict]) -> dict[str, str]:
+def results_blocks(population: Population, rows: list[dict], audits: list[dict]) -> dict[str, str]:
     """What of the page RESULTS.md at the top is made of the runs."""
-    return {"claims": short_claims(rows), "audits": audits_table(audits)}
+    return {"claims": f"{progress(population)} {short_claims(rows)}", "audits": audits_table(audits)}
 
 
 def results_text(population: Population, rows: list[dict], audits: list[dict]) -> str:
     """The text of results/RESULTS.md."""
     primary, others = ([r for r in rows if r["family"] == family] for family in ("primary", "secondary"))
     design, selection = population.design, population.selection
-    named, missing = len(selection.named), [run_name(*name) for name in selection.missing]
-    exploratory = [run_name(*name) for name in selection.exploratory]
+    named = len(selection.named)
     parts = [
         "# Results",
         f"Made by `python -m reproduce.claims` from `runs/*.json`, not by hand; the runs by `{COMMAND}`. The "
@@ -250,7 +265,7 @@ def results_text(population: Population, rows: list[dict], audits: list[dict]) -
         ""
         if population.spent() == design.budget
         else f"**These are not the runs that were fixed, of {design.budget}, but a small profile's: a look, no test.**",
-        f"Missing: {', '.join(missing) or 'none'}." if len(missing) <= 40 else f"Missing: {len(missing)} runs.",
+        f"Missing: {listed(selection.missing) or 'none'}.",
         "## Claims",
         f"Of the mode `{population.primary}`. {counts(primary)}",
         claims_table(primary),
@@ -281,5 +296,5 @@ def results_text(population: Population, rows: list[dict], audits: list[dict]) -
             "## Learning rates, chosen on validation questions and other bases",
             choices_table(population.folder / "lr"),
         ]
-    parts += ["## Exploratory", f"Runs that were not named before: {', '.join(exploratory) or 'none'}."]
+    parts += ["## Exploratory", f"Runs that were not named before: {listed(selection.exploratory) or 'none'}."]
     return "\n\n".join(part for part in parts if part) + "\n"

@@ -4,9 +4,19 @@ from dataclasses import replace
 
 import pytest
 
-from asl_min.metrics.accuracy import Answer, accuracy, agreement, bootstrap, groups_of, macro, pass_at, sampled_accuracy
+from asl_min.metrics.accuracy import (
+    Answer,
+    accuracy,
+    agreement,
+    bootstrap,
+    groups_of,
+    macro,
+    measures,
+    pass_at,
+    sampled_accuracy,
+)
 
-PLAIN = Answer("1", "Where?", 1, None, None, None, ["Rome"], "Rome", True, 1, "answer", [], [])
+PLAIN = Answer("1", "Where?", 1, None, None, None, None, ["Rome"], "Rome", True, 1, "answer", [], [], None)
 
 
 def row(right: bool, relation: str | None = None, **values) -> Answer:
@@ -85,3 +95,28 @@ def test_sampled_accuracy_of_two_questions():
 
 def test_answers_that_are_missing_agree_with_nothing():
     assert agreement([None, "x", "X", None]) == 0.5 and agreement([None, None]) == 0.0
+
+
+def test_macro_average_over_sets_of_questions_where_no_relation_is_named():
+    right = [replace(PLAIN, dataset="nq", right=r) for r in (True, False, False, False)]
+    found = accuracy([*right, replace(PLAIN, dataset="ours", right=True)])
+    assert (found["mean"], found["nq"], found["ours"]) == (0.625, 0.25, 1.0)
+
+
+def test_measures_by_set_with_the_mean_of_the_sets_and_intervals_over_questions():
+    said = [("nq", "Rome", 2), ("nq", "old Rome", 4), ("nq", None, 0), ("ours", "Oslo", 1)]
+    answers = [
+        replace(PLAIN, dataset=dataset, answer=answer, right=answer == "Rome", tool_calls=calls, found_pages=True)
+        for dataset, answer, calls in said
+    ]
+    found = measures(answers)
+    assert found["sub_em"] == pytest.approx(1 / 3) and found["f1"] == pytest.approx((1 + 2 / 3) / 3 / 2)
+    assert found["searches"] == pytest.approx(1.5) and list(found["sets"]) == ["all", "nq", "ours"]
+    assert found["sets"]["nq"]["em"] == [pytest.approx(1 / 3), 0, 1]
+    assert found["sets"]["all"]["em"] == [pytest.approx(1 / 6), 0, 0.5]
+    assert found["sets"]["ours"]["searches"] == [1, 1, 1] == found["sets"]["nq"]["found_pages"]
+
+
+def test_measures_leave_out_what_is_not_known_of_all():
+    found = measures([replace(PLAIN, dataset="nq", found_pages=True), replace(PLAIN, found_pages=None)])
+    assert found == {"sub_em": 1, "f1": 1, "searches": 1}

@@ -1,6 +1,7 @@
 """Claims, audits, the phase diagram, tables and figures of made-up populations with known answers."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from made_up import ROLES, gains, measures_of, runs_of, summary, write_design, w
 from reproduce import claims, figures, phase_diagram, tables
 from reproduce.audits import audit
 from reproduce.population import load
-from reproduce.preregistration import Part
+from reproduce.preregistration import Part, Selection, listed
 from reproduce.records import RESULTS
 from reproduce.statistics import Estimate
 from reproduce.verdicts import Finding
@@ -184,11 +185,22 @@ def test_curve_of_an_arm_is_the_mean_over_bases_not_over_runs():
 
 def test_short_claims_and_readme_have_a_row_each(population):
     rows = claims.claim_rows(population)
-    blocks = tables.results_blocks(rows, audit(population))
-    assert blocks["claims"].startswith("holds: 1, depends: 1, undecided: 0, does not hold: 0, not run: 0.")
+    blocks = tables.results_blocks(population, rows, audit(population))
+    assert blocks["claims"].startswith(
+        "All 18 runs are there. holds: 1, depends: 1, undecided: 0, does not hold: 0, not run: 0."
+    )
     assert "C3.other" not in blocks["claims"] and "passed" in blocks["audits"]
     accuracy = tables.readme_blocks(population)["accuracy by round"]
-    assert "| rule_reward (6 bases, 12 runs) | 30.0 | 32.6 |" in accuracy and accuracy.count("frozen_grm") == 1
+    assert "| rule_reward | 6 | 12 | 30.0 | 32.6 | +2.6 ± 10.0 | -10.0 to +15.0 |" in accuracy
+    assert accuracy.count("frozen_grm") == 1
+
+
+def test_pages_say_how_many_runs_are_there(population):
+    named = population.selection.named
+    some = replace(population, selection=Selection(dict(list(named.items())[:5]), list(named)[5:], []))
+    assert tables.progress(some).startswith("**5 of 18 runs are there**, so all of this is provisional")
+    assert listed([("b01", "asl", 0)]) == "b01_asl_seed0"
+    assert listed([("b01", arm, seed) for seed in range(10) for arm in ("x", "y")]) == "10 of x, 10 of y"
 
 
 def test_own_claims_are_shown_beside_the_record(population):
@@ -211,7 +223,7 @@ def test_what_is_committed_is_what_the_runs_files_give():
         assert json.loads((RESULTS / f"{name}.json").read_text()) == found
     assert (RESULTS / "RESULTS.md").read_text() == tables.results_text(population, rows, audits)
     assert claims.README.read_text() == tables.refresh(claims.README, tables.readme_blocks(population))
-    assert claims.PAGE.read_text() == tables.refresh(claims.PAGE, tables.results_blocks(rows, audits))
+    assert claims.PAGE.read_text() == tables.refresh(claims.PAGE, tables.results_blocks(population, rows, audits))
 
 
 def test_only_the_named_blocks_of_a_page_are_replaced(tmp_path):

@@ -2,6 +2,7 @@
 
 import json
 import random
+import re
 from collections import Counter
 from dataclasses import replace
 from functools import partial
@@ -18,6 +19,7 @@ from asl_min.corpus import write_jsonl
 from asl_min.episode import FinishReason, Request
 from asl_min.real import cold_start
 from asl_min.real.drafts import Draft
+from asl_min.real.people import text_hash
 from asl_min.real.prose_teacher import TOP_K, ProseTeacher, Query, demonstrate, read
 from asl_min.rollout import Limits, Rollout
 from asl_min.search.bm25 import Bm25Search
@@ -167,10 +169,9 @@ def test_verdict_weighs_where_a_tag_is_several_tokens(tokenizer):
 
 
 def run(script, llama: str, folder, out, steps: int = 4) -> dict:
-    corpus, questions = folder / "corpus.jsonl", folder / "questions.jsonl"
+    corpus = folder / "corpus.jsonl"
     write_jsonl(corpus, [{"id": a.id, "contents": a.contents} for a in ARTICLES])
-    write_jsonl(questions, [draft.record() for draft in SOUND])
-    words = ("--base", llama, "--corpus", corpus, "--questions", questions, "--out", out, "--steps", steps)
+    words = ("--base", llama, "--corpus", corpus, "--out", out, "--steps", steps)
     assert script("asl_min.real.cold_start", *words) == 0
     return {name: (out / name).read_bytes() for name in ("adapter_model.safetensors", "adapter_config.json")}
 
@@ -197,11 +198,22 @@ def test_adapter_is_trained_and_goes_on_where_it_was_killed(script, llama, tmp_p
     assert run(script, llama, tmp_path, tmp_path / "parts") == whole
 
 
-def test_no_sound_question_is_an_error(script, llama, tmp_path, capsys):
-    corpus, questions = tmp_path / "corpus.jsonl", tmp_path / "questions.jsonl"
+def test_no_evaluated_question_is_trained_on(script, llama, tmp_path, monkeypatch, capsys):
+    corpus = tmp_path / "corpus.jsonl"
     write_jsonl(corpus, [{"id": a.id, "contents": a.contents} for a in ARTICLES])
-    write_jsonl(questions, [BUILDER.record() | {"fault": "form"}])
-    words = ("--base", llama, "--corpus", corpus, "--questions", questions, "--out", tmp_path / "out")
+    words = ("--base", llama, "--corpus", corpus, "--out", tmp_path / "out", "--dry-run")
+    assert script("asl_min.real.cold_start", *words) == 0
+    before = int(re.search(r"(\d+) questions", capsys.readouterr().out)[1])
+    asked = frozenset({text_hash("where is varn bridge located")})
+    monkeypatch.setattr(cold_start, "asked_by_hash", lambda: asked)
+    assert script("asl_min.real.cold_start", *words) == 0
+    assert int(re.search(r"(\d+) questions", capsys.readouterr().out)[1]) == before - 1
+
+
+def test_no_sound_question_is_an_error(script, llama, tmp_path, capsys):
+    corpus = tmp_path / "corpus.jsonl"
+    write_jsonl(corpus, [{"id": "0", "contents": '"Oster"\nThere is nothing to be asked.'}])
+    words = ("--base", llama, "--corpus", corpus, "--out", tmp_path / "out")
     assert script("asl_min.real.cold_start", *words) == 2
-    assert "no question passed" in capsys.readouterr().err
+    assert "corpus.jsonl: no question can be made" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

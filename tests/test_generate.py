@@ -95,6 +95,22 @@ def test_contexts_that_differ_only_in_padding_ids_are_told_apart(generator, cont
     assert_same(generator.generate(three, [0, 1, 2], [12] * 3, 1.0), by_alone(generator, three, [12] * 3, 1.0))
 
 
+def test_head_of_all_contexts_is_computed_once(generator, contexts, tokenizer, monkeypatch):
+    rng = random.Random(2)
+    head = [rng.randrange(15, len(tokenizer)) for _ in range(generate.SHARED_TOKENS + 6)]
+    asked, max_new = [head + c for c in [*contexts, contexts[0]]], [6] * (len(contexts) + 1)
+    alone = by_alone(generator, asked, max_new, 0.0)
+    counts = count_tokens(monkeypatch)
+    assert_same(generator.generate(asked, list(range(len(asked))), max_new, 0.0), alone)
+    assert counts[0] >= len(head) and max(counts[1:]) <= 48  # the longest context has 47 tokens more
+
+
+def test_head_ends_before_the_last_token_of_the_shortest_context():
+    assert generate.common_head([(1, 2, 3, 4), (1, 2, 3), (1, 2, 3, 5)]) == (1, 2)
+    assert generate.common_head([(1, 2, 3), (1, 4, 3)]) == (1,)
+    assert generate.common_head([(1, 2, 3), (1, 2, 3)]) == generate.common_head([(1,), (2, 3)]) == ()
+
+
 @pytest.fixture
 def no_pauses(monkeypatch):
     monkeypatch.setattr(generate, "PAUSE_SHARE", 0)

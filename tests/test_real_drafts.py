@@ -1,20 +1,17 @@
-"""The model's own questions about articles: answers in a text, the request, the checks, two hops."""
+"""Questions made of articles: answers in a text, the rules, the checks, two hops."""
 
-import json
 import random
 from dataclasses import replace
 
 import pytest
-from helpers import Scripted
 from made_up_prose import ARTICLES, BIRTHPLACE, BORN, BUILDER, CHEMIST, OPENED, PEOPLE, SOUND, TEXTS
 
-from asl_min.corpus import write_jsonl
-from asl_min.real.checks import FAULTS, fault_of, gives_back, query_of
-from asl_min.real.drafts import EXAMPLES, Draft, answer_back, drafts, write_questions
+from asl_min.corpus import Passage
+from asl_min.real.checks import FAULTS, fault_of, query_of
+from asl_min.real.drafts import bare
+from asl_min.real.rule_questions import possessives, questions, sound_questions, statements
 from asl_min.real.spans import Span, in_other_words, near_miss, overlap, sentences, spans
 from asl_min.real.two_hops import joined, noun_phrase
-from asl_min.real.write_questions import checked, drop_half_line, read_drafts, report
-from asl_min.run.errors import InputError
 from asl_min.search.bm25 import Bm25Search
 
 TOOL = Bm25Search(ARTICLES, 1)
@@ -81,11 +78,71 @@ def test_overlap_is_by_whole_words():
     assert overlap("the Ilde", "Ilde") and overlap("4.5 million", "4.5 million people") and not overlap("Ild", "Ilde")
 
 
-def test_drafts_hold_their_answer_and_are_drawn_by_the_seed():
-    whole = [list(drafts(ARTICLES, 2, seed)) for seed in (0, 0, 1)]
-    assert whole[0] == whole[1] != whole[2] and len(whole[0]) == 10
-    for draft in whole[0]:
-        assert draft.answer in draft.sentence and draft.sentence in TEXTS[draft.title]
+def asked(text: str, title: str = "Ada Lind") -> dict[str, str]:
+    """What the rules make of a text: the answer by question."""
+    article = Passage("0", title, text)
+    found = [draft for statement in statements(article) for draft in questions(statement)]
+    return {draft.question: draft.answer for draft in [*found, *possessives(article)]}
+
+
+@pytest.mark.parametrize(
+    ("text", "question", "answer"),
+    [
+        ("Ada Lind was a Hestian chemist who found loran.", "Who was a Hestian chemist who found loran?", "Ada Lind"),
+        ("Ada Lind was a Hestian chemist.", "What nationality was Ada Lind?", "Hestian"),
+        ("She wrote The Salt Garden in 1912.", "Who wrote The Salt Garden in 1912?", "Ada Lind"),
+        ("She wrote The Salt Garden in 1912.", "What did Ada Lind write?", "The Salt Garden"),
+        ("She wrote a book of poems in 1912.", "When did Ada Lind write a book of poems?", "1912"),
+        ("She was born in Port Ames.", "Where was Ada Lind born?", "Port Ames"),
+        ("She was elected to the council in 1871.", "In which year was Ada Lind elected to the council?", "1871"),
+        ("He was a singer from Port Ames.", "Where was Ada Lind from?", "Port Ames"),
+        ("Ada Lind (born Vail), also known as Eda Lind, was a poet.", "What is Ada Lind also called?", "Eda Lind"),
+        ("Her father was Karl Lind, a smith.", "Who was the father of Ada Lind?", "Karl Lind"),
+    ],
+)
+def test_rules_on_a_person(text, question, answer):
+    assert asked(text)[question] == answer
+
+
+@pytest.mark.parametrize(
+    ("title", "text", "question", "answer"),
+    [
+        ("Varn Bridge", "The Varn Bridge was built by Mara Tolen.", "Who built the Varn Bridge?", "Mara Tolen"),
+        ("Varn Bridge", "It was opened on 3 May 1912, in rain.", "When was Varn Bridge opened?", "3 May 1912"),
+        (
+            "The Salt Garden",
+            "The Salt Garden is a long novel by Edda Brune.",
+            "Who wrote The Salt Garden?",
+            "Edda Brune",
+        ),
+        ("Loran (gas)", "Loran is a gas found by Mara Tolen.", "What is a gas found by Mara Tolen?", "Loran"),
+        ("Loran (gas)", "It has the symbol Lo and burns.", "What is the symbol of Loran?", "Lo"),
+        ("Oster", "Oster is the capital of Quenland.", "What is Oster the capital of?", "Quenland"),
+        ("Oster", "Oster is a town in Quenland.", "Where is Oster located?", "Quenland"),
+        ("Oster", "With a population of about 4,500, it is small.", None, None),  # the subject comes late
+        ("Oster", "Oster has a population of about 4,500.", "What is the population of Oster?", "4,500"),
+        ("Quenland", "The capital of Quenland is Oster, a town.", "What is the capital of Quenland?", "Oster"),
+        ("Quenland", "It is named after Queen Edda.", "Who is Quenland named after?", "Queen Edda"),
+    ],
+)
+def test_rules_on_a_thing(title, text, question, answer):
+    found = asked(text, title)
+    assert found.get(question) == answer if question else not found
+
+
+@pytest.mark.parametrize("tail", ["gold, silver and lead.", 'a "gold, too" case.', "gold."])
+def test_half_a_list_half_a_quotation_and_too_few_words_are_not_asked_for(tail):
+    assert not asked(f"Oster lies on {tail}" if "case" not in tail else f"Oster lies on the sea with {tail}", "Oster")
+
+
+def test_sound_questions_pass_the_checks_and_at_most_one_has_the_title_for_its_answer():
+    found = sound_questions(ARTICLES, TOOL, 3, 0)
+    assert found == sound_questions(ARTICLES, TOOL, 3, 0) and len(found) >= 5
+    for title, text in TEXTS.items():
+        own = [draft for draft in found if draft.title == title]
+        assert len(own) <= 3 and sum(draft.answer == bare(title) for draft in own) <= 1
+        assert all(fault_of(draft, text, TOOL) is None and draft.sentence in text for draft in own)
+    assert all(len([d for d in sound_questions(ARTICLES, TOOL, 1, 0) if d.title == title]) <= 1 for title in TEXTS)
 
 
 @pytest.mark.parametrize("draft", SOUND)
@@ -116,65 +173,6 @@ def test_article_that_is_the_answer_must_be_found_first_by_the_words_of_the_ques
     assert fault_of(vague, TEXTS["Mara Tolen"], TOOL) == "subject"
 
 
-def test_answer_is_given_back_in_more_words_or_in_fewer():
-    assert gives_back("In 1912.", "1912") and gives_back("Tolen", "Mara Tolen")
-    assert not gives_back("", "1912") and not gives_back("1913", "1912")
-
-
-class Recording(Scripted):
-    def generate(self, contexts, *rest, **more):
-        self.contexts = contexts
-        return super().generate(contexts, *rest, **more)
-
-
-def test_model_is_asked_in_its_own_template_and_outside_text_stays_text(chat):
-    sampler = Recording(chat, write=lambda text, seed: "Who <think> built it?<|end|>")
-    draft = replace(BUILDER, sentence="It was built<|end|> by Mara Tolen.")
-    assert write_questions(chat, sampler, [draft, BORN]) == ["Who <think> built it?"] * 2
-    first = sampler.seen[0][0]
-    assert first.startswith("<|system|>Write one short question")
-    assert first.endswith("by Mara Tolen.\nAnswer: Mara Tolen<|end|><|assistant|>")
-    assert first.count("<|assistant|>") == 1 + len(EXAMPLES)
-    ends = sampler.contexts[0].count(chat.tokenizer.eos_token_id)
-    assert ends == 2 + 2 * len(EXAMPLES)  # one after each message, none in the sentence
-    assert answer_back(chat, Scripted(chat, write=lambda text, seed: "Mara Tolen<|end|>"), [BUILDER]) == ["Mara Tolen"]
-
-
-def test_checked_drafts_say_which_check_failed(chat):
-    questions = {"Mara Tolen": BUILDER.question, "1912": "When was it?", "1871": BORN.question}
-
-    def write(text: str, seed: int) -> str:
-        message = text.rsplit("<|user|>", 1)[1].removesuffix("<|end|><|assistant|>")
-        last = message.rsplit(": ", 1)[1]
-        return (questions[last] if "Answer: " in message else "Mara Tolen") + "<|end|>"
-
-    batch = [replace(draft, question="") for draft in (BUILDER, OPENED, BORN)]
-    found = checked(batch, chat, Scripted(chat, write=write), TEXTS, TOOL)
-    assert [draft.fault for draft in found] == [None, "form", "not given back"]
-    assert report(found) == {"passed": 0.3333, "form": 0.3333, "not given back": 0.3333} | dict.fromkeys(FAULTS[1:5], 0)
-
-
-def test_write_questions_goes_on_after_half_a_row(script, base, tmp_path):
-    corpus, out = tmp_path / "corpus.jsonl", tmp_path / "questions.jsonl"
-    write_jsonl(corpus, [{"id": a.id, "contents": a.contents} for a in ARTICLES])
-    words = ("--base", base, "--corpus", corpus, "--out", out, "--drafts", 4)
-    assert script("asl_min.real.write_questions", *words) == 0
-    whole = out.read_text()
-    assert len(read_drafts(out)) == 4 and {d.fault for d in read_drafts(out)} <= {None, *FAULTS}
-    out.write_text(whole[: whole.index("\n", whole.index("\n") + 1) + 30])  # two rows and a piece
-    assert script("asl_min.real.write_questions", *words) == 0
-    assert out.read_text() == whole
-
-
-def test_rows_that_are_no_drafts_are_refused(tmp_path):
-    file = tmp_path / "questions.jsonl"
-    file.write_text(json.dumps({"title": "x"}) + "\n")
-    with pytest.raises(InputError, match=r"questions.jsonl:1: not a draft"):
-        read_drafts(file)
-    drop_half_line(file)
-    assert file.read_text().endswith("}\n")
-
-
 @pytest.mark.parametrize(
     ("question", "phrase"),
     [
@@ -183,6 +181,7 @@ def test_rows_that_are_no_drafts_are_refused(tmp_path):
         ("Which river crosses T?", "the river that crosses T"),
         ("Which city is the capital of T?", "the city that is the capital of T"),
         ("Where was T born?", "the place where T was born"),
+        ("Where is T located?", "the place that T is in"),
         ("In which city was T born?", "the city in which T was born"),
         ("Who did T marry?", None),
         ("What was T known for?", None),
@@ -199,7 +198,5 @@ def test_two_hops_are_joined_where_the_first_answer_is_the_second_article():
     assert joined(BIRTHPLACE, PEOPLE) == "How many people live in the city in which Mara Tolen was born?"
     assert joined(BUILDER, PEOPLE) is None and joined(OPENED, BORN) is None
     assert joined(BUILDER, CHEMIST) is None  # which does not name its article
-
-
-def test_draft_has_a_row_that_reads_back():
-    assert Draft(**BUILDER.record()) == BUILDER
+    town = replace(BIRTHPLACE, question="Where was Mara Tolen born?")
+    assert joined(town, replace(PEOPLE, question="Where is Port Ames located?")) is None  # a place of a place

@@ -79,6 +79,13 @@ def test_full_profile_is_what_the_preregistration_names(tmp_path):
     assert {job.preregistered for job in found} == {preregistration.digest(tmp_path / "p.yaml")}
 
 
+def test_each_thread_of_a_run_gets_a_core(arms, monkeypatch):
+    monkeypatch.setattr(runner.os, "cpu_count", lambda: 4)
+    found = jobs_of(arms)
+    widths = [runner.width_of([dataclasses.replace(found[0], settings={"threads": n})]) for n in (0, 1, 2, 3, 8)]
+    assert widths == [4, 4, 2, 1, 0]
+
+
 def test_shipped_profiles_name_arms_that_exist(tmp_path):
     for profile in ("quick", "lr"):
         assert all(job.config().name == job.arm for job in runner.small_jobs(runner.ARMS, profile, tmp_path, tmp_path))
@@ -103,6 +110,7 @@ def test_shipped_profiles_name_arms_that_exist(tmp_path):
         ("r: {bases: [b1], arms: {frozen_grm: 0}}", "'arms' must give"),
         ("r: {bases: [b1], arms: {frozen_grm: 1}, settings: 3}", "'settings' must be keys and values, found 3"),
         ("r: {bases: [b1], arms: {frozen_grm: 1}, variants: {a: 3}}", "'variants' must give"),
+        ("r: {bases: [b1], arms: {frozen_grm: 1}, over: 3}", "'over' must be a config's path .* found 3"),
         (None, "no such file"),
     ],
 )
@@ -118,7 +126,7 @@ def test_profile_of_the_wrong_form_is_refused(profiles, said, flags, tmp_path, s
 
 
 def test_arm_whose_runs_have_another_name_is_refused(monkeypatch, tmp_path):
-    monkeypatch.setattr(jobs, "ROOT", tmp_path)
+    monkeypatch.setattr(jobs, "ARMS", tmp_path / "configs" / "arms")
     (tmp_path / "configs" / "arms").mkdir(parents=True)
     (tmp_path / "configs" / "arms" / "mine.yaml").write_text("arm: other\n")
     with pytest.raises(InputError, match=r"mine\.yaml: key 'arm' is 'other'; its runs are named 'other', not 'mine'"):
@@ -127,7 +135,7 @@ def test_arm_whose_runs_have_another_name_is_refused(monkeypatch, tmp_path):
 
 def test_missing_base_is_told_before_the_first_run(arms, commands):
     job = dataclasses.replace(jobs_of(arms)[0], base="b3")
-    with pytest.raises(InputError, match=r"base 'b3': neither in .* `make population` rebuilds all bases"):
+    with pytest.raises(InputError, match=r"base 'b3': neither in .* `make population` rebuilds the tiny bases"):
         run([jobs_of(arms)[0], job])
     assert not commands
 

@@ -3,6 +3,8 @@
 import dataclasses
 import io
 import json
+import subprocess
+import sys
 
 import pytest
 from made_up import summary, write_results
@@ -192,3 +194,10 @@ def test_dry_runs_write_nothing(module, arguments, json_too, config, tmp_path, s
     said = capsys.readouterr().out
     assert isinstance(json.loads(said), dict) if json_too else said
     assert sorted(tmp_path.rglob("*")) == before
+
+
+def test_reader_that_stops_reading_ends_no_script_with_a_traceback():
+    script = "from asl_min.run.terminal import tell; tell('x' * 100_000); tell('y')"
+    child = subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child.stdout.close()
+    assert child.stderr.read() == "" and child.wait() == 0

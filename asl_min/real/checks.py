@@ -1,19 +1,18 @@
-"""The checks that a question of the model's own must pass. None of them needs a label.
+"""The checks that a question made of an article must pass. None of them needs a label.
 
 It has the form of one short question; it asks for the kind of thing that the answer is; it does not contain the answer;
 it names the article, or the search engine finds the article first by the words of the question; it speaks of no name
-and no number that the article does not. The last check asks the model: shown the sentence and the question, it gives
-the answer back (Alberti et al., 2019, arXiv:1906.05416).
+and no number that the article does not.
 """
 
 import re
 
 from asl_min.real.drafts import Draft, bare
-from asl_min.real.spans import ASKED_BY, NO_NAMES, overlap
+from asl_min.real.spans import ASKED_BY, NO_NAMES
 from asl_min.rewards import normalize
 from asl_min.search.tool import SearchTool
 
-FAULTS = ("form", "kind", "answer in the question", "subject", "not on the page", "not given back")
+FAULTS = ("form", "kind", "answer in the question", "subject", "not on the page")
 """In the order in which they are looked for."""
 MAX_WORDS = 25
 STOPWORDS = frozenset(
@@ -31,10 +30,10 @@ def query_of(question: str) -> str:
 
 
 def fault_of(draft: Draft, lead: str, tool: SearchTool) -> str | None:
-    """The first check that a question fails without asking the model; None if it passes."""
+    """The first check that a question fails; None if it passes."""
     question, title = draft.question, bare(draft.title)
     one = re.fullmatch(r"[A-Z][^?.!\n:]*(?:\b[A-Z]\.[^?.!\n:]*)*\?", question)
-    if not one or not 4 <= len(question.split()) <= MAX_WORDS:
+    if not one or not 3 <= len(question.split()) <= MAX_WORDS:
         return "form"
     if not re.search(ASKED_BY[draft.kind], question, re.IGNORECASE):
         return "kind"
@@ -60,8 +59,3 @@ def unsupported(question: str, page: str) -> list[str]:
     said = [w for i, w in enumerate(words) if re.match(r"[\d]|[A-Z]", w) and i > 0 and w not in NO_NAMES]
     parts = [part for w in said for part in normalize(re.sub(r"['’]s$", "", w).replace("-", " ")).split()]
     return [part for part in parts if part not in known]
-
-
-def gives_back(reply: str, answer: str) -> bool:
-    """Does the reply hold the answer, or the answer the whole reply?"""
-    return bool(normalize(reply)) and overlap(reply, answer)

@@ -2,10 +2,10 @@
 
     python -m asl_min.real.cold_start --out build/real/adapter
 
-It imitates demonstrations without errors, half of the tokens from the embedded alternate worlds (world/tiny/teacher.py)
-and half on Wikipedia, with questions that the model wrote itself and that passed label-free checks
-(asl_min/real/write_questions.py, which comes first). No labelled question is read. The loss is that of the tiny bases:
-next-token cross-entropy over the assistant's tokens, the verdict weighing more.
+It imitates demonstrations without errors, a quarter of the tokens from the embedded alternate worlds
+(world/tiny/teacher.py) and the rest on Wikipedia, with questions that rules make of its sentences (rule_questions.py).
+No question of an evaluated set is among them. The loss is that of the tiny bases: next-token cross-entropy over the
+assistant's tokens, the verdict weighing more.
 
 The adapter sits on layers `FIRST_LAYER` and up, so that no gradient goes further down. The state is saved every
 `SAVE_EVERY` steps; a run that was interrupted goes on from there.
@@ -18,10 +18,9 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
 
     base = argument("--base", metavar="NAME", default="build/real/smollm2-135m", help="folder or hub id of the model")
     corpus = argument("--corpus", type=Path, metavar="FILE", default=Path("build/real/articles.jsonl"))
-    questions = argument("--questions", type=Path, metavar="FILE", default=Path("build/real/questions.jsonl"))
-    steps = argument("--steps", type=int, default=350, help="optimizer steps (350)")
+    steps = argument("--steps", type=int, default=300, help="optimizer steps (300)")
     out = argument("--out", type=Path, required=True, metavar="DIR", help="folder of the adapter")
-    start("asl_min.real.cold_start", __doc__, base, corpus, questions, steps, out)
+    start("asl_min.real.cold_start", __doc__, base, corpus, steps, out)
 
 import random
 import time
@@ -37,10 +36,12 @@ from asl_min.config import Config
 from asl_min.corpus import Passage, load_corpus
 from asl_min.model import load_base, load_tokenizer, save_adapter
 from asl_min.real.drafts import Draft
+from asl_min.real.people import asked_by_hash, text_hash
 from asl_min.real.prose_teacher import ProseTeacher, demonstrate
-from asl_min.real.write_questions import read_drafts
+from asl_min.real.rule_questions import sound_questions
 from asl_min.run import durable, terminal
 from asl_min.run.errors import InputError
+from asl_min.search.bm25 import Bm25Search
 from asl_min.world.tiny.teacher import NO_NOISE, Demonstration
 from asl_min.world.tiny.train_base import Sample, batches, demonstrations, encode, loss_of
 
@@ -48,11 +49,13 @@ RANK, FIRST_LAYER = 16, 8
 """14 MB in float32 for a model of 30 layers and width 576."""
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """All linear layers of a block; peft takes its own word for them only where every block gets an adapter."""
-LEARNING_RATE, WARM_UP, TOKENS_PER_BATCH, MAX_TOKENS = 2e-4, 20, 3000, 2048
+LEARNING_RATE, WARM_UP, TOKENS_PER_BATCH, MAX_TOKENS = 2e-3, 10, 2000, 2048
 """AdamW, falling linearly to 0; padded tokens a step; a longer demonstration is left out."""
-PROSE_SHARE = 0.5
+PROSE_SHARE = 0.75
 """Share of the tokens that are demonstrations on prose."""
 PER_WORLD, ELSEWHERE = 20, 0.5
+PER_ARTICLE = 3
+"""Questions; at most one of them has the title for its answer."""
 SAVE_EVERY, SEED = 25, 0
 STATE = "state.pt"
 
@@ -133,9 +136,10 @@ def save_state(model: PeftModel, optimizer: torch.optim.Optimizer, step: int, fi
 
 def main(args: Namespace) -> None:
     articles, config = load_corpus(args.corpus), Config(base_model=args.base)
-    sound = [draft for draft in read_drafts(args.questions) if not draft.fault]
+    asked, tool = asked_by_hash(), Bm25Search(articles, 1)
+    sound = [d for d in sound_questions(articles, tool, PER_ARTICLE, SEED) if text_hash(d.question) not in asked]
     if not sound:
-        raise InputError(f"{args.questions}: no question passed; python -m asl_min.real.write_questions")
+        raise InputError(f"{args.corpus}: no question can be made of its sentences")
     if args.dry_run:
         terminal.tell(f"{args.out}: would get an adapter, {args.steps} steps, {len(sound)} questions", steps=args.steps)
         return

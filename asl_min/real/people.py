@@ -38,6 +38,8 @@ SETS = {
     "webq_train": "web_questions/train.jsonl",
 }
 """Each set and its file in FlashRAG's repository, which calls the dev set of NQ-open its test set."""
+OWN = ("one_hop", "two_hop")
+"""Files of our own questions, beside the decisions."""
 LABELS = 64
 """Labelled questions, of `webq_train`. None is close to an evaluated question."""
 
@@ -63,6 +65,12 @@ def decisions(name: str) -> list[Decision]:
 def text_hash(question: str) -> str:
     """SHA-256 of the question in UTF-8, normalised as answers are (`rewards.normalize`)."""
     return hashlib.sha256(normalize(question).encode()).hexdigest()
+
+
+def asked_by_hash() -> frozenset[str]:
+    """`text_hash` of every question that was read, kept or not, and of our own: none of them may be trained on."""
+    own = [row["question"] for name in OWN for row in load_questions(DECISIONS / f"{name}.jsonl")]
+    return frozenset(d.sha256 for name in SETS for d in decisions(name)) | frozenset(map(text_hash, own))
 
 
 def place(id: str) -> int:

@@ -22,6 +22,7 @@ def noun_phrase(question: str, title: str) -> str | None:
     Which river crosses T?            the river that crosses T
     Which city is the capital of T?   the city that is the capital of T
     Where was T born?                 the place where T was born
+    Where is T located?               the place that T is in
     In which city was T born?         the city in which T was born
     """
     subject = re.escape(title)
@@ -30,6 +31,7 @@ def noun_phrase(question: str, title: str) -> str | None:
         (rf"(?:What|Who) (?:is|was|are|were) (the [^,]+ of (?:the )?{subject})", r"\1"),
         (rf"(?:What|Which) ((?!{AUXILIARIES}\b)\w+) ((?:is|was) the \w+ .*{subject})", r"the \1 that \2"),
         (rf"(?:What|Which) ((?!{AUXILIARIES}\b)\w+) (?!{AUXILIARIES}\b)(\w+(?:s|ed)\b .+)", r"the \1 that \2"),
+        (rf"Where (is|are) ((?:the )?{subject}) located", r"the place that \2 \1 in"),
         (rf"Where (is|was) ((?:the )?{subject}) (.+)", r"the place where \2 \1 \3"),
         (rf"(In|On|At|For|From|By|To) (?:what|which) (\w+) (is|was) ((?:the )?{subject}) (.+)", None),
     )
@@ -47,7 +49,7 @@ def joined(first: Draft, second: Draft) -> str | None:
     if first.answer.lower() != link.lower() or not names(first.question, subject):
         return None
     phrase, place = noun_phrase(first.question, subject), re.search(rf"\b(?:the )?{re.escape(link)}\b", second.question)
-    if not phrase or not place or place.start() == 0:
+    if not phrase or not place or place.start() == 0 or (phrase.startswith("the place") and "Where" in second.question):
         return None
     question = f"{second.question[: place.start()]}{phrase}{second.question[place.end() :]}"
     return None if names(question, link) or names(question, second.answer) else question

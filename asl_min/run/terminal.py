@@ -2,6 +2,7 @@
 (`--json`), all on stderr. Plans and results go to stdout."""
 
 import json
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -32,8 +33,12 @@ training."""
 
 
 def tell(text: str, **facts: object) -> None:
-    """A plan or a result, on stdout: as text, or with `--json` its facts as one JSON document."""
-    print(json.dumps(facts) if mode == "json" else text)
+    """A plan or a result, on stdout: as text, or with `--json` its facts as one JSON document. Whoever reads it may
+    stop reading, as `head` does."""
+    try:
+        print(json.dumps(facts) if mode == "json" else text, flush=True)
+    except BrokenPipeError:
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest when it ends
 
 
 def say(shown: RenderableType, event: str, **facts: object) -> None:

@@ -2,9 +2,10 @@
 
 `Generator.generate` works for any Hugging Face causal LM. Each completion is drawn from its own seed, by inverting the
 cumulative distribution, so it depends neither on the other rows of its batch nor on the process. Rows with the same
-tokens so far share one forward pass (`prefix_cache.py`). The keys and values of a finished turn are kept for the
-episode's next turn, which then starts at the tool's response instead of reading the whole context again. A pass over
-two rows takes half as long as one over thirty: the last rows of a turn wait for the next turn of the others.
+tokens so far share one forward pass (`prefix_cache.py`), and so does a long head that all contexts have. The keys and
+values of a finished turn are kept for the episode's next turn, which then starts at the tool's response instead of
+reading the whole context again. A pass over two rows takes half as long as one over thirty: the last rows of a turn
+wait for the next turn of the others.
 """
 
 from collections.abc import Iterator, Sequence
@@ -22,6 +23,7 @@ from asl_min.sampling.prefix_cache import CacheLayer, KeysValues, PrefixCache
 from asl_min.sampling.sampler import Completion, Finish
 
 TAIL = 24  # tokens decoded to look for a stop string
+SHARED_TOKENS = 64  # of a head that all contexts have in common, from which on it is computed once
 PAUSE_SHARE = 0.25  # rows that are still writing wait for the next call when at most this share of all is left
 
 
@@ -98,6 +100,11 @@ class Generator:
         known = [len(context) if row.ids else n for row, context, n in zip(rows, contexts, known, strict=True)]
         kept, self._kept = self._kept if any(known) else {}, {}
         self._layers = self._layers or [CacheLayer() for _ in range(self.model.config.num_hidden_layers)]
+        head = common_head(contexts)
+        if len(head) >= SHARED_TOKENS and not any(known):
+            first = PrefixCache(self.model, self._layers, [head], [0], {}, 0)
+            first.prefill()
+            kept, known = {head: first.keys_values(0)}, [len(head) + 1] * len(rows)
         return PrefixCache(self.model, self._layers, contexts, known, kept, longest)
 
     def _keep(self, row: _Row, cache: PrefixCache, place: int) -> None:
@@ -128,6 +135,15 @@ class Generator:
             elif len(row.ids) < row.max_new:
                 going.append(i)
         return going
+
+
+def common_head(contexts: Sequence[tuple[int, ...]]) -> tuple[int, ...]:
+    """The tokens that all contexts begin with, without the last token of any; empty where all are one context."""
+    first, last = min(contexts), max(contexts)
+    if first == last:
+        return ()
+    n = next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
+    return first[: min(n, min(map(len, contexts)) - 1)]
 
 
 def turn_end(chat: Chat, ids: Sequence[int]) -> tuple[Finish, list[int]] | None:
