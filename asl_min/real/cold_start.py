@@ -3,7 +3,7 @@
     python -m asl_min.real.cold_start --out build/real/adapter
 
 It imitates demonstrations without errors, a quarter of the tokens from the embedded alternate worlds
-(world/tiny/teacher.py) and the rest on Wikipedia, with questions that rules make of its sentences (rule_questions.py).
+(world/tiny/teacher.py) and the rest on Wikipedia, with questions that rules make of its sentences (sound_questions.py).
 No question of an evaluated set is among them. The loss is that of the tiny bases: next-token cross-entropy over the
 assistant's tokens, the verdict weighing more.
 
@@ -18,7 +18,7 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
 
     base = argument("--base", metavar="NAME", default="build/real/smollm2-135m", help="folder or hub id of the model")
     corpus = argument("--corpus", type=Path, metavar="FILE", default=Path("build/real/articles.jsonl"))
-    steps = argument("--steps", type=int, default=300, help="optimizer steps (300)")
+    steps = argument("--steps", type=int, default=400, help="optimizer steps (400)")
     out = argument("--out", type=Path, required=True, metavar="DIR", help="folder of the adapter")
     start("asl_min.real.cold_start", __doc__, base, corpus, steps, out)
 
@@ -38,7 +38,7 @@ from asl_min.model import load_base, load_tokenizer, save_adapter
 from asl_min.real.drafts import Draft
 from asl_min.real.people import asked_by_hash, text_hash
 from asl_min.real.prose_teacher import ProseTeacher, demonstrate
-from asl_min.real.rule_questions import sound_questions
+from asl_min.real.sound_questions import sound_questions
 from asl_min.run import durable, terminal
 from asl_min.run.errors import InputError
 from asl_min.search.bm25 import Bm25Search
@@ -54,8 +54,6 @@ LEARNING_RATE, WARM_UP, TOKENS_PER_BATCH, MAX_TOKENS = 2e-3, 10, 2000, 2048
 PROSE_SHARE = 0.75
 """Share of the tokens that are demonstrations on prose."""
 PER_WORLD, ELSEWHERE = 20, 0.5
-PER_ARTICLE = 3
-"""Questions; at most one of them has the title for its answer."""
 SAVE_EVERY, SEED = 25, 0
 STATE = "state.pt"
 
@@ -137,7 +135,7 @@ def save_state(model: PeftModel, optimizer: torch.optim.Optimizer, step: int, fi
 def main(args: Namespace) -> None:
     articles, config = load_corpus(args.corpus), Config(base_model=args.base)
     asked, tool = asked_by_hash(), Bm25Search(articles, 1)
-    sound = [d for d in sound_questions(articles, tool, PER_ARTICLE, SEED) if text_hash(d.question) not in asked]
+    sound = [d for d in sound_questions(articles, tool, SEED) if text_hash(d.question) not in asked]
     if not sound:
         raise InputError(f"{args.corpus}: no question can be made of its sentences")
     if args.dry_run:

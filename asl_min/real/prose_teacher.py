@@ -21,7 +21,7 @@ from asl_min.search.bm25 import Bm25Search
 from asl_min.search.tool import respond
 from asl_min.world.tiny.teacher import Demonstration, NotFound, conclude
 
-TOP_K = 3
+TOP_K = 1
 """Passages a query, as in configs/smollm2-135m.yaml."""
 CONTEXT_WORDS = 12
 """Words of a sentence that are thought of, on either side of the answer."""

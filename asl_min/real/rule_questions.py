@@ -11,19 +11,16 @@ A sentence whose subject is the article, by its title or a pronoun, becomes ques
     It has a population of 4,500.                a number       What is the population of Oster?
 
 After Heilman and Smith, "Good Question! Statistical Ranking for Question Generation" (2010), without the ranking:
-checks.py drops what is unfit. No labelled question is read. The model itself wrote too few that pass (LOG.md).
+checks.py drops what is unfit.
 """
 
-import random
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 from asl_min.corpus import Passage
-from asl_min.real.checks import fault_of
 from asl_min.real.drafts import Draft, bare
 from asl_min.real.spans import CAPITALISED, LINKING, PATTERNS, sentences
-from asl_min.search.tool import SearchTool
 
 BE = "is|was|are|were"
 IN_E = "composed created introduced invaded proposed received released ruled"
@@ -187,17 +184,3 @@ def possessives(article: Passage) -> Iterator[Draft]:
             what, be, answer = found[1] or found[2], found[3], found[4].removeprefix("the ")
             kind = "Who" if re.search(r"(?:er|or|ist|father|king|president|wife|husband)$", what) else "What"
             yield Draft(article.title, sentence, answer, "name", f"{kind} {be} the {what} of {title}?")
-
-
-def sound_questions(articles: Sequence[Passage], tool: SearchTool, per_article: int, seed: int) -> list[Draft]:
-    """Up to so many questions an article that pass the checks; every second article may have one with the title for its
-    answer. `tool` finds one page a query."""
-    rng, found = random.Random(seed), []
-    for article in articles:
-        made = [d for s in statements(article) for d in questions(s)] + [*possessives(article)]
-        made = [*{d.question: d for d in made}.values()]
-        sound = [d for d in rng.sample(made, len(made)) if not fault_of(d, article.text, tool)]
-        titles = [d for d in sound if d.answer == bare(article.title)]
-        others = [d for d in sound if d.answer != bare(article.title)]
-        found += (others + titles[: rng.randrange(2)])[:per_article]
-    return found

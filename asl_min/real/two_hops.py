@@ -24,6 +24,9 @@ def noun_phrase(question: str, title: str) -> str | None:
     Where was T born?                 the place where T was born
     Where is T located?               the place that T is in
     In which city was T born?         the city in which T was born
+    T is a town on the what?          the thing that T is a town on
+    T lies in which place?            the place that T lies in
+    T was built by whom?              the one that T was built by
     """
     subject = re.escape(title)
     rules = (
@@ -33,13 +36,16 @@ def noun_phrase(question: str, title: str) -> str | None:
         (rf"(?:What|Which) ((?!{AUXILIARIES}\b)\w+) (?!{AUXILIARIES}\b)(\w+(?:s|ed)\b .+)", r"the \1 that \2"),
         (rf"Where (is|are) ((?:the )?{subject}) located", r"the place that \2 \1 in"),
         (rf"Where (is|was) ((?:the )?{subject}) (.+)", r"the place where \2 \1 \3"),
+        (rf"((?:The )?{subject} .+) what", r"the thing that \1"),
+        (rf"((?:The )?{subject} .+) which place", r"the place that \1"),
+        (rf"((?:The )?{subject} .+) whom", r"the one that \1"),
         (rf"(In|On|At|For|From|By|To) (?:what|which) (\w+) (is|was) ((?:the )?{subject}) (.+)", None),
     )
     for pattern, phrase in rules:
         if match := re.fullmatch(pattern, question.rstrip("?")):
             preposition, noun, verb, whom, rest = match.groups() if phrase is None else ("",) * 5
             found = match.expand(phrase) if phrase else f"the {noun} {preposition.lower()} which {whom} {verb} {rest}"
-            return found if len(found.split()) <= LONGEST_PHRASE else None
+            return found.replace(" The ", " the ") if len(found.split()) <= LONGEST_PHRASE else None
     return None
 
 
@@ -48,7 +54,10 @@ def joined(first: Draft, second: Draft) -> str | None:
     link, subject = bare(second.title), bare(first.title)
     if first.answer.lower() != link.lower() or not names(first.question, subject):
         return None
-    phrase, place = noun_phrase(first.question, subject), re.search(rf"\b(?:the )?{re.escape(link)}\b", second.question)
+    phrase, place = (
+        noun_phrase(first.question, subject),
+        re.search(rf"\b(?:[Tt]he )?{re.escape(link)}\b", second.question),
+    )
     if not phrase or not place or place.start() == 0 or (phrase.startswith("the place") and "Where" in second.question):
         return None
     question = f"{second.question[: place.start()]}{phrase}{second.question[place.end() :]}"

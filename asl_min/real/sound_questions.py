@@ -1,0 +1,39 @@
+"""The questions of the cold start's demonstrations on prose: made of the articles by rules, those that pass the checks.
+
+No labelled question is read. The model itself wrote too few that pass (LOG.md).
+"""
+
+import random
+from collections.abc import Sequence
+
+from asl_min.corpus import Passage
+from asl_min.real.checks import fault_of
+from asl_min.real.drafts import Draft, bare
+from asl_min.real.in_place import in_place
+from asl_min.real.rule_questions import possessives, questions, statements
+from asl_min.search.tool import SearchTool
+
+BY_GRAMMAR, IN_PLACE = 2, 2
+"""Questions an article, at most."""
+TITLE_SHARE = 0.15
+"""Share of the articles that may have one with the title for its answer."""
+
+
+def sound_questions(articles: Sequence[Passage], tool: SearchTool, seed: int) -> list[Draft]:
+    """`tool` finds one page a query."""
+    rng, found = random.Random(seed), []
+    for article in articles:
+        said = list(statements(article))
+        by_grammar = sound([d for s in said for d in questions(s)] + [*possessives(article)], article, tool, rng)
+        titles = [d for d in by_grammar if d.answer == bare(article.title)]
+        found += [d for d in by_grammar if d.answer != bare(article.title)][:BY_GRAMMAR]
+        found += titles[: rng.random() < TITLE_SHARE]
+        by_kind = {d.kind: d for d in sound([d for s in said for d in in_place(s)], article, tool, rng)}
+        found += list(by_kind.values())[:IN_PLACE]
+    return found
+
+
+def sound(made: Sequence[Draft], article: Passage, tool: SearchTool, rng: random.Random) -> list[Draft]:
+    """Those that pass the checks, in random order."""
+    made = [*{d.question: d for d in made}.values()]
+    return [d for d in rng.sample(made, len(made)) if not fault_of(d, article.text, tool)]
