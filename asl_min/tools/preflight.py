@@ -12,8 +12,8 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
     from pathlib import Path
 
     from asl_min.run.command import OVERRIDES, argument, start
+    from asl_min.run.shipped import DIAGRAM
 
-    DIAGRAM = Path("reproduce/results/phase_diagram.json")
     start(
         "asl_min.tools.preflight",
         __doc__,
