@@ -54,6 +54,10 @@ ADVICE = {
     "policy": "its attempts agree on nothing: cold-start it, give shorter passages (top_k), or take a larger model",
     "search": "its searches miss the page a task came from: raise top_k, or give passages clearer titles",
 }
+PREDICTED = (
+    "predicted from tiny models in the embedded world: gain in held-out accuracy, points, with the 95% interval of a\n"
+    "single base"
+)
 ROW = "  {:<24}{:>6}  {:>16}{:>7}{:>7}{:>7}{:>7}"
 HEADING = ROW.format("arm", "gain", "interval", "bases", "rank", "error", "mean")
 LEGEND = (
@@ -136,12 +140,11 @@ def lines(config: Config, facts: dict, found: Sequence[Prediction], why: str) ->
         return [*text, why]
     outside = sorted({name for prediction in found for name in prediction.outside})
     poor = [prediction.arm for prediction in found if prediction.error >= prediction.error_of_mean]
-    text += ["predicted gain in held-out accuracy, points, with the 95% interval of a single base:", HEADING]
-    text += [*map(line, found), LEGEND]
+    if outside:
+        text.append(f"beyond every base that was measured, so what follows is an extrapolation: {', '.join(outside)}")
+    text += [PREDICTED, HEADING, *map(line, found), LEGEND]
     if poor:
         text.append(f"no better than that mean, so that the prediction tells nothing of this model: {', '.join(poor)}")
-    if outside:
-        text.append(f"beyond every base that was measured, so an extrapolation: {', '.join(outside)}")
     return text
 
 
