@@ -18,6 +18,7 @@ from asl_min.episode import Episode, FinishReason, Request, Turn
 from asl_min.model import ROLES
 from asl_min.run import run_dir
 from asl_min.run.errors import InputError
+from asl_min.tools.diagram_panels import diagram_panels
 from asl_min.tools.figures import Line, Panel, beside_panels, draw, side_by_side, svg
 from asl_min.tools.html import episodes as html_episodes
 from asl_min.tools.html import page as html_page
@@ -352,6 +353,40 @@ def test_figure_says_in_words_what_it_shows():
     tag, attributes = Reader(svg(SHARES, "x")).tags[0]
     assert tag == "svg" and attributes["role"] == "img"
     assert attributes["aria-label"] == "Shares. Last values: a 55.25, b 55.25"
+
+
+ROWS = [
+    {"base": base, "arm": arm, "judge": judge, "writer": 40.0, "gain": gain}
+    for base, arm, judge, gain in [("b01", "a", 58.0, -2.0), ("b04", "a", 60.0, 5.0), ("b04", "other", 60.0, 9.0)]
+]
+
+
+def summary_on(base_model: str, *means: float) -> dict:
+    rounds = [{"accuracy": {"mean": mean}} for mean in means]
+    return {"arm": "a", "config": {"base_model": base_model}, "rounds": rounds}
+
+
+def test_run_is_marked_among_the_bases_of_its_arm():
+    judge, writer = diagram_panels(summary_on("world/bases/b04", 0.3, 0.2, 0.375), ROWS)
+    bases, own = judge.lines
+    assert (bases.x, bases.y) == ([58, 60], [-2, 5]) and (own.x, own.y) == ([60], [pytest.approx(7.5)])
+    assert writer.lines[1].x == [40]
+    assert judge.description.endswith("Values: bases in a -2 to 5, this run, base b04 7.5")
+    assert draw(Figure(layout="constrained"), judge).lines[0].get_linestyle() == "None"
+
+
+@pytest.mark.parametrize(
+    ("base", "rounds", "rows"),
+    [
+        ("mine/b04", (0.3, 0.4), ROWS),
+        ("bases/b09", (0.3, 0.4), ROWS),
+        ("bases/b04", (0.3,), ROWS),
+        ("bases/b04", (0.3, 0.4), ROWS[2:]),
+        ("bases/b04", (0.3, 0.4), [{**ROWS[1], "judge": None}]),
+    ],
+)
+def test_no_diagram_without_the_arm_the_base_or_a_gain(base, rounds, rows):
+    assert diagram_panels(summary_on(base, *rounds), rows) == []
 
 
 def test_figure_is_the_same_when_drawn_again_and_takes_the_colours_of_the_page():

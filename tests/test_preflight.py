@@ -1,6 +1,7 @@
 """What is predicted of a base before a run: by hand, on a made-up phase diagram, and by the command."""
 
 import json
+import re
 from dataclasses import replace
 
 import numpy as np
@@ -191,7 +192,10 @@ def test_without_a_diagram_measures_are_told_and_no_prediction(told, tmp_path):
 def test_predictions_are_printed_with_their_errors(told, tmp_path):
     (tmp_path / "d.json").write_text(json.dumps(diagram({"rises": 1.0, "flat": 0.0})))
     said = told("--diagram", tmp_path / "d.json")
-    assert "  rises " in said and "8 bases: " in said and "beyond every base that was measured" in said
+    (rises,) = re.findall(r"^  rises .*$", said, re.MULTILINE)
+    assert rises.split()[5] == "8" and float(rises.split()[6]) > 0.9
+    assert "beyond every base that was measured" in said
+    assert "no better than that mean, so that the prediction tells nothing of this model: flat\n" in said
     found = json.loads(told("--diagram", tmp_path / "d.json", "--json"))
     assert [row["arm"] for row in found["predictions"]] == ["rises", "flat"] and found["no_prediction"] is None
 

@@ -7,9 +7,9 @@ import json
 import pytest
 from helpers import ROOT
 
-from asl_min.corpus import load_questions
+from asl_min.corpus import Passage, load_questions
 from asl_min.rewards import normalize
-from asl_min.tools.check_questions import faults, stands_in
+from asl_min.tools.check_questions import faults, pages_of, stands_in
 
 FOLDER = ROOT / "asl_min" / "real" / "questions"
 HOPS = {"one_hop": 1, "two_hop": 2}
@@ -116,6 +116,11 @@ def test_missing_page_and_missing_bridge_are_named():
 )
 def test_whole_words_stand_in_a_text(name, text, stands):
     assert stands_in(name, text) is stands
+
+
+def test_passages_of_a_title_are_one_page():
+    passages = [Passage("0", "Kyoto", "A city."), Passage("1", "Nara", "Deer."), Passage("2", "Kyoto", "On Honshu.")]
+    assert pages_of(passages) == {"Kyoto": "A city. On Honshu.", "Nara": "Deer."}
 
 
 def test_script_lists_the_faults(script, tmp_path, capsys):

@@ -3,6 +3,8 @@
 from pathlib import Path
 
 PACKAGE = Path(__file__).parents[1]
+DIAGRAM = Path("reproduce/results/phase_diagram.json")
+"""What bases of known measures gained; it comes with the repository, not with the installed package."""
 
 
 def shipped(path: str | Path) -> Path:

@@ -17,9 +17,9 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
 
 import re
 from argparse import Namespace
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
-from asl_min.corpus import load_corpus, load_questions
+from asl_min.corpus import Passage, load_corpus, load_questions
 from asl_min.run import terminal
 from asl_min.run.errors import InputError
 
@@ -29,7 +29,7 @@ def main(args: Namespace) -> None:
     if args.dry_run:
         terminal.tell(f"would check {', '.join(map(str, args.questions))}", questions=list(map(str, args.questions)))
         return
-    pages = {passage.title: passage.text for passage in load_corpus(args.corpus)}
+    pages = pages_of(load_corpus(args.corpus))
     found = {row["id"]: faults(row, pages) for file in args.questions for row in load_questions(file)}
     bad = {id: listed for id, listed in found.items() if listed}
     lines = [f"{id}: {fault}" for id, listed in bad.items() for fault in listed]
@@ -37,6 +37,14 @@ def main(args: Namespace) -> None:
     terminal.tell("\n".join(lines), questions=len(found), faults=bad)
     if bad:
         raise InputError(f"{args.corpus}: {len(bad)} of {len(found)} questions do not fit these pages")
+
+
+def pages_of(passages: Iterable[Passage]) -> dict[str, str]:
+    """Texts by title; passages of one title are joined."""
+    texts: dict[str, list[str]] = {}
+    for passage in passages:
+        texts.setdefault(passage.title, []).append(passage.text)
+    return {title: " ".join(found) for title, found in texts.items()}
 
 
 def faults(row: dict, pages: Mapping[str, str]) -> list[str]:

@@ -55,13 +55,20 @@ TITLES = {
 
 @dataclass(frozen=True)
 class Line:
-    """`x`, `y`, `low` and `high` have one value a point; `low` to `high` is shaded."""
+    """`x`, `y`, `low` and `high` have one value a point; `low` to `high` is shaded. `joined`: else points alone."""
 
     label: str
     x: Sequence[float]
     y: Sequence[float]
     low: Sequence[float] | None = None
     high: Sequence[float] | None = None
+    joined: bool = True
+
+    @property
+    def words(self) -> str:
+        """Its last value, or of points the lowest and the highest."""
+        low, high = f"{min(self.y):.4g}", f"{max(self.y):.4g}"
+        return f"{self.label} {self.y[-1]:.4g}" if self.joined or low == high else f"{self.label} {low} to {high}"
 
 
 @dataclass(frozen=True)
@@ -77,7 +84,8 @@ class Panel:
     @property
     def description(self) -> str:
         """The figure in words, for those who cannot see it."""
-        return f"{self.title}. Last values: {', '.join(f'{line.label} {line.y[-1]:.4g}' for line in self.lines)}"
+        values = "Last values" if self.lines[0].joined else "Values"
+        return f"{self.title}. {values}: {', '.join(line.words for line in self.lines)}"
 
 
 def round_panels(summaries: list[dict]) -> list[Panel]:
@@ -152,7 +160,8 @@ def draw(figure: Figure | SubFigure, panel: Panel) -> Axes:
     axis = figure.subplots()
     for i, line in enumerate(panel.lines):
         look = {"color": COLOURS[i % len(COLOURS)], "marker": MARKERS[i % len(MARKERS)]}
-        axis.plot(line.x, line.y, label=line.label, markersize=3.5, linewidth=1.5, **look)
+        look |= {"markersize": 3.5, "linewidth": 1.5} if line.joined else {"markersize": 6, "linestyle": "none"}
+        axis.plot(line.x, line.y, label=line.label, **look)
         if line.low is not None:
             axis.fill_between(line.x, line.low, line.high, color=look["color"], alpha=0.15, linewidth=0)
     axis.set(xlabel=panel.x, ylabel=panel.y)

@@ -12,8 +12,8 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
     from pathlib import Path
 
     from asl_min.run.command import OVERRIDES, argument, start
+    from asl_min.run.shipped import DIAGRAM
 
-    DIAGRAM = Path("reproduce/results/phase_diagram.json")
     start(
         "asl_min.tools.preflight",
         __doc__,
@@ -54,6 +54,16 @@ ADVICE = {
     "policy": "its attempts agree on nothing: cold-start it, give shorter passages (top_k), or take a larger model",
     "search": "its searches miss the page a task came from: raise top_k, or give passages clearer titles",
 }
+PREDICTED = (
+    "predicted from tiny models in the embedded world: gain in held-out accuracy, points, with the 95% interval of a\n"
+    "single base"
+)
+ROW = "  {:<24}{:>6}  {:>16}{:>7}{:>7}{:>7}{:>7}"
+HEADING = ROW.format("arm", "gain", "interval", "bases", "rank", "error", "mean")
+LEGEND = (
+    "checked on the bases of the diagram, each predicted from all others: rank correlation of predicted and measured\n"
+    "gain; mean error, points; and the mean error if the others' mean gain is taken instead"
+)
 
 
 def measure(agent: Agent, tasks: int, minutes: float) -> tuple[Probe, float]:
@@ -105,7 +115,7 @@ def advice(found: dict[str, float]) -> tuple[str, str]:
 def predicted(file: Path, measures: dict[str, float | None]) -> tuple[list[Prediction], str]:
     """The predictions by a phase diagram, and why there are none."""
     if not shipped(file).is_file():
-        return [], f"no prediction is possible: {file} is missing (the runs behind it have not been made yet)"
+        return [], f"no prediction is possible: {file} is missing (it comes with the repository; --diagram names one)"
     rows = read_diagram(shipped(file))
     found = predictions(rows, measures)
     if found:
@@ -129,20 +139,20 @@ def lines(config: Config, facts: dict, found: Sequence[Prediction], why: str) ->
     if not found:
         return [*text, why]
     outside = sorted({name for prediction in found for name in prediction.outside})
-    text += [
-        "predicted gain in held-out accuracy, points (95% interval of a single base); and, for bases left out, rank",
-        "correlation of predicted and measured gain, mean error, and the mean error of the other bases' plain mean",
-        *map(line, found),
-    ]
+    poor = [prediction.arm for prediction in found if prediction.error >= prediction.error_of_mean]
     if outside:
-        text.append(f"beyond every base that was measured, so an extrapolation: {', '.join(outside)}")
+        text.append(f"beyond every base that was measured, so what follows is an extrapolation: {', '.join(outside)}")
+    text += [PREDICTED, HEADING, *map(line, found), LEGEND]
+    if poor:
+        text.append(f"no better than that mean, so that the prediction tells nothing of this model: {', '.join(poor)}")
     return text
 
 
 def line(found: Prediction) -> str:
-    rank = "-" if found.rank_correlation is None else f"{found.rank_correlation:.2f}"
-    gain = f"{found.gain:+.1f} ({found.low:+.1f} to {found.high:+.1f})"
-    return f"  {found.arm:<24}{gain:<26} {found.bases} bases: {rank}, {found.error:.1f}, {found.error_of_mean:.1f}"
+    rank = "-" if found.rank_correlation is None else f"{found.rank_correlation:+.2f}"
+    interval = f"{found.low:+.1f} to {found.high:+.1f}"
+    errors = f"{found.error:.1f}", f"{found.error_of_mean:.1f}"
+    return ROW.format(found.arm, f"{found.gain:+.1f}", interval, found.bases, rank, *errors)
 
 
 def main(args: Namespace) -> None:

@@ -1,5 +1,6 @@
 """The report of a run, all from its files: summary.json, and in report/ the table of rounds and the figures as Markdown
-and as one HTML page. Nothing is measured anew.
+and as one HTML page. Nothing is measured anew. Where the phase diagram has the run's arm and base, both are
+shown in it.
 
     python -m asl_min.tools.report runs/NAME
     python -m asl_min.tools.report runs/NAME --claims reproduce/results/claims.json
@@ -22,8 +23,11 @@ from pathlib import Path
 
 from asl_min.run import durable, run_dir, terminal
 from asl_min.run.errors import InputError
+from asl_min.run.shipped import DIAGRAM, shipped
+from asl_min.tools.diagram_panels import diagram_panels
 from asl_min.tools.figures import Panel, beside_panels, round_panels, side_by_side, step_panels
 from asl_min.tools.html.page import write_html
+from asl_min.tools.predict import read_diagram
 from asl_min.tools.summary import write_summary
 from asl_min.tools.table import LEGEND, markdown, table
 
@@ -38,6 +42,8 @@ def write_report(run: Path, claims: Path | None = None, beside: Path | None = No
     summary, other = summary_of(run), {str(beside): summary_of(beside)} if beside else {}
     (run / "report").mkdir(exist_ok=True)
     panels = {"rounds": round_panels([summary]), "steps": step_panels(run)}
+    if shipped(DIAGRAM).is_file():
+        panels["diagram"] = diagram_panels(summary, read_diagram(shipped(DIAGRAM)))
     if other:
         panels["beside"] = beside_panels({str(run): summary} | other)
     write_markdown(run / "report", summary, {name: group for name, group in panels.items() if group})
