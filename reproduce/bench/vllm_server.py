@@ -21,7 +21,8 @@ START_SECONDS = 900
 ENVIRONMENT = {
     "VLLM_ALLOW_RUNTIME_LORA_UPDATING": "True",
     "VLLM_CPU_KVCACHE_SPACE": "1",  # GiB
-    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # bound to cores it stands still beside other jobs on them
+    "VLLM_CPU_OMP_THREADS_BIND": "nobind",  # bound to a core, it would wait for whoever else computes there
+    "VLLM_EXECUTE_MODEL_TIMEOUT_SECONDS": "1800",  # after 300 a slow step ends the engine
     "VLLM_NO_USAGE_STATS": "1",
     "TORCHDYNAMO_DISABLE": "1",  # --enforce-eager leaves some functions that a first request would compile
     "HF_HUB_OFFLINE": "1",
@@ -33,8 +34,8 @@ def flags(config: Config) -> list[str]:
     """Of a server for runs of this config.
 
     Chunked prefill is off: with a request's own seed it ends the engine on a CPU ("CPU Generator does not use offset"),
-    and so a step must have room for a whole context. It should not have more: the CPU kernels of LoRA copy the
-    adapter's weights for every token of a step.
+    and so a step must have room for a whole context. It should not have more, nor a higher rank than the adapter's:
+    the CPU kernels of LoRA copy the adapter's weights for every token of a step.
     """
     tokens = str(config.max_episode_tokens)
     return [
