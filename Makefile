@@ -3,12 +3,14 @@
 # (reproduce/preregistered.yaml), league, real (preregistered_league.yaml, preregistered_real.yaml) or one of reproduce/arms.yaml; RESULTS: where summaries, tables and figures go, those
 # of a small profile in a folder of its name (reproduce/results: into the record, whose runs are not run again). CONFIG: what reproduce runs instead of the miniature. LAUNCH: what starts it, such as
 # ".venv/bin/accelerate launch --config_file configs/accelerate/multi_gpu.yaml". SERVER: vllm, tgi or nothing.
+# SERVERS_VENV: where test-servers installs vLLM.
 
 PYTHON ?= python3.11 python3 python3.12 python3.13
 VENV := .venv
 PY := $(VENV)/bin/python
 LAUNCH ?= $(PY)
 SERVER ?= vllm
+SERVERS_VENV ?= build/servers-venv
 RESULTS ?= runs/results
 # OWN: the profile, where it has a preregistration and a page of its own.
 OWN = $(filter league real,$(PROFILE))
@@ -24,7 +26,7 @@ unexport PYTHONHOME PYTHONPATH
 # RUN: the run that report shows, by default the last one that was worked on.
 RUN ?= $(patsubst %/config.yaml,%,$(firstword $(shell ls -t runs/*/config.yaml 2>/dev/null)))
 
-.PHONY: help setup real demo reproduce league report verify docs test lint audit world base population cold-start docker-build docker-reproduce clean
+.PHONY: help setup real demo reproduce league report verify docs test test-servers lint audit world base population cold-start docker-build docker-reproduce clean
 
 help: ## this menu
 	@echo "make TARGET"
@@ -62,6 +64,9 @@ league: setup ## the league's runs of one system (SYSTEM=NAME of configs/arms/NA
 
 test: lint ## lint, then the tests in two processes (ARGS="-k search", ARGS="-n 8" on more cores)
 	$(PY) -m pytest -n 2 --dist worksteal $(ARGS)
+
+test-servers: real $(SERVERS_VENV)/.installed ## tests against a real vLLM server on the CPU (installs it once, 4 GB, into build/servers-venv)
+	SERVERS_VENV=$(abspath $(SERVERS_VENV)) $(PY) -m pytest -m servers tests/test_real_vllm.py $(ARGS)
 
 lint: setup ## check style and format, Dockerfile, compose file and SLURM script
 	$(PY) -m ruff check .
@@ -101,9 +106,9 @@ docker-reproduce: ## the miniature in its container; with CONFIG=... that run on
 	$(if $(CONFIG),$(if $(SERVER),docker compose --profile $(SERVER) up --detach --wait retriever $(SERVER)))
 	$(if $(CONFIG),CONFIG=$(CONFIG) ARGS="$(ARGS)" docker compose --profile vllm run --rm trainer,docker compose run --rm reproduce)
 
-clean: ## remove build products and caches (keeps .venv, runs, and what took long: build/bases, build/real)
+clean: ## remove build products and caches (keeps .venv, runs, and what took long: build/bases, build/real, build/servers-venv)
 	rm -rf dist *.egg-info .pytest_cache .ruff_cache .hypothesis
-	find build -mindepth 1 -maxdepth 1 ! -name bases ! -name real -exec rm -rf {} + 2>/dev/null || true
+	find build -mindepth 1 -maxdepth 1 ! -name bases ! -name real ! -name servers-venv -exec rm -rf {} + 2>/dev/null || true
 	find . -path ./$(VENV) -prune -o -name __pycache__ -type d -exec rm -rf {} +
 
 $(VENV)/pyvenv.cfg:
@@ -124,6 +129,12 @@ $(VENV)/.locked: requirements.lock $(VENV)/pyvenv.cfg
 $(VENV)/.real: requirements-real.txt $(VENV)/.installed
 	@echo "installing requirements-real.txt"
 	@$(PIP) install --no-deps -r requirements-real.txt
+	@touch $@
+
+$(SERVERS_VENV)/.installed: requirements-servers.txt
+	@echo "installing requirements-servers.txt into $(SERVERS_VENV) (about 4 GB, many minutes)"
+	@$(PY) -m venv --clear $(SERVERS_VENV)
+	@$(SERVERS_VENV)/bin/python -m pip --quiet --quiet --disable-pip-version-check install --no-deps -r $<
 	@touch $@
 
 $(VENV)/.installed: pyproject.toml $(VENV)/.locked

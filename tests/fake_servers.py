@@ -3,7 +3,8 @@ can be ordered.
 
 `faults`: what the next requests for text meet: a status, "slow", "drip" (a byte at a time), "truncated", "garbage",
 "dies" (no answer any more, until `dead` is unset) or None. `wrong`: which weights are served instead of those asked
-for: "base" (an adapter without effect) or "first" (never a newer one). `blind`: vLLM sees no adapter's folder.
+for: "base" (an adapter without effect) or "first" (never a newer one). `blind`: vLLM sees no adapter's folder. `drop`:
+the path of which the next request is done, but its answer cut off.
 """
 
 import json
@@ -59,6 +60,7 @@ class ModelServer(ThreadingHTTPServer):
         self.faults: list[int | str | None] = []
         self.dead = False
         self.wrong: str | None = None
+        self.drop: str | None = None
         self.seen: list[tuple[str, dict]] = []
         self.eos = self.tokenizer.eos_token_id
         self.jobs: Queue[Job | None] = Queue()
@@ -157,7 +159,10 @@ class Handler(BaseHTTPRequestHandler):
             return self._answer(200, {"details": {"tokens": [{"id": "x"}]}, "choices": []})
         if fault == "slow":
             time.sleep(SLOW_SECONDS)
-        self._answer(*self.server.post(self.path, body), cut=fault == "truncated", drip=fault == "drip")
+        dropped = self.server.drop == self.path
+        self.server.drop = None if dropped else self.server.drop
+        cut = dropped or fault == "truncated"
+        self._answer(*self.server.post(self.path, body), cut=cut, drip=fault == "drip")
 
     def _answer(self, status: int, answer: dict | str, cut: bool = False, drip: bool = False) -> None:
         if self.server.dead:

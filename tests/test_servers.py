@@ -40,6 +40,7 @@ KINDS = ("vllm", "tgi")
 def hurried(monkeypatch):
     """The waits of a test, not of a run."""
     monkeypatch.setattr(http_client, "BACKOFF", 0.001)
+    monkeypatch.setattr(http_client, "LONGEST_WAIT", 0.05)
     monkeypatch.setattr(http_client, "ANSWER_SECONDS", 20.0)
     monkeypatch.setattr(tgi, "RESTART_SECONDS", 10.0)
 
@@ -230,7 +231,7 @@ def test_dripping_answer_is_given_up_and_asked_for_again(pair, chat, monkeypatch
     assert ids_in(sample(client, chat)) == ids_in(expected) and not server.faults
     monkeypatch.setattr(http_client, "ANSWER_SECONDS", 0.2)
     server.faults = ["drip"] * 1000
-    with pytest.raises(InputError, match=r"answer not complete after 0.2 s \(after 8 attempts\)"):
+    with pytest.raises(InputError, match=r"answer not complete after 0.2 s \(after 16 attempts\)"):
         client.generate(contexts(chat)[:1], [1], [4], 1.0)
 
 
@@ -242,8 +243,48 @@ def test_lasting_fault_is_a_clear_error(pair, chat, fault, said):
     server, client = pair
     sample(client, chat)
     server.faults = [fault] * 1000
-    with pytest.raises(InputError, match=rf"server_url http://127.*{said}.*after 8 attempts"):
+    with pytest.raises(InputError, match=rf"server_url http://127.*{said}.*after 16 attempts"):
         sample(client, chat)
+
+
+@pytest.fixture
+def vllm(changed, base, tmp_path, chat):
+    """A server that has sampled already, and a client of it."""
+    with start("vllm", base, tmp_path / "serving") as server:
+        config = changed(backend="vllm", server_url=server.url, server_folder=str(tmp_path / "serving"))
+        client = open_sampler(config, accelerator_of(config), move(load_backbone(config, {}), 1), chat)
+        sample(client, chat)
+        yield server, client
+
+
+def test_vllm_that_was_started_again_gets_the_adapter_again(vllm, chat):
+    """A new process knows no adapter and answers 404."""
+    server, client = vllm
+    expected, loaded = sample(client, chat), dict(server.adapters)
+    server.adapters.clear()
+    assert ids_in(sample(client, chat)) == ids_in(expected) and server.adapters.keys() == loaded.keys()
+    paths = [path for path, _ in server.seen]
+    assert paths.count("/v1/load_lora_adapter") == 2
+    assert sum("prompt_logprobs" in body for _, body in server.seen) == 2  # the proof, once more
+
+
+def test_vllm_that_was_started_again_with_other_weights_is_refused(vllm, chat):
+    server, client = vllm
+    server.adapters.clear()
+    server.wrong = "base"
+    with pytest.raises(InputError, match=r"server_url http://127.*started again and does not serve shared-"):
+        sample(client, chat)
+
+
+def test_adapter_whose_loading_was_answered_too_late_counts_as_loaded(vllm, chat):
+    """The request is sent again, and the server says 400: it is there already."""
+    server, client = vllm
+    server.drop = "/v1/load_lora_adapter"
+    move(client.model, 2)
+    assert ids_in(sample(client, chat)) == ids_in(
+        Generator(client.model, chat).generate(contexts(chat), [5, 6, 7], [12, 12, 9], 1.0)
+    )
+    assert [path for path, _ in server.seen].count("/v1/load_lora_adapter") == 3
 
 
 def test_refused_request_is_not_repeated(pair, chat):
@@ -348,7 +389,19 @@ def test_death_of_the_last_server_is_a_clear_error(several, chat):
     servers, client = several
     for server in servers:
         server.faults = [None, "dies"]
-    with pytest.raises(InputError, match=r"server_url http://127.*after 8 attempts"):
+    with pytest.raises(InputError, match=r"server_url http://127.*after (8|16) attempts"):
+        sample_rows(client, chat)
+
+
+def test_last_server_is_waited_for_longer_than_one_of_several(several, chat, capsys):
+    """Its restart takes minutes, and no other can do its work."""
+    servers, client = several
+    sample_rows(client, chat)
+    servers[0].faults = servers[1].faults = [500] * 1000
+    sample_rows(client, chat)
+    assert capsys.readouterr().err.count("after 8 attempts") == 2
+    servers[2].faults = [500] * 1000
+    with pytest.raises(InputError, match=r"500.*after 16 attempts"):
         sample_rows(client, chat)
 
 
@@ -550,7 +603,7 @@ def test_whole_loop_through_a_server_that_dies_and_comes_back_plays_the_same_epi
     with start(kind, played.path(played.base_model), tmp_path / "serving") as server:
         config = replace(played, backend=kind, server_url=server.url, server_folder=str(tmp_path / "serving"))
         server.faults = [429, "garbage", 500, *[None] * 40, "dies"]
-        with pytest.raises(InputError, match=r"server_url http://127.*after 8 attempts"):
+        with pytest.raises(InputError, match=r"server_url http://127.*after 16 attempts"):
             play(tmp_path / "run", config)
         assert server.dead
         server.dead, server.adapters = False, {}  # a new process knows no adapter

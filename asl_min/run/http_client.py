@@ -18,7 +18,7 @@ from tenacity import (
 
 from asl_min.run.errors import InputError
 
-ATTEMPTS = 8
+ATTEMPTS = 8  # about a minute
 FIRST_ATTEMPTS = 2  # of the first contact: a server that is not there at the start of a run is mostly a wrong address
 BACKOFF = 0.5  # seconds before the second attempt, doubled for each one after it, up to
 LONGEST_WAIT = 30.0
@@ -31,7 +31,11 @@ class Busy(Exception):
 
 
 class Refused(InputError):
-    """The server answered with another status that is no success."""
+    """The server answered with another `status` that is no success."""
+
+    def __init__(self, said: str, status: int):
+        super().__init__(said)
+        self.status = status
 
 
 PASSING = (Busy, httpx2.HTTPError, AttributeError, KeyError, IndexError, TypeError, ValueError)
@@ -80,9 +84,8 @@ class HttpClient:
             return retrying(ask)
         except PASSING as error:
             spent = retrying.statistics["attempt_number"]
-            kind = Refused if isinstance(error, Refused) else InputError
             said = f"{self.where}{path}: {described(error)} (after {spent} attempt{'s' * (spent > 1)})"
-            raise kind(said) from None
+            raise (Refused(said, error.status) if isinstance(error, Refused) else InputError(said)) from None
 
     def send(self, method: str, path: str, body: object = None) -> httpx2.Response:
         """The answer to one request. Raises `Busy`, `Refused` or `httpx2.HTTPError`."""
@@ -90,7 +93,9 @@ class HttpClient:
         if response.is_success:
             return response
         said = f"{response.status_code} {' '.join(response.text.split())[:300]}"
-        raise (Busy if response.status_code >= 500 or response.status_code == 429 else Refused)(said)
+        if response.status_code >= 500 or response.status_code == 429:
+            raise Busy(said)
+        raise Refused(said, response.status_code)
 
     def _request(self, method: str, path: str, body: object) -> httpx2.Response:
         """The whole answer. It must be there after `ANSWER_SECONDS`, however steadily it drips (the client's own limit

@@ -1,5 +1,5 @@
 """The generation servers of a phase. Requests are spread over them; one that fails for good is left out until the next
-phase. The failure of the last one is the run's.
+phase. The last one is waited for as long as a restart takes; then its failure is the run's.
 """
 
 import sys
@@ -12,8 +12,9 @@ from accelerate import Accelerator
 from accelerate.utils import gather_object
 
 from asl_min.run.errors import InputError
-from asl_min.run.http_client import HttpClient
+from asl_min.run.http_client import ATTEMPTS, HttpClient
 
+LAST_ATTEMPTS = 16  # about five minutes: a server that is started again reads its weights first
 T = TypeVar("T")
 
 
@@ -24,6 +25,11 @@ class Pool:
     def __init__(self, urls: list[str], connections: int):
         self.alive = [HttpClient(url, "server_url", connections) for url in urls]
         self._lock = Lock()
+
+    @property
+    def attempts(self) -> int:
+        """How often a request is sent before its server counts as failed: more often where no other can do its work."""
+        return ATTEMPTS if len(self.alive) > 1 else LAST_ATTEMPTS
 
     def order(self, rows: int) -> list[int]:
         """The order to send rows in, so that all servers have work at all times."""

@@ -14,6 +14,7 @@ import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -34,6 +35,22 @@ PROBE_SEED, PROBE_TOKENS = 20251014, 32
 NEAR = 1e-3  # nats: a gap that rounding explains
 
 
+@dataclass(frozen=True)
+class Proved:
+    """What a server must say of the probe: the trainer's log-probabilities, [tokens], and those of the base where an
+    adapter is served."""
+
+    own: list[float | None]
+    of_base: list[float | None] | None
+
+    def fits(self, found: list[float | None], tolerance: float) -> bool:
+        """Are a server's log-probabilities `found` of the same tokens, or of the first ones, the trainer's? Not where
+        the base alone is much nearer to them than the adapter."""
+        gap = mean_gap(self.own, found)
+        apart = self.of_base is None or mean_gap(self.of_base, found) > gap / 2
+        return gap <= NEAR or (gap <= tolerance and apart)
+
+
 class Server:
     """A `Sampler` by HTTP. `Vllm` and `Tgi` send one request to one server (`_sample`, `_probe`), write weights where
     all servers find them (`_write`) and make one server serve them (`_load`)."""
@@ -50,6 +67,7 @@ class Server:
         self.folder = Path(config.server_folder).absolute()
         self.versions: dict[str, str] = {}
         self.version = ""
+        self.proved: dict[str, Proved] = {}  # by version of an adapter
 
     def generate(
         self,
@@ -84,7 +102,7 @@ class Server:
                 self._write(adapter, base)
                 self.pool.ask_each(lambda http: self._load(http, adapter, base))
             self.pool.agree(self.accelerator)
-            context = self.chat.prompt("policy", question=PROBE_QUESTION)
+            context = self._probe_context()
             probes = self.pool.ask_each(lambda http: self._probe(http, context))
             self.pool.agree(self.accelerator)  # the checks are forward passes, which must be the same ones everywhere
             for http in self.pool.alive:
@@ -92,15 +110,20 @@ class Server:
             self.versions = (self.versions if self.many else {}) | {key: self.version}
         yield
 
+    def _probe_context(self) -> list[int]:
+        return self.chat.prompt("policy", question=PROBE_QUESTION)
+
     def _check_weights(self, where: str, ids: list[int], found: list[float | None], name: str, base: bool) -> None:
-        """Raises `InputError` unless a server's log-probabilities `found` of `ids` are the trainer's, or when the base
-        alone is much nearer to them than the adapter."""
-        gap, tolerance = mean_gap(self.model, ids, found), self.config.server_tolerance
+        """Raises `InputError` unless a server's log-probabilities `found` of `ids` fit the trainer's."""
+        own, tolerance = logprobs_of(self.model, ids), self.config.server_tolerance
         with self.model.disable_adapter():
-            gap_of_base = mean_gap(self.model, ids, found)
-        gap, gaps = (gap_of_base, {}) if base else (gap, {"the base model without the adapter": gap_of_base})
-        if gap <= NEAR or (gap <= tolerance and (base or gap_of_base > gap / 2)):
+            of_base = logprobs_of(self.model, ids)
+        proved = Proved(of_base, None) if base else Proved(own, of_base)
+        if proved.fits(found, tolerance):
+            self.proved |= {} if base else {self.version: proved}
             return
+        gap = mean_gap(proved.own, found)
+        gaps = {} if base else {"the base model without the adapter": mean_gap(of_base, found)}
         gaps |= {f"an older adapter, {path.name}": self._gap_of(path, name, ids, found) for path in self._older(name)}
         nearest = min(gaps, key=gaps.get, default="")
         known = nearest and gaps[nearest] <= max(tolerance, NEAR) and gaps[nearest] < gap
@@ -121,7 +144,7 @@ class Server:
         self.model.load_adapter(path, adapter_name="suspect")
         use(self.model, "suspect")
         try:
-            return mean_gap(self.model, ids, found)
+            return mean_gap(logprobs_of(self.model, ids), found)
         finally:
             use(self.model, name)
             self.model.delete_adapter("suspect")
@@ -167,13 +190,17 @@ def cut(chat: Chat, ids: list[int], logprobs: list[float], closed: bool, room: i
 
 
 @torch.inference_mode()
-def mean_gap(model: PeftModel, ids: list[int], logprobs: list[float | None]) -> float:
-    """Mean absolute difference, nats a token, between given log-probabilities of `ids` and the model's own; None is
-    left out."""
+def logprobs_of(model: PeftModel, ids: list[int]) -> list[float | None]:
+    """The model's own log-probabilities of `ids`, [tokens]; None for the first one, before which there is nothing."""
     hidden = hidden_states(model, torch.tensor([ids], device=model.device), use_cache=False)[0, :-1]
     following = torch.tensor(ids[1:], device=model.device)[:, None]
-    own = logits_of(model, hidden).log_softmax(-1).gather(-1, following)[:, 0].tolist()
-    gaps = [abs(a - b) for a, b in zip(own, logprobs[1:], strict=True) if b is not None]
+    return [None, *logits_of(model, hidden).log_softmax(-1).gather(-1, following)[:, 0].tolist()]
+
+
+def mean_gap(own: Sequence[float | None], found: Sequence[float | None]) -> float:
+    """Mean absolute difference, nats a token, of two lists of log-probabilities as far as both reach; None is left
+    out."""
+    gaps = [abs(a - b) for a, b in zip(own, found, strict=False) if a is not None and b is not None]
     return sum(gaps) / len(gaps) if gaps else math.inf
 
 

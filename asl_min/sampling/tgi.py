@@ -109,7 +109,7 @@ class Tgi(Server):
             ids, logprobs = [t.id for t in details.tokens], [t.logprob for t in details.tokens]
             return self._read_tokens(ids, logprobs, details.finish_reason != "length", room)
 
-        return http.retry("/generate", ask)
+        return http.retry("/generate", ask, self.pool.attempts)
 
     def _probe(self, http: HttpClient, context: list[int]) -> tuple[list[int], list[float | None]]:
         """Ids of a context and of tokens sampled after it, with the server's log-probabilities, both [tokens]. TGI
@@ -122,7 +122,7 @@ class Tgi(Server):
             prompt = prompt if [t.id for t in details.prefill] == context else [None] * len(context)
             return context + [t.id for t in details.tokens], prompt + [t.logprob for t in details.tokens]
 
-        return http.retry("/generate", ask)
+        return http.retry("/generate", ask, self.pool.attempts)
 
     def _count_retokenized(self, context: list[int]) -> None:
         if self.chat.tokenizer(self.chat.decode(context))["input_ids"] == context:
