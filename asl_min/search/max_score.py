@@ -66,7 +66,7 @@ class MaxScore:
                 new[found] = False
                 places, sums = np.concatenate([places, having[new]]), np.concatenate([sums, weights[new]])
             left -= self.largest(word)
-            if len(places) > top_k:
+            if len(places) >= top_k:
                 least = np.partition(sums, -top_k)[-top_k]
                 able = (sums + left) * SLACK >= least
                 places, sums = places[able], sums[able]
