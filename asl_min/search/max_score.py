@@ -11,7 +11,7 @@ import numpy as np
 
 SLACK = 1 + 1e-4
 """Of bounds, for the rounding of sums in float32: at most 150 words, each off by 6e-8."""
-FEW = 16
+FEW = 8
 """Where the taken words have more than a FEW-th of all passages, a plain pass over everything is faster."""
 
 
