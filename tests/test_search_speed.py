@@ -2,12 +2,14 @@
 together."""
 
 import asyncio
+import json
 import random
 from collections import deque
 
 import bm25s
 import numpy as np
 import pytest
+from helpers import running
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -16,7 +18,10 @@ from asl_min.search import max_score, together
 from asl_min.search.bm25 import tokenize, words
 from asl_min.search.disk import DiskSearch, build
 from asl_min.search.max_score import MaxScore, best, look_up
+from asl_min.search.server import app_of
 from asl_min.search.together import Request, SearchTogether, take
+from reproduce.bench import retrieval
+from reproduce.bench.http_load import load
 
 VOCABULARY = [f"w{i}" for i in range(300)]
 
@@ -160,3 +165,28 @@ def test_no_more_queries_are_taken_together_than_one_request_may_have(sizes, tak
     monkeypatch.setattr(together, "MAX_QUERIES", 10)
     waiting = deque(Request(["q"] * size, 3, None) for size in sizes)
     assert [len(r.queries) for r in take(waiting)] == sizes[:taken] and len(waiting) == len(sizes) - taken
+
+
+# --- the bench
+
+
+def test_load_posts_every_body_once_over_as_many_connections(search, monkeypatch):
+    seen, scored = [], search.scored
+    monkeypatch.setattr(search, "scored", lambda queries, top_k: seen.extend(queries) or scored(queries, top_k))
+    with running(app_of(search)) as url:
+        found = load(f"{url}/retrieve", [json.dumps({"queries": [f"w{i}"]}).encode() for i in range(50)], 8)
+    assert sorted(seen) == sorted(f"w{i}" for i in range(50)) and found["requests"] == 50
+    assert 0 < found["p50_ms"] <= found["p99_ms"]
+
+
+def test_load_ends_at_an_answer_that_is_none(search):
+    with running(app_of(search)) as url, pytest.raises(ExceptionGroup) as fault:
+        load(f"{url}/retrieve", [b"{}"] * 3, 1)
+    assert fault.group_contains(ConnectionError, match="422")
+
+
+def test_wikipedia_is_read_off_a_straight_line():
+    rows = [dict.fromkeys(retrieval.FITTED, 5 + 2 * postings) | {"postings": postings} for postings in (10, 20, 40)]
+    found = retrieval.extrapolated(rows)
+    assert found["postings"] == 1_376_503_722
+    assert found["index_mib"] == pytest.approx(5 + 2 * 1_376_503_722, rel=1e-6)

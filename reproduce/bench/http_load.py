@@ -13,7 +13,7 @@ LENGTH = re.compile(rb"\r\ncontent-length: *(\d+)", re.IGNORECASE)
 
 def load(url: str, bodies: list[bytes], clients: int) -> dict:
     """Posts every body once, `clients` at a time: requests a second, and latency in milliseconds. Raises
-    `ConnectionError` where an answer is not 200."""
+    `ConnectionError`, in an `ExceptionGroup`, where an answer is not 200."""
     seconds: list[float] = []
     start = time.perf_counter()
     asyncio.run(_all(url, iter(bodies), clients, seconds))
