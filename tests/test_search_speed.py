@@ -185,8 +185,17 @@ def test_load_ends_at_an_answer_that_is_none(search):
     assert fault.group_contains(ConnectionError, match="422")
 
 
-def test_wikipedia_is_read_off_a_straight_line():
-    rows = [dict.fromkeys(retrieval.FITTED, 5 + 2 * postings) | {"postings": postings} for postings in (10, 20, 40)]
-    found = retrieval.extrapolated(rows)
-    assert found["postings"] == 1_376_503_722
-    assert found["index_mib"] == pytest.approx(5 + 2 * 1_376_503_722, rel=1e-6)
+def test_larger_corpora_are_read_off_straight_lines():
+    """Rows of 7 and 3 a posting, the server's memory of 5 and 2 a word."""
+    rows = [
+        dict.fromkeys(retrieval.LINES, 7 + 3 * n) | {"server_mib": 5 + 2 * words, "postings": n, "words": words}
+        for n, words in ((1, 9), (2, 3), (4, 8))
+    ]
+    assert retrieval.extrapolated(rows, 1000, 100) == {
+        "postings": 1000,
+        "words": 100,
+        "build_seconds": 3007,
+        "build_peak_mib": 3007,
+        "index_mib": 3007,
+        "server_mib": 205,
+    }

