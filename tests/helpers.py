@@ -7,8 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
-from contextlib import nullcontext
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from itertools import pairwise
 from pathlib import Path
 
@@ -190,3 +192,23 @@ def run_together(commands: Sequence[Sequence[str]], **variables: str) -> list[tu
     for process, (_, log) in zip(started, said, strict=True):
         assert process.returncode == 0, log[-3000:]
     return said
+
+
+@contextmanager
+def running(app: Callable) -> Iterator[str]:
+    """The address at which a server of an ASGI app answers, in a thread."""
+    import uvicorn  # for the few tests that need it
+
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
+    thread = threading.Thread(target=server.run, daemon=True)
+    thread.start()
+    while not server.started:
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{port}"
+    finally:
+        server.should_exit = True
+        thread.join(10)

@@ -3,17 +3,12 @@ files of the same form)."""
 
 import gzip
 import json
-import socket
-import threading
-import time
-from contextlib import contextmanager
 
 import httpx2
 import numpy as np
 import pytest
 import torch
-import uvicorn
-from helpers import new_tokenizer
+from helpers import new_tokenizer, running
 from huggingface_hub.errors import LocalEntryNotFoundError
 from transformers import BertConfig, BertModel
 
@@ -54,23 +49,6 @@ def index(request, data, encoder, tmp_path_factory) -> DiskSearch:
     folder = tmp_path_factory.mktemp(request.param)
     build(data / "corpus.jsonl", folder, encoder if request.param == "dense" else None)
     return DiskSearch(folder)
-
-
-@contextmanager
-def running(app):
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    try:
-        yield f"http://127.0.0.1:{port}"
-    finally:
-        server.should_exit = True
-        thread.join(10)
 
 
 @pytest.fixture(scope="module")

@@ -4,10 +4,14 @@ Deviation from the paper: BM25 instead of E5 + FAISS, and a passage's title is i
 page is otherwise buried under the pages that mention it.
 """
 
+import re
+
 import bm25s
 
 from asl_min.corpus import Passage
 from asl_min.search.tool import MAX_QUERY_CHARS
+
+WORD = re.compile(r"\b\w\w+\b")
 
 
 class Bm25Search:
@@ -38,3 +42,8 @@ def indexed(passage: Passage) -> str:
 def tokenize(texts: list[str]) -> list[list[str]]:
     """Lower-case words; no stop words are dropped, since a name may be one."""
     return bm25s.tokenize(texts, stopwords=None, return_ids=False, show_progress=False)
+
+
+def words(query: str) -> list[str]:
+    """One text as `tokenize` splits it, without what that sets up on every call (about 40 microseconds)."""
+    return WORD.findall(query.lower())

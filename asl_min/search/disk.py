@@ -29,7 +29,8 @@ from asl_min.corpus import Passage
 from asl_min.run import terminal
 from asl_min.run.durable import write_text
 from asl_min.run.errors import InputError
-from asl_min.search.bm25 import indexed, tokenize
+from asl_min.search.bm25 import indexed, words
+from asl_min.search.max_score import MaxScore
 from asl_min.search.passages import PassageFile, progress
 from asl_min.search.tool import MAX_QUERY_CHARS
 
@@ -89,24 +90,11 @@ class Bm25Index:
 
     def __init__(self, folder: Path):
         self.index = bm25s.BM25.load(folder, mmap=True)
+        self.max_score = MaxScore(self.index)
 
     def search(self, queries: list[str], top_k: int) -> list[list[tuple[int, float]]]:
         """For each query the places of passages in the corpus with their scores, best first."""
-        known = [self.index.get_tokens_ids(tokens) for tokens in tokenize(queries)]
-        return [best(self.index.get_scores_from_ids(ids), top_k) if ids else [] for ids in known]
-
-
-def best(scores: np.ndarray, top_k: int) -> list[tuple[int, float]]:
-    """The highest scores above 0 with their places. One maximum after the other: for a few among millions faster than a
-    partition."""
-    found = []
-    for _ in range(top_k):
-        place = int(scores.argmax())
-        if scores[place] <= 0:
-            break
-        found.append((place, float(scores[place])))
-        scores[place] = 0
-    return found
+        return [self.max_score.top(self.index.get_tokens_ids(words(query)), top_k) for query in queries]
 
 
 def build(corpus: Path, folder: Path, encoder: str | None) -> dict:
@@ -120,11 +108,16 @@ def build(corpus: Path, folder: Path, encoder: str | None) -> dict:
 
         build_dense(folder, passages, encoder)
     else:
-        texts = [indexed(passages[i]) for i in progress(range(len(passages)), "reading")]
-        index = bm25s.BM25()
-        index.index(tokenize(texts), show_progress=terminal.mode == "bar")
-        index.save(folder)
+        build_bm25(folder, passages)
     return complete(folder, passages, "dense" if encoder else "bm25", encoder)
+
+
+def build_bm25(folder: Path, passages: PassageFile) -> None:
+    """Raises `InputError` where a row is malformed."""
+    texts = (indexed(passages[i]) for i in progress(range(len(passages)), "reading"))
+    index = bm25s.BM25()
+    index.index(bm25s.tokenize(texts, stopwords=None, show_progress=False), show_progress=terminal.mode == "bar")
+    index.save(folder)
 
 
 def complete(folder: Path, passages: PassageFile, kind: str, encoder: str | None) -> dict:

