@@ -43,7 +43,7 @@ class Query(BaseModel):
 
 
 def app_of(search: DiskSearch) -> Starlette:
-    """Starlette alone, since FastAPI's own handling of a request would take longer than the search."""
+    """Starlette alone: FastAPI's own handling of a request takes about as long as the search."""
     together = SearchTogether(search)
 
     async def health(_: Request) -> JSONResponse:
