@@ -17,6 +17,7 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
 
 import json
 from argparse import Namespace
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
@@ -39,11 +40,12 @@ def moderators_of(population: Population) -> Moderators:
 
 def claim_rows(population: Population) -> list[dict]:
     """Rows of claims.json: the primary mode's claims, then those of the other modes, each a family of its own."""
-    rows = []
+    rows, missing = [], Counter(arm for _, arm, _ in population.selection.missing)
     for family in ("primary", "secondary"):
         claims = population.design.asked(primary=family == "primary")
         for conclusion in conclude(claims, population.runs, moderators_of(population)):
-            rows.append(row_of(conclusion) | {"family": family, "budget": str(population.spent())})
+            row = row_of(conclusion) | {"family": family, "budget": str(population.spent())}
+            rows.append(row | {"missing_runs": sum(missing[arm] for arm in row["arms"])})
     return rows
 
 

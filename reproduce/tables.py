@@ -59,12 +59,13 @@ def effect_text(row: dict) -> str:
 
 
 def verdict_text(row: dict) -> str:
-    """A verdict, and for "depends" on what."""
-    found = row["depends_on"]
+    """A verdict, and for "depends" on what. Of a claim that some of its runs lack: a provisional one."""
+    found, late = row["depends_on"], row.get("missing_runs") and row["verdict"] != "not run"
+    verdict = f"provisional: {row['verdict']}" if late else row["verdict"]
     if not found:
-        return row["verdict"]
+        return verdict
     side = "from" if "from" in found else "up_to"
-    return f"{row['verdict']} on the {found['moderator']} (above {side.replace('_', ' ')} {found[side]:.0f}%)"
+    return f"{verdict} on the {found['moderator']} (above {side.replace('_', ' ')} {found[side]:.0f}%)"
 
 
 def claims_table(rows: list[dict]) -> str:
@@ -110,7 +111,8 @@ def beside_record(rows: list[dict], record: list[dict]) -> str:
         sides = {"here": row, "recorded": recorded.get(row["id"])}
         lines.append(f"{row['id']:10} {row['claim']}")
         lines += [
-            f"{name:>11}: {side['verdict']:13} {effect_text(side):24} bases: {side['n_bases']}"
+            f"{name:>11}: {side['verdict']:13} {effect_text(side):24} bases: {side['n_bases']}, "
+            f"runs missing: {side['missing_runs']}"
             for name, side in sides.items()
             if side
         ]

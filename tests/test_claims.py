@@ -199,6 +199,10 @@ def test_pages_say_how_many_runs_are_there(population):
     named = population.selection.named
     some = replace(population, selection=Selection(dict(list(named.items())[:5]), list(named)[5:], []))
     assert tables.progress(some).startswith("**5 of 18 runs are there**, so all of this is provisional")
+    rows = claims.claim_rows(some)
+    lacking = [sum(name[1] in row["arms"] for name in list(named)[5:]) for row in rows]
+    assert [row["missing_runs"] for row in rows] == lacking and sum(lacking)
+    assert "**provisional: depends on the judge" in tables.short_claims(rows)
     assert listed([("b01", "asl", 0)]) == "b01_asl_seed0"
     assert listed([("b01", arm, seed) for seed in range(10) for arm in ("x", "y")]) == "10 of x, 10 of y"
 
@@ -208,8 +212,8 @@ def test_own_claims_are_shown_beside_the_record(population):
     record = [rows[1] | {"effect": 9.0, "ci_low": 8.0, "ci_high": 10.0, "n_bases": 12}]
     lines = tables.beside_record(rows, record).splitlines()
     assert [line.split() for line in lines[3:5]] == [
-        ["here:", "holds", "+2.2", "(+2.1", "to", "+2.4)", "bases:", "6"],
-        ["recorded:", "holds", "+9.0", "(+8.0", "to", "+10.0)", "bases:", "12"],
+        ["here:", "holds", "+2.2", "(+2.1", "to", "+2.4)", "bases:", "6,", "runs", "missing:", "0"],
+        ["recorded:", "holds", "+9.0", "(+8.0", "to", "+10.0)", "bases:", "12,", "runs", "missing:", "0"],
     ]
 
 
