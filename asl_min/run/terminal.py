@@ -36,7 +36,8 @@ def tell(text: str, **facts: object) -> None:
     """A plan or a result, on stdout: as text, or with `--json` its facts as one JSON document. Whoever reads it may
     stop reading, as `head` does."""
     try:
-        print(json.dumps(facts) if mode == "json" else text, flush=True)
+        line = json.dumps(facts) if mode == "json" else text
+        print(f"{line}\n", end="", flush=True)  # in one piece, whatever other processes print
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # Python writes the rest when it ends
 

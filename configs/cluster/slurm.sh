@@ -20,7 +20,8 @@ run=${2:?usage: sbatch configs/cluster/slurm.sh CONFIG RUN [key=value ...]}
 shift 2
 
 nodes=$SLURM_JOB_NUM_NODES
-address=$(scontrol show hostnames "$SLURM_JOB_NODELIST" | head -n 1)
+hosts=$(scontrol show hostnames "$SLURM_JOB_NODELIST")
+address=${hosts%%$'\n'*}
 launch=(.venv/bin/accelerate launch --config_file configs/accelerate/multi_node.yaml
   --num_machines "$nodes" --num_processes "$((nodes * ${SLURM_GPUS_PER_NODE##*:}))"
   --main_process_ip "$address" --main_process_port "$((20000 + SLURM_JOB_ID % 10000))")
