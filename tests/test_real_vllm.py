@@ -38,7 +38,7 @@ ROUND = {
     "grm_samples": 2,
     "grm_max_steps": 1,
     "policy_samples": 4,
-    "max_turns": 2,
+    "max_turns": 3,
     "eval_per_hop": 1,
     "eval_greedy": False,
     "eval_judgments": 2,
@@ -49,8 +49,8 @@ ROUND = {
 }
 SIZES = {
     "tiny": {"round_rollouts": 96, "pg_prompts": 3, "pg_samples": 4, "grm_prompts": 4, "policy_prompts": 2},
-    "smollm2-135m": {"round_rollouts": 24, "pg_prompts": 1, "pg_samples": 2, "grm_prompts": 2, "policy_prompts": 1}
-    | {"top_k": 1, "max_turn_tokens": 32, "max_episode_tokens": 512, "lora_rank": 8},
+    "smollm2-135m": {"round_rollouts": 48, "pg_prompts": 2, "pg_samples": 2, "grm_prompts": 2, "policy_prompts": 1}
+    | {"top_k": 1, "max_turn_tokens": 64, "max_episode_tokens": 512, "lora_rank": 8},
 }
 """Of SmolLM2 as small as can be: one core reads some 10 tokens a second through an adapter."""
 

