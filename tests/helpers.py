@@ -4,7 +4,6 @@ import json
 import os
 import random
 import signal
-import socket
 import subprocess
 import sys
 import threading
@@ -15,16 +14,19 @@ from itertools import pairwise
 from pathlib import Path
 
 import torch
+from torch import nn
 from transformers import PreTrainedTokenizerFast, Qwen2Config, Qwen2ForCausalLM
 
 from asl_min.chat import Chat
 from asl_min.corpus import Passage, write_jsonl
 from asl_min.episode import Episode, FinishReason, Request, Turn
+from asl_min.model import use
 from asl_min.protocol import STOP_STRINGS
 from asl_min.run import run_dir
 from asl_min.sampling.sampler import Completion, Finish
 from asl_min.search.bm25 import Bm25Search
 from asl_min.world.tiny.tokenizer import train_tokenizer
+from reproduce.bench.loopback import free_port
 
 ROOT = Path(__file__).parents[1]
 TEXTS = [
@@ -110,6 +112,16 @@ class Scripted:
         return Completion(tuple(ids), tuple(-0.5 - 0.001 * i for i in range(len(ids))), reason)
 
 
+def move(model: nn.Module, adapter: str, seed: int, part: str = "", size: float = 0.2) -> nn.Module:
+    """An optimizer step of a kind: an adapter's weights change, all or those of one part; it is the one in use then."""
+    generator = torch.Generator().manual_seed(seed)
+    for key, parameter in model.named_parameters():
+        if f"{part}.{adapter}." in key:
+            parameter.data += size * torch.randn(parameter.shape, generator=generator)
+    use(model, adapter)
+    return model
+
+
 def small_tool(top_k: int = 2) -> Bm25Search:
     texts = {
         "Paris": "Paris is a city in France.",
@@ -162,10 +174,7 @@ def launch(*command: str, **variables: str) -> tuple[str, str]:
 def launch_machines(*commands: Sequence[str]) -> list[tuple[str, str]]:
     """As `launch`, for one process on each of several machines, by accelerate's launcher and the shipped file. They are
     started last machine first, since nothing says which one is up first."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = str(free.getsockname()[1])
-    number = str(len(commands))
+    port, number = str(free_port()), str(len(commands))
     file = ["accelerate.commands.launch", "--config_file", str(ROOT / "configs" / "accelerate" / "multi_node.yaml")]
     sizes = ["--num_machines", number, "--num_processes", number, "--mixed_precision", "no"]
     address = ["--main_process_ip", "127.0.0.1", "--main_process_port", port]
@@ -199,9 +208,7 @@ def running(app: Callable) -> Iterator[str]:
     """The address at which a server of an ASGI app answers, in a thread."""
     import uvicorn  # for the few tests that need it
 
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = free_port()
     server = uvicorn.Server(uvicorn.Config(app, port=port, log_level="error"))
     thread = threading.Thread(target=server.run, daemon=True)
     thread.start()

@@ -8,8 +8,8 @@ import pytest
 from asl_min.corpus import load_judgments, load_questions, write_jsonl
 from asl_min.evaluate import chosen_per_hop
 from asl_min.metrics.accuracy import f1, found_pages
-from asl_min.real.evaluation_sets import judgments, kind_of, own_questions, wrong_answers
-from asl_min.real.spans import overlap
+from asl_min.real.evaluation_sets import judgments, own_questions, wrong_answers
+from asl_min.real.spans import kind_of, overlap
 
 LEADS = {
     "Oster": "Oster is a town on the Ilde. The Varn Bridge and the tower of Castor Vail stand there since 1640.",

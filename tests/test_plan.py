@@ -292,7 +292,7 @@ def test_cached_config_goes_before_the_built_in_sizes(monkeypatch, wide):
 
 @pytest.mark.parametrize("file", sorted((ROOT / "configs").glob("*.yaml")), ids=lambda file: file.stem)
 def test_every_config_is_valid(file):
-    assert load_config(file).top_k in (1, 2, 3)
+    assert load_config(file).top_k in ((1,) if file.stem == "smollm2-135m" else (2, 3))
 
 
 @pytest.mark.parametrize(

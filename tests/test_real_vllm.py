@@ -12,13 +12,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
-from helpers import ROOT
+from helpers import ROOT, move
 
 from asl_min.chat import Chat
 from asl_min.config import Config, load_config
 from asl_min.corpus import read_jsonl
-from asl_min.model import ROLES, load_backbone, load_tokenizer, use
+from asl_min.model import ROLES, load_backbone, load_tokenizer
 from asl_min.phase import accelerator_of
 from asl_min.rounds import run_rounds
 from asl_min.run import http_client, run_dir
@@ -80,12 +79,8 @@ def client(served) -> Vllm:
 
 
 def moved(model, seed: int):
-    generator = torch.Generator().manual_seed(seed)
-    for key, parameter in model.named_parameters():
-        if "lora_B.policy" in key:
-            parameter.data += 0.02 * torch.randn(parameter.shape, generator=generator)
-    use(model, "policy")
-    return model
+    """By a small step of the second factor, which is 0 in a new adapter."""
+    return move(model, "policy", seed, part="lora_B", size=0.02)
 
 
 def sample(client: Vllm, rows: int = 4):

@@ -2,16 +2,13 @@
 
 import json
 import shutil
-import socket
 import threading
-import time
 from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-import uvicorn
 from fastapi.testclient import TestClient
-from helpers import Scripted, small_tool
+from helpers import Scripted, running, small_tool
 
 from asl_min.corpus import Passage
 from asl_min.phase import Agent
@@ -56,17 +53,8 @@ def client(agents):
 @pytest.fixture(scope="module")
 def address(agents):
     """The address of a real server on the loopback."""
-    with socket.socket() as free:
-        free.bind((serve.HOST, 0))
-        port = free.getsockname()[1]
-    server = uvicorn.Server(uvicorn.Config(serve.app_of(agents), serve.HOST, port, log_level="warning"))
-    thread = threading.Thread(target=server.run, daemon=True)
-    thread.start()
-    while not server.started:
-        time.sleep(0.01)
-    yield f"http://{serve.HOST}:{port}"
-    server.should_exit = True
-    thread.join()
+    with running(serve.app_of(agents)) as url:
+        yield url
 
 
 @pytest.fixture(scope="module")

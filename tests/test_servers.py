@@ -12,7 +12,7 @@ import httpx2
 import pytest
 import torch
 from fake_servers import SLOW_SECONDS, FakeTgi, FakeVllm, serving
-from helpers import ROOT, bigram_model, launch, new_tokenizer
+from helpers import ROOT, bigram_model, launch, move, new_tokenizer
 from hypothesis import given
 from hypothesis import strategies as st
 from transformers import AutoModelForCausalLM, AutoTokenizer
@@ -56,18 +56,8 @@ def pair(request, changed, base, tmp_path, chat):
         config = changed(
             backend=request.param, server_url=server.url, server_folder=str(tmp_path / "serving"), server_tolerance=1e-3
         )
-        model = move(load_backbone(config, {}), 1)
+        model = move(load_backbone(config, {}), "shared", 1)
         yield server, open_sampler(config, accelerator_of(config), model, chat)
-
-
-def move(model, seed: int):
-    """An optimizer step of a kind: the adapter's weights change."""
-    generator = torch.Generator().manual_seed(seed)
-    for key, parameter in model.named_parameters():
-        if ".shared." in key:
-            parameter.data += 0.2 * torch.randn(parameter.shape, generator=generator)
-    use(model, "shared")
-    return model
 
 
 def contexts(chat) -> list[list[int]]:
@@ -102,7 +92,7 @@ def test_server_samples_with_the_adapter_what_the_trainer_would(pair, chat, temp
 def test_changed_weights_are_served_next_time(pair, chat):
     _, client = pair
     before = sample(client, chat)
-    move(client.model, 2)
+    move(client.model, "shared", 2)
     after = sample(client, chat)
     assert [c.ids for c in after] == [
         c.ids for c in Generator(client.model, chat).generate(contexts(chat), [5, 6, 7], [12, 12, 9], 1.0)
@@ -128,7 +118,7 @@ def test_restarted_trainer_goes_on_with_the_running_server(pair, chat):
 def test_only_a_few_old_weights_are_kept(pair, chat):
     _, client = pair
     for seed in range(5):
-        move(client.model, seed)
+        move(client.model, "shared", seed)
         sample(client, chat)
     assert len(list(client.folder.glob("shared-*"))) <= 4 and len(list(client.folder.glob("merged-*"))) <= 2
     assert len(getattr(pair[0], "adapters", [0])) == 1
@@ -139,7 +129,7 @@ def test_every_sampling_parameter_is_sent_to_vllm(changed, base, tmp_path, chat)
     request leaves out."""
     with start("vllm", base, tmp_path) as server:
         config = changed(backend="vllm", server_url=server.url, server_folder=str(tmp_path))
-        sample(open_sampler(config, accelerator_of(config), move(load_backbone(config, {}), 1), chat), chat)
+        sample(open_sampler(config, accelerator_of(config), move(load_backbone(config, {}), "shared", 1), chat), chat)
         body = server.seen[-1][1]
     assert (body["top_p"], body["top_k"], body["min_p"], body["repetition_penalty"]) == (1.0, -1, 0.0, 1.0)
 
@@ -147,7 +137,7 @@ def test_every_sampling_parameter_is_sent_to_vllm(changed, base, tmp_path, chat)
 def test_context_that_tgi_reads_as_other_tokens_is_counted(changed, base, tmp_path, chat, capsys):
     with start("tgi", base, tmp_path) as server:
         config = changed(backend="tgi", server_url=server.url, server_folder=str(tmp_path))
-        client = open_sampler(config, accelerator_of(config), move(load_backbone(config, {}), 1), chat)
+        client = open_sampler(config, accelerator_of(config), move(load_backbone(config, {}), "shared", 1), chat)
         with client.serving("shared"):
             client.generate([chat.prompt("policy", question="a passage says </answer>")], [1], [4], 1.0)
     assert client.retokenized == 1 and "TGI reads some contexts as other tokens" in capsys.readouterr().err
@@ -173,7 +163,7 @@ def test_wrong_weights_are_refused_and_named(pair, chat, wrong, named):
     server, client = pair
     sample(client, chat)
     server.wrong = wrong
-    move(client.model, 2)
+    move(client.model, "shared", 2)
     with pytest.raises(InputError, match=rf"server_url http.*does not serve shared-.*it seems to serve {named}"):
         sample(client, chat)
     assert list(client.model.peft_config) == ["shared"] and client.model.active_adapter == "shared"
@@ -189,8 +179,9 @@ def test_another_base_model_is_refused_as_unknown(changed, base, tmp_path, chat,
     tokenizer.save_pretrained(other)
     with start("vllm", other, tmp_path) as server:
         config = changed(backend="vllm", server_url=server.url, server_folder=str(tmp_path / "serving"))
+        model = move(load_backbone(config, {}), "shared", 1)
         with pytest.raises(InputError, match="seems to serve unknown weights"):
-            sample(open_sampler(config, accelerator_of(config), move(load_backbone(config, {}), 1), chat), chat)
+            sample(open_sampler(config, accelerator_of(config), model, chat), chat)
 
 
 def test_base_much_nearer_than_the_adapter_is_refused_within_the_tolerance(pair, chat):
@@ -252,7 +243,7 @@ def vllm(changed, base, tmp_path, chat):
     """A server that has sampled already, and a client of it."""
     with start("vllm", base, tmp_path / "serving") as server:
         config = changed(backend="vllm", server_url=server.url, server_folder=str(tmp_path / "serving"))
-        client = open_sampler(config, accelerator_of(config), move(load_backbone(config, {}), 1), chat)
+        client = open_sampler(config, accelerator_of(config), move(load_backbone(config, {}), "shared", 1), chat)
         sample(client, chat)
         yield server, client
 
@@ -280,7 +271,7 @@ def test_adapter_whose_loading_was_answered_too_late_counts_as_loaded(vllm, chat
     """The request is sent again, and the server says 400: it is there already."""
     server, client = vllm
     server.drop = "/v1/load_lora_adapter"
-    move(client.model, 2)
+    move(client.model, "shared", 2)
     assert ids_in(sample(client, chat)) == ids_in(
         Generator(client.model, chat).generate(contexts(chat), [5, 6, 7], [12, 12, 9], 1.0)
     )
@@ -337,7 +328,7 @@ def several(request, changed, base, tmp_path, chat):
         config = changed(
             backend=request.param, server_url=urls, server_folder=str(folder), generation_batch_size=6, max_turns=1
         )
-        model = move(load_backbone(config, {}), 1)
+        model = move(load_backbone(config, {}), "shared", 1)
         yield servers, open_sampler(config, accelerator_of(config), model, chat)
 
 
@@ -367,7 +358,7 @@ def test_several_servers_share_the_requests_by_prompt(several, chat):
 def test_changed_weights_reach_every_server(several, chat):
     servers, client = several
     sample_rows(client, chat)
-    move(client.model, 2)
+    move(client.model, "shared", 2)
     expected = Generator(client.model, chat).generate(*rows(chat), 1.0)
     assert sample_rows(client, chat) == ids_in(expected) and [asked(server) for server in servers] == [6, 6, 6]
 
@@ -379,7 +370,7 @@ def test_server_that_dies_is_left_out_and_the_others_do_its_work(several, chat, 
     assert sample_rows(client, chat) == expected
     said = [line for line in capsys.readouterr().err.splitlines() if line.startswith("warning: server_url")]
     assert len(said) == 1 and servers[1].url in said[0] and "going on with 2 of the generation servers" in said[0]
-    move(client.model, 2)
+    move(client.model, "shared", 2)
     before = asked(servers[1])
     assert sample_rows(client, chat) == ids_in(Generator(client.model, chat).generate(*rows(chat), 1.0))
     assert asked(servers[1]) == before and not capsys.readouterr().err
@@ -415,7 +406,7 @@ def test_wrong_weights_on_one_of_several_servers_are_refused(several, chat):
 def test_server_that_is_not_there_at_the_start_is_left_out(changed, base, tmp_path, chat, capsys):
     with start("vllm", base, tmp_path) as server:
         config = changed(backend="vllm", server_url=["http://127.0.0.1:9", server.url], server_folder=str(tmp_path))
-        client = open_sampler(config, accelerator_of(config), move(load_backbone(config, {}), 1), chat)
+        client = open_sampler(config, accelerator_of(config), move(load_backbone(config, {}), "shared", 1), chat)
         assert len(sample_rows(client, chat)) == 9
     assert "warning: server_url http://127.0.0.1:9/v1/models: ConnectError" in capsys.readouterr().err
 
@@ -657,7 +648,7 @@ def test_two_processes_share_servers(changed, base, tmp_path, fsdp):
 
 def test_merged_checkpoint_computes_the_same_and_old_readers_find_what_they_look_for(changed, tmp_path, tokenizer):
     config = changed()
-    model = move(load_backbone(config, {}), 1)
+    model = move(load_backbone(config, {}), "shared", 1)
     save_merged(model, "shared", config, tmp_path / "merged")
     plain, ids = AutoModelForCausalLM.from_pretrained(tmp_path / "merged"), torch.tensor([[20, 30, 40]])
     assert torch.allclose(plain(ids).logits, model(ids).logits, atol=1e-4)

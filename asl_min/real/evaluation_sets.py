@@ -29,7 +29,7 @@ from pathlib import Path
 from asl_min.corpus import load_corpus, load_questions, write_jsonl
 from asl_min.real.checks import names
 from asl_min.real.people import DECISIONS, OWN, in_order
-from asl_min.real.spans import PATTERNS, Span, in_other_words, near_miss, overlap, spans
+from asl_min.real.spans import Span, in_other_words, kind_of, near_miss, overlap, spans
 from asl_min.run import terminal
 from asl_min.run.errors import InputError
 
@@ -54,12 +54,6 @@ def peoples_questions(folder: Path, half: str) -> list[dict]:
         row | {"metadata": row["metadata"] | {"pages": [row["metadata"]["pages"]]}}
         for row in load_questions(folder / f"{half}.jsonl")
     ]
-
-
-def kind_of(answer: str) -> str:
-    """As in spans.py: "date", "year", "number", "name" or "term"."""
-    plain = next((kind for kind in ("date", "year", "number") if re.fullmatch(PATTERNS[kind], answer)), None)
-    return plain or ("name" if answer[:1].isupper() else "term")
 
 
 def judgments(questions: Sequence[dict], leads: Mapping[str, str]) -> list[dict]:

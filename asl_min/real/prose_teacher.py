@@ -1,5 +1,5 @@
-"""Demonstrations on prose: the three roles played over real articles with the model's own questions, those that passed
-the checks. Search, pages and turns are laid out as a rollout lays them out.
+"""Demonstrations on prose: the three roles played over real articles with questions made of them, those that passed the
+checks. Search, pages and turns are laid out as a rollout lays them out.
 
 What is thought of a page is the part of its sentence that was read, and the answer in it; the next search, the answer
 or the judge's comparison starts from there, as in the demonstrations of the embedded world (world/tiny/teacher.py).

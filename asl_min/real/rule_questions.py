@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from asl_min.corpus import Passage
 from asl_min.real.drafts import Draft, bare
-from asl_min.real.spans import CAPITALISED, LINKING, PATTERNS, sentences
+from asl_min.real.spans import CAPITALISED, LINKING, PATTERNS, kind_of, sentences
 
 BE = "is|was|are|were"
 IN_E = "composed created introduced invaded proposed received released ruled"
@@ -127,10 +127,6 @@ def for_time_place_and_agent(s: Statement) -> Iterator[Draft]:
         yield s.ask(f"Where {found[1]} {s.subject} {found[2]}", found[3])
     if found := re.match(rf"({BE}) (\w+ed [\w' ]{{0,40}}?)in ({TIME}){END}", clause):
         yield s.ask(f"In which year {found[1]} {s.subject} {found[2]}", found[3], "year")
-
-
-def kind_of(time: str) -> str:
-    return "date" if re.fullmatch(PATTERNS["date"], time) else "year"
 
 
 def for_object(s: Statement) -> Iterator[Draft]:

@@ -47,6 +47,12 @@ class Span:
     kind: str
 
 
+def kind_of(answer: str) -> str:
+    """The kind of an answer that stands alone."""
+    plain = next((kind for kind in ("date", "year", "number") if re.fullmatch(PATTERNS[kind], answer)), None)
+    return plain or ("name" if answer[:1].isupper() else "term")
+
+
 def sentences(text: str) -> list[str]:
     """Split after a full stop before a capital; not after an initial or a title of two letters, such as "Dr."."""
     return re.split(r"(?<!\b[A-Z]\.)(?<!\b[A-Z][a-z]\.)(?<=[.!?]) (?=[A-Z\"“])", text)

@@ -54,10 +54,8 @@ def joined(first: Draft, second: Draft) -> str | None:
     link, subject = bare(second.title), bare(first.title)
     if first.answer.lower() != link.lower() or not names(first.question, subject):
         return None
-    phrase, place = (
-        noun_phrase(first.question, subject),
-        re.search(rf"\b(?:[Tt]he )?{re.escape(link)}\b", second.question),
-    )
+    phrase = noun_phrase(first.question, subject)
+    place = re.search(rf"\b(?:[Tt]he )?{re.escape(link)}\b", second.question)
     if not phrase or not place or place.start() == 0 or (phrase.startswith("the place") and "Where" in second.question):
         return None
     question = f"{second.question[: place.start()]}{phrase}{second.question[place.end() :]}"

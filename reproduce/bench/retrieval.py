@@ -30,7 +30,6 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
 
 import json
 import random
-import socket
 import statistics
 import subprocess
 import sys
@@ -49,6 +48,7 @@ import psutil
 from asl_min.corpus import write_jsonl
 from asl_min.run import terminal
 from reproduce.bench.http_load import load
+from reproduce.bench.loopback import free_port
 
 CLIENTS = (1, 64)
 WIKIPEDIA_PASSAGES = 21_015_324
@@ -131,10 +131,8 @@ def bodies(rows: list[dict], requests: int, seed: int) -> list[bytes]:
 @contextmanager
 def server(index: Path) -> Iterator[tuple[str, psutil.Process, float]]:
     """Our server on a free port: its address, its process, and the seconds until it answered."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
-    start, url = time.perf_counter(), f"http://127.0.0.1:{port}"
+    start, port = time.perf_counter(), free_port()
+    url = f"http://127.0.0.1:{port}"
     process = subprocess.Popen(
         [sys.executable, "-m", "asl_min.search.server", "--index", str(index), "--port", str(port)]
     )

@@ -2,7 +2,6 @@
 
 import os
 import signal
-import socket
 import subprocess
 import time
 from collections.abc import Iterator
@@ -14,6 +13,7 @@ import httpx2
 
 from asl_min.config import Config
 from asl_min.run.errors import InputError
+from reproduce.bench.loopback import free_port
 
 ROOT = Path(__file__).parents[2]
 PYTHON = Path(os.environ.get("SERVERS_VENV", ROOT / "build" / "servers-venv")) / "bin" / "python"
@@ -99,10 +99,7 @@ class VllmServer:
 @contextmanager
 def vllm_server(config: Config, log: Path, threads: int = 1) -> Iterator[VllmServer]:
     """A server that answers; it ends with the block."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
-    server = VllmServer(config, threads, log, port)
+    server = VllmServer(config, threads, log, free_port())
     server.start()
     try:
         yield server
