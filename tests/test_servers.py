@@ -562,13 +562,17 @@ def reads_alike(run: Path, chat: Chat) -> bool:
     return all(chat.tokenizer(chat.decode(ids))["input_ids"] == ids for ids in texts)
 
 
+FITTING_SEED = 18
+"""With the shipped base of today. To find another one takes minutes."""
+
+
 @pytest.fixture(scope="module")
 def local_run(config, tmp_path_factory) -> tuple[Config, dict[str, list[dict]]]:
-    """The first seed with which all three phases train on episodes that are the same as text, and what was played with
-    it. A seed is given up after its first phase that does not train."""
+    """A seed with which all three phases train on episodes that are the same as text, and what was played with it. A
+    seed is given up after its first phase that does not train."""
     tiny = smallest(config)
     chat = Chat(AutoTokenizer.from_pretrained(tiny.path(tiny.base_model)), "tiny")
-    for seed in range(30):
+    for seed in (FITTING_SEED, *range(30)):
         played, run = replace(tiny, seed=seed), tmp_path_factory.mktemp("local") / "run"
         prepare(run, played)
         if all(trains(run, role) for role in ROLES) and reads_alike(run, chat):
