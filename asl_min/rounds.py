@@ -94,4 +94,5 @@ def main(args: Namespace) -> None:
     elif not args.prepare:
         with run_dir.lock(run):
             summary = run_rounds(run)
-        print(json.dumps({"run": str(run), "rounds": len(summary.get("rounds", []))}))
+        facts = {"run": str(run), "rounds": len(summary.get("rounds", []))}
+        terminal.tell(json.dumps(facts), **facts)
