@@ -16,8 +16,10 @@ from asl_min.grpo import Learner, Scorer
 from asl_min.model import ROLES, load_backbone, load_base, merged, save_adapter, save_merged, use
 from asl_min.packing import micro_batches
 from asl_min.phase import accelerator_of
+from asl_min.run import run_dir
 from asl_min.run.errors import InputError
 from asl_min.sampling.generate import Generator
+from reproduce.bench.nf4_phase import copy_up_to_phase
 
 IDS = torch.tensor([[20, 30, 40, 50, 60]])
 
@@ -195,3 +197,19 @@ def test_recomputed_layers_change_nothing(changed):
         found.append({name: p.detach().clone() for name, p in learner.model.named_parameters() if "lora_" in name})
     assert passes[1] > 1.5 * passes[0]
     assert max((found[0][k] - found[1][k]).abs().max().item() for k in found[0]) < 1e-5
+
+
+def test_each_side_of_the_phase_bench_begins_where_the_phase_did(tmp_path, nf4):
+    """Adapters and tasks that the phase starts from are there, what the run did in it and later is not."""
+    phases = ("prompt_generator", "reward_model", "policy", "evaluation")
+    for file in [f"round_{n:02d}/{phase}/done.json" for n in range(3) for phase in phases] + [
+        "prompts.yaml",
+        "started",
+    ]:
+        (tmp_path / "run" / file).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "run" / file).write_text(file)
+    (tmp_path / "side").mkdir()
+    copy_up_to_phase(tmp_path / "run", 1, tmp_path / "side", nf4)
+    there = sorted(str(folder.relative_to(tmp_path / "side")) for folder in (tmp_path / "side").glob("*/*"))
+    first, half = [f"round_00/{phase}" for phase in sorted(phases[:3])], [f"round_01/{phase}" for phase in phases[:2]]
+    assert there == first + half and run_dir.read_config(tmp_path / "side").quantization == "nf4"
