@@ -3,9 +3,10 @@
     python -m reproduce.real [--results reproduce/results]
     python -m reproduce.real --choice --results runs/results
 
-Reads DIR/real/runs/*.json and DIR/real/ratings.jsonl (`reproduce.ratings`), writes DIR/real/REAL.md. From this
-repository's own results the page docs/real_run.md is made anew. `--choice` prints what the profile `real_choice` chose
-instead: the learning rate and the mode of ASL, by accuracy on validation questions after one round.
+Reads DIR/real/runs/*.json, DIR/real/ratings.jsonl (`reproduce.ratings`) and DIR/real/before.json
+(`reproduce.before_loop`), writes DIR/real/REAL.md. From this repository's own results the page docs/real_run.md is made
+anew. `--choice` prints what the profile `real_choice` chose instead: the learning rate and the mode of ASL, by accuracy
+on validation questions after one round.
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
@@ -17,6 +18,7 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
     choice = argument("--choice", action="store_true", help="print the chosen learning rate and mode")
     start("reproduce.real", __doc__, results, choice)
 
+import json
 from argparse import Namespace
 from pathlib import Path
 
@@ -29,7 +31,7 @@ from asl_min.run.errors import InputError
 from reproduce import measures as m
 from reproduce.preregistration import REAL, read, select
 from reproduce.ratings import RATINGS
-from reproduce.real_tables import headline_text, sets_text
+from reproduce.real_tables import before_text, headline_text, sets_text
 from reproduce.records import RESULTS, read_summaries
 from reproduce.tables import choices_table, refresh
 
@@ -70,4 +72,6 @@ def main(args: Namespace) -> None:
     write_text(written, f"# The real run\n\n{text}\n\n{sets_text(selection)}\n")
     if folder.resolve() == RESULTS.resolve():
         write_text(PAGE, refresh(PAGE, {"results": text}))
+        if (before := folder / "real" / "before.json").is_file():
+            write_text(PAGE, refresh(PAGE, {"before": before_text(json.loads(before.read_text()))}))
     terminal.tell(str(written), files=[str(written)])

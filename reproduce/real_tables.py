@@ -47,6 +47,44 @@ def headline_text(selection: Selection, ratings: Sequence[dict]) -> str:
     return "\n\n".join(part for part in parts if part)
 
 
+def before_text(found: dict) -> str:
+    """What the model can do before the loop, from `reproduce.before_loop`'s file."""
+    drawn, roles, judge = found["sampled"], found["roles"], found["grm"]
+    some = f"{drawn['samples']} answers to each of {drawn['questions']} questions"
+    rows = [("exact match, temperature 1", share(found["accuracy"]["mean"], found["accuracy"]["interval"]))]
+    greedy = found["accuracy_greedy"]
+    rows += [
+        ("exact match, greedy", share(greedy["mean"], greedy["interval"])),
+        *((f"- {name}", share(*measured(of["em"]))) for name, of in greedy["sets"].items() if name != ALL),
+        *((f"{some}: {name}", share(drawn[key])) for name, key in drawn_names(drawn).items()),
+        ("judge's balanced accuracy on gold judgments", share(judge["balanced_accuracy"])),
+        *((f"- right on: {kind.replace('_', ' ')}", share(value)) for kind, value in judge["by_kind"].items()),
+        (f"well-formed tasks, of {roles['asked']}", share(roles["well_formed"])),
+        ("- whose votes pass the gate", share(roles["gate_share"])),
+        ("- whose most frequent answer of all attempts is the writer's own", share(roles["own_majority"])),
+        ("- of whose attempts a search brings the page that the task was made from", share(roles["source_found"])),
+        ("agreement of two votes on one task", share(roles["vote_agreement"])),
+    ]
+    return markdown([["before the loop", "%"], *map(list, rows)])
+
+
+def drawn_names(drawn: dict) -> dict[str, str]:
+    """Name and key of what is shown of several answers."""
+    best = f"pass@{drawn['samples']}"
+    return {"one": "pass@1", "the best": best, "the most frequent": "majority"}
+
+
+def measured(found: Sequence[float]) -> tuple[float, Sequence[float]]:
+    return found[0], found[1:]
+
+
+def share(value: float | None, interval: Sequence[float] | None = None) -> str:
+    """In percent, with its interval."""
+    if value is None:
+        return "-"
+    return f"{100 * value:.1f}" + (f" ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})" if interval else "")
+
+
 def sets_text(selection: Selection) -> str:
     """A table for each measure: every run and set of questions, round by round, with intervals."""
     if not (arms := arms_of(selection)):

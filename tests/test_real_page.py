@@ -116,3 +116,28 @@ def test_chosen_are_the_rate_of_the_best_mean_and_at_that_rate_the_best_mode(tmp
         real.chosen(tmp_path / "real_choice")
     with pytest.raises(InputError, match="nothing: no summaries; make"):
         real.chosen(tmp_path / "nothing")
+
+
+def test_what_the_model_can_do_before_the_loop_stands_in_percent_with_intervals():
+    accuracy = {
+        "mean": 0.2,
+        "interval": [0.15, 0.26],
+        "sets": {"all": {"em": [0.2, 0, 1]}, "nq": {"em": [0.1, 0, 0.3]}},
+    }
+    text = real_tables.before_text(
+        {
+            "accuracy": accuracy,
+            "accuracy_greedy": accuracy | {"mean": 0.25},
+            "grm": {"balanced_accuracy": 0.61, "by_kind": {"near_miss": 0.4}},
+            "sampled": {"questions": 60, "samples": 16, "pass@1": 0.2, "pass@16": 0.5, "majority": 0.3},
+            "roles": {"asked": 96, "well_formed": 0.9, "own_majority": None, "source_found": 0.8}
+            | {"gate_share": 0.4, "vote_agreement": 0.7},
+        }
+    )
+    assert (
+        cells(text, "exact match, greedy")[1] == "25.0 (15.0 to 26.0)"
+        and cells(text, "- nq")[1] == "10.0 (0.0 to 30.0)"
+    )
+    assert cells(text, "16 answers to each of 60 questions: the best")[1] == "50.0" and "- all" not in text
+    assert cells(text, "- right on: near miss")[1] == "40.0" and cells(text, "well-formed tasks, of 96")[1] == "90.0"
+    assert cells(text, "- whose most frequent answer of all attempts is the writer's own")[1] == "-"

@@ -7,6 +7,7 @@ import statistics
 import subprocess
 import sys
 import tempfile
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,10 +20,10 @@ GOAL = 0.55  # mean held-out accuracy at temperature 1
 MAX_STEPS = 60
 
 
-def bench_rollout(config: Config, pairs: int) -> dict:
+def bench_rollout(config: Config, pairs: int, sizes: Sequence[int]) -> dict:
     ours, theirs, found = Ours(config), Trl(config), {}
     questions = [row["question"] for row in splits(config)[0]]
-    for episodes in (128, 1024):
+    for episodes in sizes:
         asked = questions[:: len(questions) // (episodes // 8)][: episodes // 8]
         ours.rollout(asked, 8), theirs.rollout(asked[:8], 8)
         seconds = [
@@ -48,7 +49,7 @@ def bench_update(config: Config, pairs: int) -> dict:
         (timed(lambda: ours.learner.step(groups)), theirs.train(rows, 1, recorded=groups)[0]) for _ in range(pairs)
     ]
     found = summarize("tokens/s (prompts and responses included)", tokens, *zip(*seconds, strict=True))
-    return {"update": found | {"peak_mib": {name: peak_of(name, groups) for name in SIDES}}}
+    return {"update": found | {"peak_mib": {name: peak_of(name, config, groups) for name in SIDES}}}
 
 
 def recorded_groups(config: Config, ours: Ours, rows: list[dict]) -> list[list]:
@@ -61,11 +62,11 @@ def recorded_groups(config: Config, ours: Ours, rows: list[dict]) -> list[list]:
     return [scored[i : i + n] for i in range(0, len(scored), n)]
 
 
-def peak_of(side: str, groups: list[list]) -> int:
+def peak_of(side: str, config: Config, groups: list[list]) -> int:
     """MiB that three updates on these groups add to a fresh process at their peak."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "groups.pickle"  # our own objects, read back at once
-        file.write_bytes(pickle.dumps(groups))
+        file.write_bytes(pickle.dumps((config, groups)))
         command = [sys.executable, "-m", "reproduce.bench.peak", side, file]
         return int(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 

@@ -1,15 +1,16 @@
-"""MiB that three updates add to a fresh process at their peak: python peak.py asl_min|trl GROUPS.pickle"""
+"""MiB that three updates add to a fresh process at their peak: python peak.py asl_min|trl FILE
+
+The file: config and groups of episodes, pickled."""
 
 import pickle
 import sys
 from pathlib import Path
 
-from asl_min.config import Config
 from reproduce.bench.sides import Ours, Trl, memory, splits
 
 
 def main(side: str, file: str) -> None:
-    groups, config = pickle.loads(Path(file).read_bytes()), Config()
+    config, groups = pickle.loads(Path(file).read_bytes())
     rows, _ = splits(config)
     sided = Ours(config) if side == "asl_min" else Trl(config)
     Path("/proc/self/clear_refs").write_text("5")  # the peak counts from here

@@ -1,8 +1,8 @@
 """TRL's GRPOTrainer on the same task: its trainer, and a search `rollout_func` over transformers' own `generate`.
 
 The protocol, the tool and the budgets are asl_min's; how tokens are sampled, scored and trained on is TRL's and
-transformers'. A turn of many episodes is generated in one left-padded batch, and stops on the tags themselves, which
-are single tokens here.
+transformers'. A turn of many episodes is generated in one left-padded batch. It stops on the tags themselves where they
+are single tokens, as in the tiny bases' vocabulary, else by transformers' `stop_strings`.
 """
 
 import time
@@ -16,6 +16,7 @@ from trl import GRPOConfig, GRPOTrainer
 from asl_min import protocol
 from asl_min.chat import Chat
 from asl_min.config import Config
+from asl_min.sampling.generate import turn_end
 from asl_min.search.tool import SearchTool, respond
 
 ROWS = (
@@ -42,7 +43,9 @@ def _search_rollout(
     masks = [[] for _ in prompts]
     answers: list[str | None] = [None] * len(prompts)
     active = list(range(len(prompts)))
-    stops = [*chat.eos_ids, *(chat.tokenizer.convert_tokens_to_ids(tag) for tag in protocol.STOP_STRINGS)]
+    vocabulary = chat.tokenizer.get_vocab()
+    by_text = not all(tag in vocabulary for tag in protocol.STOP_STRINGS)
+    stops = [*chat.eos_ids, *(vocabulary[tag] for tag in protocol.STOP_STRINGS if tag in vocabulary)]
     settings = GenerationConfig(
         do_sample=True,
         temperature=1.0,
@@ -51,6 +54,7 @@ def _search_rollout(
         max_new_tokens=config.max_turn_tokens,
         eos_token_id=stops,
         pad_token_id=0,
+        stop_strings=list(protocol.STOP_STRINGS) if by_text else None,
     )
     for turn in range(config.max_turns):
         if not active:
@@ -61,10 +65,12 @@ def _search_rollout(
         for place, i in enumerate(active):
             ids[place, width - len(rows[i]) :] = torch.tensor(rows[i])
             seen[place, width - len(rows[i]) :] = 1
-        sampled = model.generate(input_ids=ids, attention_mask=seen, generation_config=settings)[:, width:].tolist()
+        asked = {"input_ids": ids, "attention_mask": seen, "generation_config": settings}
+        sampled = model.generate(**asked, tokenizer=chat.tokenizer if by_text else None)[:, width:].tolist()
         going = []
         for i, new in zip(active, sampled, strict=True):
-            end = next((n + 1 for n, token in enumerate(new) if token in stops), len(new))
+            ends = (n + 1 for n in range(len(new)) if new[n] in stops or (by_text and turn_end(chat, new[: n + 1])))
+            end = next(ends, len(new))
             new = new[: min(end, config.max_episode_tokens - len(rows[i]))]
             rows[i] += new
             masks[i] += [1] * len(new)

@@ -1,0 +1,70 @@
+"""What the cold-started model of the real run can do before the loop: its policy, its judge, its task writer.
+
+    python -m reproduce.before_loop --out reproduce/results/real/before.json
+
+Evaluates as a run's round 0 does, greedy too; draws 16 answers to each of some questions; and probes the roles without
+a label, as `asl-preflight` does. `reproduce.real` shows the file. Nothing is trained.
+"""
+
+if __name__ == "__main__":  # before torch is imported, so that --help answers at once
+    from pathlib import Path
+
+    from asl_min.run.command import OVERRIDES, argument, start
+
+    start(
+        "reproduce.before_loop",
+        __doc__,
+        argument("--config", type=Path, metavar="FILE", default=Path("configs/smollm2-135m.yaml")),
+        argument("--per-hop", type=int, default=20, metavar="N", help="questions a number of hops for the 16 answers"),
+        argument("--tasks", type=int, default=96, help="tasks to be written (96)"),
+        argument("--out", type=Path, required=True, metavar="FILE"),
+        OVERRIDES,
+    )
+
+import json
+from argparse import Namespace
+
+from asl_min.config import Config
+from asl_min.corpus import load_questions
+from asl_min.evaluate import chosen_per_hop, evaluate_agent, policy_answers
+from asl_min.metrics.accuracy import sampled_accuracy
+from asl_min.phase import Agent
+from asl_min.run import durable, terminal
+from asl_min.run.command import config_of
+from asl_min.run.inputs import check_inputs
+from asl_min.tools.preflight import measure
+from asl_min.tools.probe import label_free
+
+SAMPLES = 16
+MINUTES = 60.0
+"""Minutes after which no further tasks are written."""
+
+
+def sampled(agent: Agent, per_hop: int) -> dict:
+    """`sampled_accuracy` of `SAMPLES` answers to the first questions of each number of hops."""
+    config = agent.config
+    questions = chosen_per_hop(load_questions(config.path(config.questions)), per_hop, config.eval_split)
+    answers = policy_answers(agent, questions, SAMPLES, 1.0, "sampled")
+    return {"questions": len(questions), "samples": SAMPLES} | sampled_accuracy(answers)
+
+
+def before(config: Config, per_hop: int, tasks: int) -> dict:
+    """All of it, in shares of 1 as evaluation and probe give them."""
+    agent = Agent(config, {})
+    results, _ = evaluate_agent(agent)
+    kept = {name: results[name] for name in ("accuracy", "accuracy_greedy", "grm")}
+    probed, _ = measure(agent, tasks, MINUTES)
+    facts = {"asked": probed.asked, "tasks": len(probed.tasks)}
+    facts |= label_free(probed, config.verify_threshold, agent.tool)
+    return {"base_model": str(config.base_model)} | kept | {"sampled": sampled(agent, per_hop), "roles": facts}
+
+
+def main(args: Namespace) -> None:
+    config = config_of(args.config, None, [*args.overrides, "eval_greedy=true"])
+    check_inputs(config)
+    if args.dry_run:
+        terminal.tell(f"would write {args.out}", files=[str(args.out)])
+        return
+    args.out.parent.mkdir(parents=True, exist_ok=True)
+    durable.write_text(args.out, json.dumps(before(config, args.per_hop, args.tasks), indent=1) + "\n")
+    terminal.tell(str(args.out), files=[str(args.out)])
