@@ -11,6 +11,7 @@ import pytest
 import torch
 from helpers import Scripted
 from made_up_prose import ARTICLES, BIRTHPLACE, BORN, BUILDER, CHEMIST, OPENED, PEOPLE, SOUND
+from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from asl_min import protocol, roles
@@ -20,7 +21,8 @@ from asl_min.episode import FinishReason, Request
 from asl_min.real import cold_start
 from asl_min.real.drafts import Draft
 from asl_min.real.people import text_hash
-from asl_min.real.prose_teacher import TOP_K, ProseTeacher, Query, demonstrate, read
+from asl_min.real.prose_teacher import TOP_K, ProseTeacher, Query, conversation, demonstrate, read
+from asl_min.real.sound_questions import in_turn
 from asl_min.rollout import Limits, Rollout
 from asl_min.search.bm25 import Bm25Search
 from asl_min.world.tiny.teacher import Demonstration, NotFound
@@ -218,3 +220,37 @@ def test_no_sound_question_is_an_error(script, llama, tmp_path, capsys):
     assert script("asl_min.real.cold_start", *words) == 2
     assert "corpus.jsonl: no question can be made" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+def test_follow_ups_ask_more_about_the_page_last_read(chat):
+    """Each is solved or judged from the same page without another search, and sees what came before it."""
+    player = teacher()
+    rows = [row for row in (conversation(player, 4) for _ in range(MANY)) if len(row) > 1]
+    assert {len(row) for row in rows} <= {2, 3, 4, 5} and {d.prompt for row in rows for d in row} == {"policy", "judge"}
+    for first, *more in rows:
+        page = first.turns[-2][1].split("\n")[1]
+        assert all(len(d.turns) == 1 and d.turns[0][0].partition(":")[0].split(">")[1][:8] in page for d in more)
+    parts = [encode(d, chat) for d in rows[0]]
+    whole = cold_start.in_one_context(parts, chat)
+    between = len(whole.ids) - sum(len(part.ids) for part in parts)
+    assert whole.weights.sum() == sum(part.weights.sum() for part in parts) and between
+    assert whole.ids[-len(parts[-1].ids) :].tolist() == parts[-1].ids.tolist()
+
+
+def test_questions_in_place_are_taken_from_the_sentences_in_turn():
+    drafts = [replace(SOUND[0], sentence=sentence, question=str(i)) for i, sentence in enumerate("aaabbc")]
+    assert [d.question for d in in_turn(drafts)] == ["0", "3", "5", "1", "4", "2"]
+
+
+def test_second_stage_begins_with_the_first_ones_adapter(script, llama, tmp_path, monkeypatch):
+    """The adapter of the first stage alone, put in the place of an interrupted run's, leads to the same one."""
+    monkeypatch.setattr(cold_start, "FIRST_LAYER", 1)
+    whole = run(script, llama, tmp_path, tmp_path / "whole")
+    with monkeypatch.context() as patch:
+        patch.setattr(cold_start, "STAGES", cold_start.STAGES[:1])
+        first = run(script, llama, tmp_path, tmp_path / "first")
+    assert first != whole
+    state = {"stage": 1, "step": 0, "adapter": load_file(tmp_path / "first" / "adapter_model.safetensors")}
+    (tmp_path / "parts").mkdir()
+    torch.save(state | {"optimizer": {}}, tmp_path / "parts" / cold_start.STATE)
+    assert run(script, llama, tmp_path, tmp_path / "parts") == whole

@@ -54,6 +54,9 @@ class ProseTeacher:
         self.about: dict[str, list[Query]] = {}
         for query in self.single + self.double:
             self.about.setdefault(query.hops[0].title, []).append(query)
+        self.of_page: dict[str, list[Query]] = {}
+        for query in self.single:
+            self.of_page.setdefault(query.hops[0].title, []).append(query)
         self.by_kind: dict[str, list[str]] = {}
         for draft in sound:
             self.by_kind.setdefault(draft.kind, []).append(draft.answer)
@@ -98,15 +101,33 @@ class ProseTeacher:
         return Demonstration("policy", {"question": self.worded(query.question)}, (*turns, (final, None)))
 
     def judge(self, query: Query) -> Demonstration:
-        """Right half of the time, half of that in other words."""
-        right, correct = query.answer, self.rng.random() < 0.5
-        if not correct:
-            candidate = self.wrong(query)
-        else:
-            candidate = right.text if self.rng.random() < 0.5 else in_other_words(right, self.rng)
+        candidate, correct = self.candidate(query)
         turns, thought = self.look_up(query)
         fields = {"question": self.worded(query.question), "answer": candidate}
         return Demonstration("judge", fields, (*turns, (conclude(thought, candidate, correct), None)))
+
+    def candidate(self, query: Query) -> tuple[str, bool]:
+        """An answer to be judged. Right half of the time, half of that in other words."""
+        right = query.answer
+        if self.rng.random() >= 0.5:
+            return self.wrong(query), False
+        return (right.text if self.rng.random() < 0.5 else in_other_words(right, self.rng)), True
+
+    def follow_ups(self, shown: Draft, most: int) -> list[Demonstration]:
+        """Other questions about the page just read, solved or judged without another search: a page costs more to read
+        than a question."""
+        others = [query for query in self.of_page[shown.title] if query.hops[0] != shown]
+        return [self.follow_up(query) for query in self.rng.sample(others, min(len(others), most))]
+
+    def follow_up(self, query: Query) -> Demonstration:
+        fields, thought = {"question": self.worded(query.question)}, read(query.hops[0])
+        with suppress(NotFound):
+            if self.rng.random() < 0.5:
+                candidate, correct = self.candidate(query)
+                final = conclude(thought, candidate, correct)
+                return Demonstration("judge", fields | {"answer": candidate}, ((final, None),))
+        final = f"<think>{thought}</think><answer>{query.answer.text}</answer>"
+        return Demonstration("policy", fields, ((final, None),))
 
     def wrong(self, query: Query) -> str:
         """A wrong answer of the right one's kind: the intermediate one, a near miss, another phrase of the page, or the
@@ -206,13 +227,24 @@ TWO_HOPS = 0.3
 
 def demonstrate(teacher: ProseTeacher) -> Demonstration:
     """One demonstration of a random role."""
+    return drawn(teacher)[0]
+
+
+def conversation(teacher: ProseTeacher, follow_ups: int) -> list[Demonstration]:
+    """One of a random role; where a question was solved or judged, so many follow-ups at most on its last page."""
+    first, query = drawn(teacher)
+    more = teacher.follow_ups(query.hops[-1], follow_ups) if first.prompt in ("policy", "judge") else []
+    return [first, *more]
+
+
+def drawn(teacher: ProseTeacher) -> tuple[Demonstration, Query]:
     while True:
         role = teacher.rng.choices(list(ROLE_MIX), list(ROLE_MIX.values()))[0]
         query = teacher.rng.choice(
             teacher.double if teacher.double and teacher.rng.random() < TWO_HOPS else teacher.single
         )
         with suppress(NotFound):
-            return play(teacher, role, query)
+            return play(teacher, role, query), query
 
 
 def play(teacher: ProseTeacher, role: str, query: Query) -> Demonstration:
