@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 
 from reproduce import measures as m
-from reproduce.preregistration import Part
+from reproduce.designs import Part
 from reproduce.records import Runs
 
 Arms = dict[str, list[dict]]

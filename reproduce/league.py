@@ -30,11 +30,11 @@ from asl_min.run import terminal
 from asl_min.run.durable import write_text
 from asl_min.run.errors import InputError
 from reproduce import measures as m
+from reproduce.designs import LEAGUE, read
 from reproduce.effects import mean_over_seeds
 from reproduce.league_figures import draw_all
 from reproduce.league_tables import results_text
 from reproduce.phase_diagram import rounded
-from reproduce.preregistration import LEAGUE, read
 from reproduce.records import RESULTS, by_arm, name_of, read_bases, read_summaries
 from reproduce.tables import refresh
 

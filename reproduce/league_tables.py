@@ -9,6 +9,7 @@ from asl_min.config import load_config
 from asl_min.episode import Task
 from asl_min.tools.table import markdown
 from reproduce import measures as m
+from reproduce.designs import League
 from reproduce.diagram_tables import signed, spread
 from reproduce.effects import equal_budget, mean_over_seeds
 from reproduce.jobs import ROOT
@@ -23,7 +24,6 @@ from reproduce.league_ranks import (
     table_of,
     winners,
 )
-from reproduce.preregistration import League
 
 
 def paid_by(system: str) -> str:

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from asl_min.run.errors import InputError
-from reproduce.preregistration import PRIMARY, Budget, Preregistration, Selection, read, select
+from reproduce.designs import PRIMARY, Budget, Preregistration, Selection, read, select
 from reproduce.records import RESULTS, Runs, by_arm, read_bases, read_summaries
 
 

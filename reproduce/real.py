@@ -29,7 +29,7 @@ from asl_min.run import terminal
 from asl_min.run.durable import write_text
 from asl_min.run.errors import InputError
 from reproduce import measures as m
-from reproduce.preregistration import REAL, read, select
+from reproduce.designs import REAL, read, select
 from reproduce.ratings import RATINGS
 from reproduce.real_tables import before_text, headline_text, sets_text
 from reproduce.records import RESULTS, read_summaries

@@ -10,8 +10,8 @@ import numpy as np
 from asl_min.tools.summary import dig
 from asl_min.tools.table import markdown
 from reproduce import measures as m
+from reproduce.designs import Selection, listed
 from reproduce.diagram_tables import spread
-from reproduce.preregistration import Selection, listed
 from reproduce.rating_table import ratings_table
 from reproduce.records import by_arm
 

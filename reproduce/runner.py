@@ -42,14 +42,14 @@ from asl_min.config import read_yaml
 from asl_min.corpus import refuse_no_file
 from asl_min.run import terminal
 from asl_min.run.errors import InputError
-from reproduce import preregistration
+from reproduce import designs
 from reproduce.jobs import ROOT, Job, refuse_missing_base
 from reproduce.records import run_name
 from reproduce.reuse import take_over
 
 ARMS = ROOT / "reproduce" / "arms.yaml"
 FULL, LEAGUE, REAL = "full", "league", "real"
-DESIGNS = {FULL: preregistration.FILE, LEAGUE: preregistration.LEAGUE, REAL: preregistration.REAL}
+DESIGNS = {FULL: designs.FILE, LEAGUE: designs.LEAGUE, REAL: designs.REAL}
 """The profiles that were preregistered."""
 
 
@@ -100,7 +100,7 @@ def small_jobs(file: Path, profile: str, runs: Path, results: Path) -> list[Job]
 
 def full_jobs(file: Path, runs: Path, results: Path, profile: str = FULL, system: str | None = None) -> list[Job]:
     """The jobs that a preregistration names, or those of one arm, which it need not name."""
-    design, digest, jobs = preregistration.read(file), preregistration.digest(file), []
+    design, digest, jobs = designs.read(file), designs.digest(file), []
     kept, prefix = (results, "") if profile == FULL else (results / profile, f"{profile}_")
     for base, arm, seed in design.names_of(system) if system else design.names():
         name = run_name(base, arm, seed)

@@ -8,11 +8,11 @@ import numpy as np
 from asl_min.run.errors import InputError
 from asl_min.tools.table import markdown
 from reproduce import measures as m
+from reproduce.designs import listed
 from reproduce.diagram_tables import diagram_text, signed, spread
 from reproduce.effects import equal_budget, mean_over_seeds
 from reproduce.phase_diagram import base_values
 from reproduce.population import Population
-from reproduce.preregistration import listed
 from reproduce.records import Runs, by_arm, read_summaries
 from reproduce.verdicts import WORST_FIRST
 

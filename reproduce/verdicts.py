@@ -17,8 +17,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from reproduce.designs import Claim, Part
 from reproduce.effects import effects, seeds
-from reproduce.preregistration import Claim, Part
 from reproduce.records import Runs
 from reproduce.statistics import LEVEL, Estimate, estimate, holm, regress
 

@@ -8,8 +8,8 @@ from pathlib import Path
 import yaml
 
 from asl_min.config import Config
-from reproduce import preregistration
-from reproduce.preregistration import Preregistration
+from reproduce import designs
+from reproduce.designs import Preregistration
 from reproduce.records import Runs, by_arm, dump, name_of, run_name
 
 ROLES = ("prompt_generator", "reward_model", "policy")
@@ -79,7 +79,7 @@ def design_values(**values: object) -> dict:
 
 def write_design(file: Path, **values: object) -> Preregistration:
     file.write_text(yaml.safe_dump(design_values(**values), sort_keys=False))
-    return preregistration.read(file)
+    return designs.read(file)
 
 
 def write_results(folder: Path, summaries: Iterable[dict], measure: Callable[[int], dict] | None = None) -> None:

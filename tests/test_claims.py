@@ -9,8 +9,8 @@ from made_up import ROLES, gains, measures_of, runs_of, summary, write_design, w
 
 from reproduce import claims, figures, phase_diagram, tables
 from reproduce.audits import audit
+from reproduce.designs import Part, Selection, listed
 from reproduce.population import load
-from reproduce.preregistration import Part, Selection, listed
 from reproduce.records import RESULTS
 from reproduce.statistics import Estimate
 from reproduce.verdicts import Finding

@@ -12,7 +12,7 @@ from helpers import ROOT
 from made_up import gains, measures_of, summary, write_results
 
 from asl_min.run.errors import InputError
-from reproduce import league, league_figures, league_ranks, league_tables, preregistration, runner
+from reproduce import designs, league, league_figures, league_ranks, league_tables, runner
 
 sys.path.insert(0, str(ROOT / "docs"))
 import fidelity
@@ -33,10 +33,10 @@ THREE = made_up(search_r1_64=[30, 32, 31, 33, 30, 31], ssp=[10, 12, 11, 13, 10, 
 
 
 def test_shipped_file_draws_its_bases_by_lot_and_names_systems_that_exist():
-    design = preregistration.read(preregistration.LEAGUE)
-    population = preregistration.read().bases.names
+    design = designs.read(designs.LEAGUE)
+    population = designs.read().bases.names
     assert list(design.bases.names) == sorted(random.Random(22).sample(list(population), 6))
-    assert len(design.arms) >= 16 and min(design.arms.values()) >= 2 and "DRAFT" in preregistration.LEAGUE.read_text()
+    assert len(design.arms) >= 16 and min(design.arms.values()) >= 2 and "DRAFT" in designs.LEAGUE.read_text()
     for arm in design.arms:
         config = design.config(("b01", arm, 0))
         assert (config.name, config.rounds, config.round_rollouts) == (arm, 3, 3000)
@@ -44,7 +44,7 @@ def test_shipped_file_draws_its_bases_by_lot_and_names_systems_that_exist():
 
 
 def test_profile_of_the_learning_rates_has_all_systems_validation_bases_and_a_round_of_the_league(tmp_path):
-    design = preregistration.read(preregistration.LEAGUE)
+    design = designs.read(designs.LEAGUE)
     jobs = runner.small_jobs(runner.ARMS, "league_lr", tmp_path, tmp_path)
     assert {job.arm for job in jobs} == design.arms.keys() and {job.base for job in jobs} == {"v01", "v02"}
     configs = [job.config() for job in jobs]
@@ -55,28 +55,28 @@ def test_profile_of_the_learning_rates_has_all_systems_validation_bases_and_a_ro
 
 
 def test_rates_must_be_those_of_the_arms(tmp_path):
-    values = yaml.safe_load(preregistration.LEAGUE.read_text())
+    values = yaml.safe_load(designs.LEAGUE.read_text())
     del values["learning_rates"]["ssp"]
     (tmp_path / "p.yaml").write_text(yaml.safe_dump(values))
     with pytest.raises(InputError, match=r"learning_rates: must have those of the arms .* 'ssp' is amiss"):
-        preregistration.read(tmp_path / "p.yaml")
+        designs.read(tmp_path / "p.yaml")
 
 
 def test_league_profile_is_what_the_file_names_in_folders_of_its_own(tmp_path):
-    design = preregistration.read(preregistration.LEAGUE)
-    found = runner.full_jobs(preregistration.LEAGUE, tmp_path / "runs", tmp_path / "results", "league")
+    design = designs.read(designs.LEAGUE)
+    found = runner.full_jobs(designs.LEAGUE, tmp_path / "runs", tmp_path / "results", "league")
     assert [(job.base, job.arm, job.seed) for job in found] == design.names()
     assert found[0].run == tmp_path / "runs" / "league_b01_asl_gen_rm_seed0"
     assert found[0].result == tmp_path / "results" / "league" / "runs" / "b01_asl_gen_rm_seed0.json"
 
 
 def test_one_system_more_is_run_on_the_same_bases_and_seeds_at_its_own_rate(tmp_path):
-    found = runner.full_jobs(preregistration.LEAGUE, tmp_path, tmp_path, "league", "frozen_pg")
-    design = preregistration.read(preregistration.LEAGUE)
+    found = runner.full_jobs(designs.LEAGUE, tmp_path, tmp_path, "league", "frozen_pg")
+    design = designs.read(designs.LEAGUE)
     assert [(job.base, job.seed) for job in found] == [(b, seed) for seed in (0, 1) for b in design.bases.names]
     assert {(job.arm, job.config().round_rollouts) for job in found} == {("frozen_pg", 3000)}
     with pytest.raises(InputError, match="no such config file"):
-        runner.full_jobs(preregistration.LEAGUE, tmp_path, tmp_path, "league", "fame")
+        runner.full_jobs(designs.LEAGUE, tmp_path, tmp_path, "league", "fame")
 
 
 def test_only_the_league_takes_a_system(script, capsys):
@@ -223,7 +223,7 @@ def test_what_pays_the_policy_is_asked_of_the_recipe(system, paid):
 
 
 def test_page_shows_ranks_budgets_breaks_and_what_is_exploratory():
-    design = preregistration.read(preregistration.LEAGUE)
+    design = designs.read(designs.LEAGUE)
     rows = [*THREE, *made_up(frozen_pg=[1] * 6, spice=[3])]
     text = league_tables.results_text(rows, measured("judge"), design)
     assert "25 runs of 5 systems on 6 bases, 3 rounds of 3000 rollouts" in text
@@ -234,7 +234,7 @@ def test_page_shows_ranks_budgets_breaks_and_what_is_exploratory():
 
 
 def test_page_of_one_system_on_one_base_has_no_more_than_it_knows():
-    text = league_tables.results_text(made_up(ssp=[1]), {}, preregistration.read(preregistration.LEAGUE))
+    text = league_tables.results_text(made_up(ssp=[1]), {}, designs.read(designs.LEAGUE))
     assert "0 of 0 pairs" in text and "Not known with so few" in text
 
 
@@ -280,7 +280,7 @@ def test_script_makes_the_page_of_the_records_own_results(tmp_path, script, monk
 
 
 def test_every_system_of_the_league_says_where_its_rule_comes_from():
-    for arm in preregistration.read(preregistration.LEAGUE).arms:
+    for arm in designs.read(designs.LEAGUE).arms:
         found = fidelity.fidelity(fidelity.recipe_of(arm))
         assert found.rule and found.source and found.differs
         assert found.read.startswith(("code", "paper", "about", "-"))
@@ -293,6 +293,6 @@ def test_recipe_without_a_source_is_refused():
 
 
 def test_system_that_is_left_out_has_no_arm():
-    design = preregistration.read(preregistration.LEAGUE)
+    design = designs.read(designs.LEAGUE)
     arms = {path.stem for path in (ROOT / "configs" / "arms").glob("*.yaml")}
     assert design.left_out and not {name.lower() for name in design.left_out} & arms

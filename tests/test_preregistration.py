@@ -11,7 +11,7 @@ from helpers import ROOT
 from made_up import design_values, gains, summary, write_design, write_results
 
 from asl_min.run.errors import InputError
-from reproduce import jobs, preregistration
+from reproduce import designs, jobs, preregistration
 from reproduce.records import name_of, read_summaries
 
 COMMITTED = "2026-01-01T00:00:00+00:00"
@@ -115,7 +115,7 @@ def test_without_history_the_digest_in_the_summary_counts(history, repo, tmp_pat
     code, said = check(place)
     assert code == 1 and said.count("does not hold the digest of the file") == 17
     for file in (place / "results" / "runs").iterdir():
-        rewrite(place, file.stem, preregistered=preregistration.digest(place / "p.yaml"))
+        rewrite(place, file.stem, preregistered=designs.digest(place / "p.yaml"))
     assert check(place)[0] == 0
     rewrite(place, "b01_frozen_grm_seed0", preregistered="0" * 64)
     assert check(place)[0] == 1
@@ -130,7 +130,7 @@ def test_file_that_was_never_committed_has_no_history(tmp_path):
 def test_claims_are_selected_from_the_named_runs_alone(tmp_path):
     design = write_design(tmp_path / "p.yaml")
     write_results(tmp_path, [*gains("rule_reward", [5] * 8), *gains("rule_reward", [5], seed=2), *gains("r_zero", [1])])
-    found = preregistration.select(design, read_summaries(tmp_path / "runs"))
+    found = designs.select(design, read_summaries(tmp_path / "runs"))
     assert list(found.named) == [(f"b{n:02}", "rule_reward", 0) for n in range(1, 7)]
     assert len(found.missing) == 12 and found.missing[0] == ("b01", "frozen_grm", 0)
     wanted = {("b01", "r_zero", 0), ("b01", "rule_reward", 2), ("b07", "rule_reward", 0), ("b08", "rule_reward", 0)}
@@ -203,7 +203,7 @@ def test_config_is_that_of_the_arm_on_the_base_with_the_settings_of_all(tmp_path
 
 
 def test_shipped_file_names_enough_and_arms_that_exist():
-    design = preregistration.read()
+    design = designs.read()
     assert len(design.bases.names) >= 12 and all(design.arms[arm] >= 2 for arm in design.headline)
     for arm in design.arms:
         assert design.config(("b01", arm, 0)).name == arm
@@ -214,5 +214,5 @@ def test_shipped_file_names_enough_and_arms_that_exist():
 def test_recorded_runs_keep_to_the_shipped_file():
     folder = ROOT / "reproduce" / "results" / "runs"
     found = read_summaries(folder) if any(folder.glob("*.json")) else {}
-    named = preregistration.select(preregistration.read(), found).named
-    assert preregistration.problems(preregistration.FILE, named) == [] or not named
+    named = designs.select(designs.read(), found).named
+    assert preregistration.problems(designs.FILE, named) == [] or not named

@@ -5,8 +5,8 @@ from made_up import summary
 
 from asl_min.corpus import write_jsonl
 from asl_min.run.errors import InputError
-from reproduce import preregistration, real, real_tables
-from reproduce.preregistration import select
+from reproduce import designs, real, real_tables
+from reproduce.designs import select
 from reproduce.records import compact, dump, name_of, run_name
 
 BASE = "smollm2-135m-cold"
@@ -39,7 +39,7 @@ def write_runs(folder, runs=RUNS):
 
 
 def selection(runs=RUNS):
-    return select(preregistration.read(preregistration.REAL), {name_of(run): run for run in runs})
+    return select(designs.read(designs.REAL), {name_of(run): run for run in runs})
 
 
 def cells(table: str, *first: str) -> list[str]:
@@ -71,7 +71,7 @@ def test_sets_stand_by_run_and_round_with_their_intervals():
 
 def test_headline_says_what_is_missing_and_what_was_not_named_and_leaves_out_what_was_not_measured():
     text = real_tables.headline_text(selection(), [])
-    total = len(preregistration.read(preregistration.REAL).names())
+    total = len(designs.read(designs.REAL).names())
     assert f"4 of {total} named runs are there, so this is provisional. Missing: {BASE}_abs" in text
     assert f"exploratory: {BASE}_data_4_seed0" in text and "| data_4 |" not in text
     assert "Not rated yet." in text and "nan" not in text

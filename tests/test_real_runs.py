@@ -4,7 +4,7 @@ import pytest
 
 from asl_min.config import load_config
 from asl_min.run.errors import InputError
-from reproduce import jobs, preregistration, runner
+from reproduce import designs, jobs, runner
 
 ROOT = jobs.ROOT
 OVER = "configs/smollm2-135m.yaml"
@@ -26,8 +26,8 @@ def test_arm_over_another_config_differs_from_it_in_the_arms_values_alone():
 
 
 def test_command_of_such_a_run_has_the_same_config(tmp_path):
-    design = preregistration.read(preregistration.REAL)
-    found = runner.full_jobs(preregistration.REAL, tmp_path / "runs", tmp_path, "real")
+    design = designs.read(designs.REAL)
+    found = runner.full_jobs(designs.REAL, tmp_path / "runs", tmp_path, "real")
     assert [(job.base, job.arm, job.seed) for job in found] == design.names()
     assert {job.arm for job in found} >= {"asl_gen_rm", "asl_hybrid", "search_r1_64", "sharpening", "frozen_grm"}
     for job in found:
@@ -41,17 +41,18 @@ def test_command_of_such_a_run_has_the_same_config(tmp_path):
 
 
 def test_shipped_file_is_marked_a_draft_while_things_are_to_be_chosen():
-    text = preregistration.REAL.read_text()
+    text = designs.REAL.read_text()
     assert ("to be chosen" in text) == text.startswith("# DRAFT")
 
 
 def test_mode_and_rate_are_chosen_over_the_same_config_on_validation_questions(tmp_path):
     found = [job.config() for job in runner.small_jobs(runner.ARMS, "real_choice", tmp_path, tmp_path)]
     assert {(c.name, c.learning_rate) for c in found} == {
-        (arm, rate) for arm in ("asl_gen_rm", "asl_hybrid") for rate in (5e-5, 1e-4, 3e-4)
+        (arm, rate) for arm in ("asl_gen_rm", "asl_hybrid") for rate in (1e-3, 1e-4, 3e-4)
     }
     for config in found:
-        named = preregistration.read(preregistration.REAL).config(("smollm2-135m-cold", config.name, 0))
+        named = designs.read(designs.REAL).config(("smollm2-135m-cold", config.name, 0))
         different = {key for key, value in vars(config).items() if value != getattr(named, key)}
-        assert different <= {"rounds", "questions", "judgments", "learning_rate", "labelled_questions", "eval_tasks"}
+        measured = {"questions", "judgments", "eval_tasks", "eval_judgments"}
+        assert different <= {"rounds", "learning_rate", "labelled_questions"} | measured
         assert "validation" in config.questions and "validation" in config.judgments and config.rounds == 1

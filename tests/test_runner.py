@@ -15,7 +15,7 @@ from asl_min import train_prompt_generator
 from asl_min.run import run_dir
 from asl_min.run.errors import InputError
 from asl_min.run.inputs import prepare
-from reproduce import jobs, preregistration, runner
+from reproduce import designs, jobs, runner
 
 
 @pytest.fixture
@@ -76,7 +76,7 @@ def test_full_profile_is_what_the_preregistration_names(tmp_path):
     assert [(job.base, job.arm, job.seed) for job in found] == design.names()
     assert {job.config().eval_tasks for job in found} == {7}
     assert found[0].result == tmp_path / "results" / "runs" / "b01_rule_reward_seed0.json"
-    assert {job.preregistered for job in found} == {preregistration.digest(tmp_path / "p.yaml")}
+    assert {job.preregistered for job in found} == {designs.digest(tmp_path / "p.yaml")}
 
 
 def test_each_thread_of_a_run_gets_a_core(arms, monkeypatch):
@@ -91,7 +91,7 @@ def test_shipped_profiles_name_arms_that_exist(tmp_path):
         assert all(job.config().name == job.arm for job in runner.small_jobs(runner.ARMS, profile, tmp_path, tmp_path))
     quick = runner.small_jobs(runner.ARMS, "quick", tmp_path, tmp_path)
     assert len({job.base for job in quick}) >= 3
-    population = set(preregistration.read().bases.names)
+    population = set(designs.read().bases.names)
     choices = runner.small_jobs(runner.ARMS, "lr", tmp_path, tmp_path)
     assert all(job.config().eval_split == "validation" and job.base not in population for job in choices)
 

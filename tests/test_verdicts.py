@@ -7,8 +7,8 @@ import pytest
 from made_up import gains, runs_of, summary
 
 from reproduce import verdicts
+from reproduce.designs import Claim, Part
 from reproduce.effects import effects, seeds
-from reproduce.preregistration import Claim, Part
 
 GAIN = Part("gain", ("asl",))
 RISING = {f"b{n:02}": 50.0 + 5 * n for n in range(1, 13)}
