@@ -18,6 +18,7 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
 import json
 from argparse import Namespace
 from collections import Counter
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +26,15 @@ import numpy as np
 from asl_min.run import terminal
 from asl_min.run.durable import write_text
 from reproduce.audits import audit
+from reproduce.designs import Claim
+from reproduce.pages import readme_blocks, refresh, results_blocks, results_text
 from reproduce.phase_diagram import base_values, diagram_rows
 from reproduce.population import Population, load
 from reproduce.records import RESULTS
-from reproduce.tables import beside_record, readme_blocks, refresh, results_blocks, results_text
+from reproduce.tables import beside_record
 from reproduce.verdicts import Conclusion, Finding, Moderators, conclude
 
+SECONDS = "mean_over_seconds"
 README, PAGE = Path(__file__).parents[1] / "README.md", Path(__file__).parents[1] / "RESULTS.md"
 
 
@@ -39,13 +43,28 @@ def moderators_of(population: Population) -> Moderators:
 
 
 def claim_rows(population: Population) -> list[dict]:
-    """Rows of claims.json: the primary mode's claims, then those of the other modes, each a family of its own."""
+    """Rows of claims.json: the primary mode's claims, then those of the other modes, each a family of its own; then,
+    exploratory, the primary mode's claims on seconds without that part, since how long a run takes depends on what else
+    its machine does.
+
+    `provisional`: some run of the family is missing, whose p could change each verdict of it."""
+    primary, secondary = (population.design.asked(primary=first) for first in (True, False))
+    rows = family_rows(population, "primary", primary) + family_rows(population, "secondary", secondary)
+    timed = [claim.id for claim in primary if any(part.measure == SECONDS for part in claim.parts)]
+    without = [replace(claim, parts=tuple(p for p in claim.parts if p.measure != SECONDS)) for claim in primary]
+    explored = [row for row in family_rows(population, "exploratory", without) if row["id"] in timed]
+    return rows + [row | {"id": f"{row['id']} without seconds"} for row in explored]
+
+
+def family_rows(population: Population, family: str, claims: list[Claim]) -> list[dict]:
     rows, missing = [], Counter(arm for _, arm, _ in population.selection.missing)
-    for family in ("primary", "secondary"):
-        claims = population.design.asked(primary=family == "primary")
-        for conclusion in conclude(claims, population.runs, moderators_of(population)):
-            row = row_of(conclusion) | {"family": family, "budget": str(population.spent())}
-            rows.append(row | {"missing_runs": sum(missing[arm] for arm in row["arms"])})
+    for conclusion in conclude(claims, population.runs, moderators_of(population)):
+        row = row_of(conclusion) | {"family": family, "budget": str(population.spent())}
+        rows.append(row | {"missing_runs": sum(missing[arm] for arm in row["arms"])})
+    late = any(row["missing_runs"] for row in rows)
+    for row in rows:
+        for verdict in (row, *row["parts"], *row["shown"]):
+            verdict["provisional"] = late
     return rows
 
 
@@ -76,6 +95,7 @@ def finding_row(finding: Finding) -> dict:
         "ci_high": number(found.high) if found else None,
         "p": number(found.p) if found else None,
         "n_bases": found.n if found else 0,
+        "unmeasured": list(finding.unmeasured),
         "n_seeds": finding.n_seeds,
         "threshold": part.above,
         "verdict": finding.verdict,

@@ -39,8 +39,9 @@ def diagram_text(population: Population) -> str:
         parts += [
             "From which value of the base's judge (balanced accuracy on gold judgments before the loop) or writer "
             "(share of its own answers that are right) on the fitted line of the gain lies above 0; 95% interval, "
-            "bases drawn anew. The line is known only within the range of the bases. One that falls has no such value: "
-            '"every base" where it stays above 0, "no base" where it ends below.',
+            'bases drawn anew. The line is known only within the range of the bases: "every base" where it lies above '
+            '0 in all of it, "no base" where it does not rise above 0 in it. A line that falls through 0 has a value '
+            "up to which it lies above, and no interval.",
             markdown(
                 [["arm", "of the base's", "lifts itself from", "bases", "their range"], *map(crossing_cells, crossings)]
             ),
@@ -72,13 +73,15 @@ def bases_table(rows: list[dict], arms: list[str]) -> str:
 
 
 def crossing_cells(row: LiftOff) -> list[str]:
-    interval = f"{percent(row.at)} ({percent(row.low)} to {percent(row.high)})"
-    return [row.arm, row.axis, interval, str(row.n), f"{row.lowest:.0f} to {row.highest:.0f}%"]
+    ends = row.lowest, row.highest
+    interval = f"{percent(row.at, *ends)} ({percent(row.low, *ends)} to {percent(row.high, *ends)})"
+    falling = row.up_to is not None and f"falls: above 0 up to {row.up_to:.0f}%"
+    return [row.arm, row.axis, falling or interval, str(row.n), f"{row.lowest:.0f} to {row.highest:.0f}%"]
 
 
-def percent(value: float) -> str:
-    """Infinite: where the line lies above 0 throughout (-inf) or nowhere (inf)."""
-    return f"{value:.0f}%" if np.isfinite(value) else "every base" if value < 0 else "no base"
+def percent(value: float, lowest: float, highest: float) -> str:
+    """Within the range of the bases; beyond it, whether the line lies above 0 for all of them or for none."""
+    return "every base" if value <= lowest else "no base" if value > highest else f"{value:.0f}%"
 
 
 def error_cells(errors: dict[str, dict[str, float]], arms: Iterable[str]) -> list[list[str]]:

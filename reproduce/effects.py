@@ -17,10 +17,19 @@ Arms = dict[str, list[dict]]
 def effects(part: Part, runs: Runs) -> dict[str, float]:
     """By base, in percent or points. Bases that lack an arm of the part, or in which it was not measured, are left
     out."""
+    return {base: value for base, value in _all_effects(part, runs).items() if np.isfinite(value)}
+
+
+def unmeasured(part: Part, runs: Runs) -> list[str]:
+    """The bases that have all arms of the part and no effect: there was nothing to measure, such as a round without a
+    task that has an answer."""
+    return [base for base, value in _all_effects(part, runs).items() if not np.isfinite(value)]
+
+
+def _all_effects(part: Part, runs: Runs) -> dict[str, float]:
     arms = (*part.arms, *part.less)
     bases = [base for base in runs.get(arms[0], {}) if all(base in runs.get(arm, {}) for arm in arms)]
-    found = {base: _effect(part, {arm: runs[arm][base] for arm in arms}) for base in bases}
-    return {base: value for base, value in found.items() if np.isfinite(value)}
+    return {base: _effect(part, {arm: runs[arm][base] for arm in arms}) for base in bases}
 
 
 def seeds(part: Part, runs: Runs) -> int:
@@ -37,7 +46,8 @@ def _effect(part: Part, arms: Arms) -> float:
     else:
         measure = m.MEASURES[part.measure]
     values = {arm: mean_over_seeds(summaries, measure) for arm, summaries in arms.items()}
-    return values[part.arms[0]] - max((values[arm] for arm in part.less), default=0.0)
+    best = np.max([values[arm] for arm in part.less]) if part.less else 0.0  # NaN where one of them is
+    return float(values[part.arms[0]] - best)
 
 
 def mean_over_seeds(summaries: list[dict], measure: Callable[[dict], float]) -> float:

@@ -34,9 +34,9 @@ from reproduce.designs import LEAGUE, read
 from reproduce.effects import mean_over_seeds
 from reproduce.league_figures import draw_all
 from reproduce.league_tables import results_text
+from reproduce.pages import refresh
 from reproduce.phase_diagram import rounded
 from reproduce.records import RESULTS, by_arm, name_of, read_bases, read_summaries
-from reproduce.tables import refresh
 
 PAGE = Path(__file__).parents[1] / "docs" / "league.md"
 KEPT = ("accuracy", *m.BUDGETS, "gold_labels")

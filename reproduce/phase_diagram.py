@@ -13,7 +13,7 @@ from asl_min.tools.summary import dig
 from reproduce import measures as m
 from reproduce.effects import mean_over_seeds
 from reproduce.population import Population
-from reproduce.statistics import left_out_error, lift_off_interval, regress
+from reproduce.statistics import falls_at, left_out_error, lift_off_interval, regress
 
 MEASURED = {
     "judge": "grm.balanced_accuracy",
@@ -88,8 +88,9 @@ def tables(
 @dataclass(frozen=True)
 class LiftOff:
     """From which value of a base's judge (or writer) on the fitted gain of an arm is above 0, percent, with its 95%
-    interval (bases drawn anew). Infinite: from the worst on (-inf), or for none (inf). `lowest` and `highest`: the
-    bases' range, outside of which the line is not known."""
+    interval (bases drawn anew). Infinite: from the worst on (-inf), or for none (inf). `up_to`: where a line that falls
+    crosses 0 within the bases' range, else None. `lowest` and `highest`: that range, outside of which the line is not
+    known."""
 
     arm: str
     axis: str
@@ -99,13 +100,15 @@ class LiftOff:
     lowest: float
     highest: float
     n: int
+    up_to: float | None = None
 
 
 def lift_offs(rows: list[dict], arms: Iterable[str]) -> list[LiftOff]:
     found = []
     for arm, (axis,), x, gains in tables(rows, arms, *([axis] for axis in AXES)):
         if crossing := lift_off_interval(x[:, 0], gains):
-            found.append(LiftOff(arm, axis, *crossing, float(x.min()), float(x.max()), len(gains)))
+            ends = float(x.min()), float(x.max())
+            found.append(LiftOff(arm, axis, *crossing, *ends, len(gains), falls_at(x[:, 0], gains)))
     return found
 
 

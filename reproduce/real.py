@@ -30,10 +30,11 @@ from asl_min.run.durable import write_text
 from asl_min.run.errors import InputError
 from reproduce import measures as m
 from reproduce.designs import REAL, read, select
+from reproduce.pages import refresh
 from reproduce.ratings import RATINGS
 from reproduce.real_tables import before_text, headline_text, sets_text
 from reproduce.records import RESULTS, read_summaries
-from reproduce.tables import choices_table, refresh
+from reproduce.tables import choices_table
 
 PAGE = Path(__file__).parents[1] / "docs" / "real_run.md"
 

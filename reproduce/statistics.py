@@ -10,7 +10,17 @@ from scipy import stats
 
 from asl_min.metrics.regression import LEVEL, left_out, regress, two_sided
 
-__all__ = ["LEVEL", "Estimate", "estimate", "holm", "left_out_error", "lift_off", "lift_off_interval", "regress"]
+__all__ = [
+    "LEVEL",
+    "Estimate",
+    "estimate",
+    "falls_at",
+    "holm",
+    "left_out_error",
+    "lift_off",
+    "lift_off_interval",
+    "regress",
+]
 
 
 @dataclass(frozen=True)
@@ -63,6 +73,14 @@ def lift_off(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     flat = np.where(constant + slope * x.max(-1) > 0, -np.inf, np.inf)
     rising = slope > 1e-12
     return np.where(rising, -constant / np.where(rising, slope, 1.0), flat)
+
+
+def falls_at(x: np.ndarray, y: np.ndarray) -> float | None:
+    """Where the fitted line falls through 0 within the range of x; None where it does not."""
+    slope, constant = np.polyfit(x, y, 1)
+    if not constant + slope * x.min() > 0 > constant + slope * x.max():
+        return None
+    return float(-constant / slope)
 
 
 def lift_off_interval(

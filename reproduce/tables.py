@@ -1,39 +1,25 @@
-"""The page RESULTS.md and what other pages show of the results, as Markdown. Written by claims.py."""
+"""The tables of the results, as Markdown: claims, audits, arms, budgets, rounds."""
 
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
-from asl_min.run.errors import InputError
 from asl_min.tools.table import markdown
 from reproduce import measures as m
-from reproduce.designs import listed
-from reproduce.diagram_tables import diagram_text, signed, spread
+from reproduce.diagram_tables import signed, spread
 from reproduce.effects import equal_budget, mean_over_seeds
 from reproduce.phase_diagram import base_values
 from reproduce.population import Population
 from reproduce.records import Runs, by_arm, read_summaries
 from reproduce.verdicts import WORST_FIRST
 
-COMMAND = "make reproduce PROFILE=full"
 STRATA = {
     "all": ("accuracy", "mean"),
     "seen": ("accuracy", "seen"),
     "held-out phrasings": ("accuracy", "held_out_phrasing"),
     "held-out paths": ("accuracy", "held_out_path"),
 } | {f"{hops} hop{'s' * (hops > 1)}": ("accuracy", f"hop{hops}") for hops in range(1, 5)}
-ROUND_TABLES = {
-    "Held-out accuracy, %": ("accuracy", "mean"),
-    "GRM balanced accuracy, %": ("grm", "balanced_accuracy"),
-    "GRM consistency, %": ("grm", "consistency"),
-    "Drafts that have an answer, %": ("phase", "drafts", "answerable"),
-    "Rewarded tasks that have an answer, %": m.REWARDED,
-    "Rewarded tasks whose own answer is right, %": m.SOUND,
-    "Base policy's accuracy on the round's tasks, %": ("frozen", "accuracy"),
-    "Policy reward: judged right, %": ("phase", "judge_reward"),
-    "Policy's true accuracy on its tasks, %": ("phase", "true_accuracy"),
-}
 
 
 def over_bases(runs: Runs, arm: str, measure: Callable[[dict], float]) -> list[float]:
@@ -59,8 +45,8 @@ def effect_text(row: dict) -> str:
 
 
 def verdict_text(row: dict) -> str:
-    """A verdict, and for "depends" on what. Of a claim that some of its runs lack: a provisional one."""
-    found, late = row["depends_on"], row.get("missing_runs") and row["verdict"] != "not run"
+    """A verdict, and for "depends" on what; a provisional one while runs are missing."""
+    found, late = row["depends_on"], row["provisional"] and row["verdict"] != "not run"
     verdict = f"provisional: {row['verdict']}" if late else row["verdict"]
     if not found:
         return verdict
@@ -68,18 +54,24 @@ def verdict_text(row: dict) -> str:
     return f"{verdict} on the {found['moderator']} (above {side.replace('_', ' ')} {found[side]:.0f}%)"
 
 
+def size_text(row: dict) -> str:
+    """Of how many bases, and of how many there were runs where that was more."""
+    without = len(row["unmeasured"])
+    return f"{row['n_bases']} of {row['n_bases'] + without}" if without else str(row["n_bases"])
+
+
 def claims_table(rows: list[dict]) -> str:
     """A row for each claim, and one for each part where there are several."""
     cells = [["", "claim", "measure", "effect (95% interval)", "bases", "seeds", "Holm p", "verdict"]]
     for row in rows:
         p = "-" if row["holm_p"] is None else f"{row['holm_p']:.2g}"
-        size = [str(row["n_bases"]), str(row["n_seeds"])]
+        size = [size_text(row), str(row["n_seeds"])]
         decisive = [row["metric"], effect_text(row), *size, p, f"**{verdict_text(row)}**"]
         cells.append([row["id"], row["claim"], *decisive])
         parts = row["parts"] if len(row["parts"]) > 1 else []
         for name, group in {"part": parts, "shown": row["shown"]}.items():
             for part in group:
-                size = [str(part["n_bases"]), str(part["n_seeds"])]
+                size = [size_text(part), str(part["n_seeds"])]
                 cells.append(["", f"({name})", part["metric"], effect_text(part), *size, "", verdict_text(part)])
     return markdown(cells)
 
@@ -90,7 +82,7 @@ def short_claims(rows: list[dict]) -> str:
     cells = [["", "claim", "measure", "effect (95% interval)", "bases", "Holm p", "verdict"]]
     for row in primary:
         p = "-" if row["holm_p"] is None else f"{row['holm_p']:.2g}"
-        shown = [row["metric"], effect_text(row), str(row["n_bases"]), p, f"**{verdict_text(row)}**"]
+        shown = [row["metric"], effect_text(row), size_text(row), p, f"**{verdict_text(row)}**"]
         cells.append([row["id"], row["claim"], *shown])
     return f"{counts(primary)}\n\n{markdown(cells)}"
 
@@ -140,7 +132,7 @@ def arms_table(population: Population) -> str:
 
 def strata_table(population: Population) -> str:
     """Final accuracy, and in brackets the gain, by kind of question."""
-    cells = [["arm", *STRATA]]
+    cells = [["arm", "bases", *STRATA]]
     for arm in population.arms():
         row = []
         for keys in STRATA.values():
@@ -148,14 +140,14 @@ def strata_table(population: Population) -> str:
             first = over_bases(population.runs, arm, lambda s, keys=keys: m.curve(s, *keys)[0])
             gained = spread(np.subtract(last, first), "+", interval=False)
             row.append(f"{spread(last, interval=False)} ({gained})" if np.isfinite(last).any() else "-")
-        cells.append([arm, *row])
+        cells.append([arm, str(len(population.runs[arm])), *row])
     return markdown(cells)
 
 
 def budgets_table(population: Population) -> str:
     """What a run spends, and mean accuracy up to the least that any run of the base spent, by each budget."""
     names = [budget.replace("_", " ") for budget in m.BUDGETS]
-    cells = [["arm", *names, "gold labels", *(f"accuracy over equal {name}" for name in names)]]
+    cells = [["arm", "bases", *names, "gold labels", *(f"accuracy over equal {name}" for name in names)]]
     for arm in population.arms():
         summaries = [s for found in population.runs[arm].values() for s in found]
         used = [f"{np.mean([m.spent(s, budget)[-1] for s in summaries]):.0f}" for budget in m.BUDGETS]
@@ -167,28 +159,32 @@ def budgets_table(population: Population) -> str:
                 beside = {name: of[base] for name, of in population.runs.items() if base in of}
                 found.append(mean_over_seeds(seeds, equal_budget(beside, budget)))
             equal.append(spread(found))
-        cells.append([arm, *used, str(labels), *equal])
+        cells.append([arm, str(len(population.runs[arm])), *used, str(labels), *equal])
     return markdown(cells)
 
 
 def rounds_table(population: Population, keys: tuple[str, ...]) -> str:
     """Mean over bases by round; empty where it was never measured."""
     curves = {arm: arm_curve(population.runs, arm, *keys) for arm in population.arms()}
-    measured = {arm: curve for arm, curve in curves.items() if np.isfinite(curve).any()}
+    measured = {arm: found for arm, found in curves.items() if found[1]}
     if not measured:
         return ""
-    cells = [["arm", *map(str, range(max(map(len, measured.values()))))]]
-    for arm, curve in measured.items():
-        cells.append([arm, *("-" if np.isnan(value) else f"{value:.1f}" for value in curve)])
+    cells = [["arm", "bases", *map(str, range(max(len(curve) for curve, _ in measured.values())))]]
+    for arm, (curve, n) in measured.items():
+        cells.append([arm, str(n), *("-" if np.isnan(value) else f"{value:.1f}" for value in curve)])
     return markdown(cells)
 
 
-def arm_curve(runs: Runs, arm: str, *keys: str) -> np.ndarray:
-    """Mean over bases of the mean over seeds, by round up to the shortest run; NaN where no base has a value."""
+def arm_curve(runs: Runs, arm: str, *keys: str) -> tuple[np.ndarray, int]:
+    """Mean over bases of the mean over seeds, by round up to the shortest run, and of how many bases: those that have a
+    value in each round that any base has, so that all rounds are of the same bases. NaN where no base has a value."""
     curves = base_curves(runs, arm, lambda s: m.curve(s, *keys))
     known = np.isfinite(curves)
-    sums, n = np.where(known, curves, 0).sum(0), known.sum(0)
-    return np.where(n > 0, sums / np.maximum(n, 1), np.nan)
+    measured = known.any(0)
+    whole = known[:, measured].all(1)
+    if not measured.any() or not whole.any():
+        return np.full(len(measured), np.nan), 0
+    return np.where(measured, curves[whole].mean(0), np.nan), int(whole.sum())
 
 
 def base_curves(runs: Runs, arm: str, measure: Callable[[dict], np.ndarray]) -> np.ndarray:
@@ -205,98 +201,3 @@ def choices_table(folder: Path) -> str:
     arms = dict.fromkeys(arm for runs in variants.values() for arm in runs)
     rows = ([arm, *(spread(over_bases(runs, arm, m.final)) for runs in variants.values())] for arm in arms)
     return markdown([["arm", *variants], *rows])
-
-
-# --- pages
-
-
-def refresh(page: Path, blocks: dict[str, str]) -> str:
-    """The page's text with what stands between `<!-- NAME -->` and `<!-- end -->` replaced. Raises `InputError` where
-    the page has no such place."""
-    text = page.read_text()
-    for name, block in blocks.items():
-        before, mark, rest = text.partition(f"<!-- {name} -->\n")
-        if not mark or "<!-- end -->" not in rest:
-            raise InputError(f"{page}: no <!-- {name} --> with an <!-- end --> after it")
-        text = f"{before}{mark}{block}\n<!-- end -->{rest.split('<!-- end -->', 1)[1]}"
-    return text
-
-
-def progress(population: Population) -> str:
-    """How many runs are there, and that nothing is decided before all are."""
-    named, missing = len(population.selection.named), population.selection.missing
-    if not missing:
-        return f"All {named} runs are there."
-    return (
-        f"**{named} of {named + len(missing)} runs are there**, so all of this is provisional: no claim is decided "
-        "before its runs are complete."
-    )
-
-
-def readme_blocks(population: Population) -> dict[str, str]:
-    """What of the README is made of the runs: accuracy by round of the headline arms and with the judge frozen, what
-    they gained, and what the base gained that gained least and most."""
-    arms = [*population.headline(), *(["frozen_grm"] if "frozen_grm" in population.runs else [])]
-    curves = {arm: arm_curve(population.runs, arm, "accuracy", "mean") for arm in arms}
-    rounds = [f"round {number}" for number in range(max(map(len, curves.values()), default=0))]
-    cells = [["held-out accuracy, %", "bases", "runs", *rounds, "gain (95% over bases)", "by base"]]
-    for arm, curve in curves.items():
-        bases, gains = population.runs[arm], over_bases(population.runs, arm, m.gain)
-        size = [str(len(bases)), str(sum(map(len, bases.values())))]
-        ends = f"{min(gains):+.1f} to {max(gains):+.1f}"
-        cells.append([arm, *size, *(f"{x:.1f}" for x in curve), spread(gains, "+"), ends])
-    return {"accuracy by round": f"{progress(population)}\n\n{markdown(cells)}"}
-
-
-def results_blocks(population: Population, rows: list[dict], audits: list[dict]) -> dict[str, str]:
-    """What of the page RESULTS.md at the top is made of the runs."""
-    return {"claims": f"{progress(population)} {short_claims(rows)}", "audits": audits_table(audits)}
-
-
-def results_text(population: Population, rows: list[dict], audits: list[dict]) -> str:
-    """The text of results/RESULTS.md."""
-    primary, others = ([r for r in rows if r["family"] == family] for family in ("primary", "secondary"))
-    design, selection = population.design, population.selection
-    named = len(selection.named)
-    parts = [
-        "# Results",
-        f"Made by `python -m reproduce.claims` from `runs/*.json`, not by hand; the runs by `{COMMAND}`. The "
-        "claims, their tests and what the verdicts mean were fixed before the runs, in `reproduce/preregistered.yaml`. "
-        f"Runs: {named} of the {len(design.names())} that it names, each of {population.spent()}. ± is half a 95% "
-        "interval over bases, of the means over their seeds.",
-        ""
-        if population.spent() == design.budget
-        else f"**These are not the runs that were fixed, of {design.budget}, but a small profile's: a look, no test.**",
-        f"Missing: {listed(selection.missing) or 'none'}.",
-        "## Claims",
-        f"Of the mode `{population.primary}`. {counts(primary)}",
-        claims_table(primary),
-        "\n".join(f"- {row['id']}: {row['note']}" for row in primary if row["note"]),
-        "\n".join(f"- `{name}`: {meaning}" for name, meaning in design.measures.items()),
-        "## The same claims of the other modes",
-        claims_table(others) if others else "",
-        "## Audits",
-        "What no run can fail unless the code has an error.",
-        audits_table(audits),
-        diagram_text(population),
-        "## Arms",
-        "Held-out exact match at temperature 1, macro average over relations, %. pass@16: share of questions that one "
-        "of 16 answers of the untrained base gets right; majority of 16: accuracy of its most frequent answer.",
-        arms_table(population),
-        "## Kinds of questions",
-        "Final accuracy, % (gain in points): all questions, those whose phrasing and path occur in demonstrations, "
-        "those with a held-out phrasing, those with a held-out path, and by hops.",
-        strata_table(population),
-        "## Budgets",
-        "What a run spends in all rounds, and its mean held-out accuracy up to the least that a run on its base spent.",
-        budgets_table(population),
-    ]
-    for title, keys in ROUND_TABLES.items():
-        parts += [f"## {title}, by round", table] if (table := rounds_table(population, keys)) else []
-    if (population.folder / "lr").is_dir():
-        parts += [
-            "## Learning rates, chosen on validation questions and other bases",
-            choices_table(population.folder / "lr"),
-        ]
-    parts += ["## Exploratory", f"Runs that were not named before: {listed(selection.exploratory) or 'none'}."]
-    return "\n\n".join(part for part in parts if part) + "\n"

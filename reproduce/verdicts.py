@@ -18,7 +18,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from reproduce.designs import Claim, Part
-from reproduce.effects import effects, seeds
+from reproduce.effects import effects, seeds, unmeasured
 from reproduce.records import Runs
 from reproduce.statistics import LEVEL, Estimate, estimate, holm, regress
 
@@ -41,13 +41,15 @@ class Dependence:
 
 @dataclass(frozen=True)
 class Finding:
-    """A part's effect over bases and its verdict. `estimate` is None where it was not run."""
+    """A part's effect over bases and its verdict. `estimate` is None where it was not run; `unmeasured`: bases with
+    runs and without an effect."""
 
     part: Part
     verdict: str
     estimate: Estimate | None = None
     n_seeds: int = 0
     dependence: Dependence | None = None
+    unmeasured: tuple[str, ...] = ()
 
     @property
     def p(self) -> float:
@@ -98,9 +100,9 @@ def dependence(found: dict[str, float], moderators: Moderators, threshold: float
 
 
 def judge(part: Part, runs: Runs, moderators: Moderators) -> Finding:
-    found = effects(part, runs)
+    found, without = effects(part, runs), tuple(unmeasured(part, runs))
     if not found:
-        return Finding(part, "not run")
+        return Finding(part, "not run", unmeasured=without)
     over_bases = estimate(list(found.values()), part.above)
     depends = dependence(found, moderators, part.above)
     if depends:
@@ -111,7 +113,7 @@ def judge(part: Part, runs: Runs, moderators: Moderators) -> Finding:
         verdict = "holds"
     else:
         verdict = "undecided"
-    return Finding(part, verdict, over_bases, seeds(part, runs), depends)
+    return Finding(part, verdict, over_bases, seeds(part, runs), depends, without)
 
 
 def conclude(claims: list[Claim], runs: Runs, moderators: Moderators) -> list[Conclusion]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from made_up import ROLES, gains, measures_of, runs_of, summary, write_design, write_results
 
-from reproduce import claims, figures, phase_diagram, tables
+from reproduce import claims, figures, pages, phase_diagram, tables
 from reproduce.audits import audit
 from reproduce.designs import Part, Selection, listed
 from reproduce.population import load
@@ -121,7 +121,7 @@ def test_bases_without_measures_leave_the_diagram_empty(results, population):
     rows = phase_diagram.diagram_rows(load(results))
     assert rows[0]["judge"] is None and rows[0]["gain"] == pytest.approx(-10)
     assert not phase_diagram.lift_offs(rows, ["rule_reward"]) and not phase_diagram.slopes(rows, ["rule_reward"])
-    assert "Phase diagram" not in tables.results_text(load(results), [], [])
+    assert "Phase diagram" not in pages.results_text(load(results), [], [])
     assert figures.drawable(population) == [*figures.FIGURES]
 
 
@@ -147,7 +147,7 @@ def test_results_of_a_small_profile_say_so(population):
     for bases in population.runs.values():
         for run in (run for seeds in bases.values() for run in seeds):
             run["config"] |= {"round_rollouts": 100}
-    text = tables.results_text(population, [], [])
+    text = pages.results_text(population, [], [])
     assert (
         "each of 1 round of 100 rollouts" in text
         and "not the runs that were fixed, of 1 round, but a small profile's" in text
@@ -164,8 +164,8 @@ def test_claims_are_the_same_when_made_again(results, script):
 
 def test_budget_of_an_arm_is_what_a_run_spends(population):
     rows = tables.budgets_table(population).splitlines()
-    spent = {row.split(" | ")[0].strip("| "): row.split(" | ")[1:6] for row in rows[2:]}
-    assert spent["rule_reward"] == ["500", "5000", "50", "10", "0"] and spent["frozen_grm"][0] == "1000"
+    spent = {row.split(" | ")[0].strip("| "): row.split(" | ")[1:7] for row in rows[2:]}
+    assert spent["rule_reward"] == ["6", "500", "5000", "50", "10", "0"] and spent["frozen_grm"][1] == "1000"
 
 
 def test_accuracy_at_equal_budget_stops_at_the_cheapest_run_of_the_base(population):
@@ -174,23 +174,35 @@ def test_accuracy_at_equal_budget_stops_at_the_cheapest_run_of_the_base(populati
         {"b01": population.runs[arm]["b01"]} for arm in ("rule_reward", "frozen_grm")
     )
     rows = {row.split(" | ")[0].strip("| "): row.split(" | ") for row in tables.budgets_table(population).splitlines()}
-    assert (rows["rule_reward"][6], rows["frozen_grm"][6]) == ("25.0", "27.0")
+    assert (rows["rule_reward"][7], rows["frozen_grm"][7]) == ("25.0", "27.0")
 
 
 def test_curve_of_an_arm_is_the_mean_over_bases_not_over_runs():
     runs = runs_of(gains("asl", [10, 30]), gains("asl", [20], seed=1))
-    assert tables.arm_curve(runs, "asl", "accuracy", "mean") == pytest.approx([30, 52.5])
-    assert np.isnan(tables.arm_curve(runs, "asl", "phase", "judge_reward")[0])
+    curve, bases = tables.arm_curve(runs, "asl", "accuracy", "mean")
+    assert curve == pytest.approx([30, 52.5]) and bases == 2
+    curve, bases = tables.arm_curve(runs, "asl", "phase", "judge_reward")
+    assert np.isnan(curve[0]) and bases == 2
+
+
+def test_all_rounds_of_a_curve_are_of_the_same_bases():
+    """A base that lacks a value in one round is left out of the others too."""
+    runs = runs_of(gains("asl", [10, 30]))
+    runs["asl"]["b02"][0]["rounds"][1]["accuracy"]["mean"] = None
+    curve, bases = tables.arm_curve(runs, "asl", "accuracy", "mean")
+    assert curve == pytest.approx([30, 40]) and bases == 1
+    runs["asl"]["b01"][0]["rounds"][0]["accuracy"]["mean"] = None
+    assert np.isnan(tables.arm_curve(runs, "asl", "accuracy", "mean")[0]).all()
 
 
 def test_short_claims_and_readme_have_a_row_each(population):
     rows = claims.claim_rows(population)
-    blocks = tables.results_blocks(population, rows, audit(population))
+    blocks = pages.results_blocks(population, rows, audit(population))
     assert blocks["claims"].startswith(
         "All 18 runs are there. holds: 1, depends: 1, undecided: 0, does not hold: 0, not run: 0."
     )
     assert "C3.other" not in blocks["claims"] and "passed" in blocks["audits"]
-    accuracy = tables.readme_blocks(population)["accuracy by round"]
+    accuracy = pages.readme_blocks(population)["accuracy by round"]
     assert "| rule_reward | 6 | 12 | 30.0 | 32.6 | +2.6 ± 10.0 | -10.0 to +15.0 |" in accuracy
     assert accuracy.count("frozen_grm") == 1
 
@@ -198,11 +210,12 @@ def test_short_claims_and_readme_have_a_row_each(population):
 def test_pages_say_how_many_runs_are_there(population):
     named = population.selection.named
     some = replace(population, selection=Selection(dict(list(named.items())[:5]), list(named)[5:], []))
-    assert tables.progress(some).startswith("**5 of 18 runs are there**, so all of this is provisional")
+    assert pages.progress(some).startswith("**5 of 18 runs are there**, so all of this is provisional")
     rows = claims.claim_rows(some)
     lacking = [sum(name[1] in row["arms"] for name in list(named)[5:]) for row in rows]
     assert [row["missing_runs"] for row in rows] == lacking and sum(lacking)
     assert "**provisional: depends on the judge" in tables.short_claims(rows)
+    assert {verdict["provisional"] for row in rows[:2] for verdict in (row, *row["parts"], *row["shown"])} == {True}
     assert listed([("b01", "asl", 0)]) == "b01_asl_seed0"
     assert listed([("b01", arm, seed) for seed in range(10) for arm in ("x", "y")]) == "10 of x, 10 of y"
 
@@ -225,18 +238,18 @@ def test_what_is_committed_is_what_the_runs_files_give():
     recorded = {"claims": rows, "audits": audits, "phase_diagram": phase_diagram.diagram_rows(population)}
     for name, found in recorded.items():
         assert json.loads((RESULTS / f"{name}.json").read_text()) == found
-    assert (RESULTS / "RESULTS.md").read_text() == tables.results_text(population, rows, audits)
-    assert claims.README.read_text() == tables.refresh(claims.README, tables.readme_blocks(population))
-    assert claims.PAGE.read_text() == tables.refresh(claims.PAGE, tables.results_blocks(population, rows, audits))
+    assert (RESULTS / "RESULTS.md").read_text() == pages.results_text(population, rows, audits)
+    assert claims.README.read_text() == pages.refresh(claims.README, pages.readme_blocks(population))
+    assert claims.PAGE.read_text() == pages.refresh(claims.PAGE, pages.results_blocks(population, rows, audits))
 
 
 def test_only_the_named_blocks_of_a_page_are_replaced(tmp_path):
     page = tmp_path / "page.md"
     page.write_text("a\n<!-- x -->\nold\n<!-- end -->\nb\n<!-- y -->\nkept\n<!-- end -->\nc\n")
-    found = tables.refresh(page, {"x": "new"})
+    found = pages.refresh(page, {"x": "new"})
     assert found == "a\n<!-- x -->\nnew\n<!-- end -->\nb\n<!-- y -->\nkept\n<!-- end -->\nc\n"
-    with pytest.raises(tables.InputError, match=r"page\.md: no <!-- z -->"):
-        tables.refresh(page, {"z": "new"})
+    with pytest.raises(pages.InputError, match=r"page\.md: no <!-- z -->"):
+        pages.refresh(page, {"z": "new"})
 
 
 def test_choices_are_shown_by_variant(results, population):

@@ -77,6 +77,13 @@ def test_line_lifts_off_where_it_crosses_zero(gains, at):
     assert s.lift_off(np.array([60.0, 61, 62, 63]), np.array(gains)) == pytest.approx(at)
 
 
+@pytest.mark.parametrize(
+    ("gains", "at"), [([1, 0, -1, -2], 61), ([4, 3, 2, 1], None), ([-1, -2, -3, -4], None), ([-2, -1, 0, 1], None)]
+)
+def test_line_that_falls_through_zero_is_above_up_to_there(gains, at):
+    assert s.falls_at(np.array([60.0, 61, 62, 63]), np.array(gains)) == (at and pytest.approx(at))
+
+
 def test_interval_of_the_lift_off_holds_the_line_that_made_the_bases():
     rng = np.random.default_rng(1)
     judge = rng.uniform(50, 90, 20)

@@ -8,7 +8,7 @@ from made_up import gains, runs_of, summary
 
 from reproduce import verdicts
 from reproduce.designs import Claim, Part
-from reproduce.effects import effects, seeds
+from reproduce.effects import effects, seeds, unmeasured
 
 GAIN = Part("gain", ("asl",))
 RISING = {f"b{n:02}": 50.0 + 5 * n for n in range(1, 13)}
@@ -51,6 +51,17 @@ def test_what_was_not_measured_is_left_out():
     assert effects(Part("harder", ("asl",)), runs) == {}  # one round has no slope
     three = [summary("b01", "asl", 0, 0.3, 0.4, 0.5), summary("b02", "asl", 0, 0.3, 0.4, 0.5, frozen=None)]
     assert effects(Part("harder", ("asl",)), runs_of(three)) == pytest.approx({"b01": 10})
+
+
+def test_base_without_a_measurement_is_named_and_an_unmeasured_rival_drops_it_in_any_order():
+    """One round has no slope of difficulty."""
+    part = Part("harder", ("asl",))
+    assert unmeasured(part, runs_of(gains("asl", [5]))) == ["b01"] and not unmeasured(GAIN, runs_of(gains("asl", [5])))
+    runs = runs_of(gains("asl", [10]), gains("x", [5]), gains("y", [6]))
+    runs["x"]["b01"][0]["rounds"][-1]["accuracy"]["mean"] = None
+    for less in (("x", "y"), ("y", "x")):
+        assert effects(Part("final", ("asl",), less), runs) == {}
+        assert unmeasured(Part("final", ("asl",), less), runs) == ["b01"]
 
 
 def test_data_scale_is_a_slope_per_doubling():

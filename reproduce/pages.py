@@ -1,0 +1,136 @@
+"""The page RESULTS.md and what other pages show of the results, as Markdown. Written by claims.py."""
+
+from pathlib import Path
+
+from asl_min.run.errors import InputError
+from asl_min.tools.table import markdown
+from reproduce import measures as m
+from reproduce.designs import listed
+from reproduce.diagram_tables import diagram_text, spread
+from reproduce.population import Population
+from reproduce.tables import (
+    arm_curve,
+    arms_table,
+    audits_table,
+    budgets_table,
+    choices_table,
+    claims_table,
+    counts,
+    over_bases,
+    rounds_table,
+    short_claims,
+    strata_table,
+)
+
+COMMAND = "make reproduce PROFILE=full"
+ROUND_TABLES = {
+    "Held-out accuracy, %": ("accuracy", "mean"),
+    "GRM balanced accuracy, %": ("grm", "balanced_accuracy"),
+    "GRM consistency, %": ("grm", "consistency"),
+    "Drafts that have an answer, %": ("phase", "drafts", "answerable"),
+    "Rewarded tasks that have an answer, %": m.REWARDED,
+    "Rewarded tasks whose own answer is right, %": m.SOUND,
+    "Base policy's accuracy on the round's tasks, %": ("frozen", "accuracy"),
+    "Policy reward: judged right, %": ("phase", "judge_reward"),
+    "Policy's true accuracy on its tasks, %": ("phase", "true_accuracy"),
+}
+
+
+def refresh(page: Path, blocks: dict[str, str]) -> str:
+    """The page's text with what stands between `<!-- NAME -->` and `<!-- end -->` replaced. Raises `InputError` where
+    the page has no such place."""
+    text = page.read_text()
+    for name, block in blocks.items():
+        before, mark, rest = text.partition(f"<!-- {name} -->\n")
+        if not mark or "<!-- end -->" not in rest:
+            raise InputError(f"{page}: no <!-- {name} --> with an <!-- end --> after it")
+        text = f"{before}{mark}{block}\n<!-- end -->{rest.split('<!-- end -->', 1)[1]}"
+    return text
+
+
+def progress(population: Population) -> str:
+    """How many runs are there, and that nothing is decided before all are."""
+    named, missing = len(population.selection.named), population.selection.missing
+    if not missing:
+        return f"All {named} runs are there."
+    return (
+        f"**{named} of {named + len(missing)} runs are there**, so all of this is provisional: no claim is decided "
+        "before its runs are complete."
+    )
+
+
+def readme_blocks(population: Population) -> dict[str, str]:
+    """What of the README is made of the runs: accuracy by round of the headline arms and with the judge frozen, what
+    they gained, and what the base gained that gained least and most."""
+    arms = [*population.headline(), *(["frozen_grm"] if "frozen_grm" in population.runs else [])]
+    curves = {arm: arm_curve(population.runs, arm, "accuracy", "mean")[0] for arm in arms}
+    rounds = [f"round {number}" for number in range(max(map(len, curves.values()), default=0))]
+    cells = [["held-out accuracy, %", "bases", "runs", *rounds, "gain (95% over bases)", "by base"]]
+    for arm, curve in curves.items():
+        bases, gains = population.runs[arm], over_bases(population.runs, arm, m.gain)
+        size = [str(len(bases)), str(sum(map(len, bases.values())))]
+        ends = f"{min(gains):+.1f} to {max(gains):+.1f}"
+        cells.append([arm, *size, *(f"{x:.1f}" for x in curve), spread(gains, "+"), ends])
+    return {"accuracy by round": f"{progress(population)}\n\n{markdown(cells)}"}
+
+
+def results_blocks(population: Population, rows: list[dict], audits: list[dict]) -> dict[str, str]:
+    """What of the page RESULTS.md at the top is made of the runs."""
+    return {"claims": f"{progress(population)} {short_claims(rows)}", "audits": audits_table(audits)}
+
+
+def results_text(population: Population, rows: list[dict], audits: list[dict]) -> str:
+    """The text of results/RESULTS.md."""
+    primary, others = ([r for r in rows if r["family"] == family] for family in ("primary", "secondary"))
+    design, selection = population.design, population.selection
+    named = len(selection.named)
+    parts = [
+        "# Results",
+        f"Made by `python -m reproduce.claims` from `runs/*.json`, not by hand; the runs by `{COMMAND}`. The "
+        "claims, their tests and what the verdicts mean were fixed before the runs, in `reproduce/preregistered.yaml`. "
+        f"Runs: {named} of the {len(design.names())} that it names, each of {population.spent()}. ± is half a 95% "
+        "interval over bases, of the means over their seeds.",
+        ""
+        if population.spent() == design.budget
+        else f"**These are not the runs that were fixed, of {design.budget}, but a small profile's: a look, no test.**",
+        f"Missing: {listed(selection.missing) or 'none'}.",
+        "## Claims",
+        f"Of the mode `{population.primary}`. {counts(primary)}",
+        claims_table(primary),
+        "\n".join(f"- {row['id']}: {row['note']}" for row in primary if row["note"]),
+        "\n".join(f"- `{name}`: {meaning}" for name, meaning in design.measures.items()),
+        "## The same claims of the other modes",
+        claims_table(others) if others else "",
+        "## Audits",
+        "What no run can fail unless the code has an error.",
+        audits_table(audits),
+        diagram_text(population),
+        "## Arms",
+        "Held-out exact match at temperature 1, macro average over relations, %. pass@16: share of questions that one "
+        "of 16 answers of the untrained base gets right; majority of 16: accuracy of its most frequent answer. Both "
+        "are of 160 questions, 40 a number of hops, and the other columns of 408, 102 each: small differences between "
+        "them mean nothing.",
+        arms_table(population),
+        "## Kinds of questions",
+        "Final accuracy, % (gain in points): all questions, those whose phrasing and path occur in demonstrations, "
+        "those with a held-out phrasing, those with a held-out path, and by hops.",
+        strata_table(population),
+        "## Budgets",
+        "What a run spends in all rounds, and its mean held-out accuracy up to the least that a run on its base spent.",
+        budgets_table(population),
+    ]
+    for title, keys in ROUND_TABLES.items():
+        parts += [f"## {title}, by round", table] if (table := rounds_table(population, keys)) else []
+    if (population.folder / "lr").is_dir():
+        parts += [
+            "## Learning rates, chosen on validation questions and other bases",
+            choices_table(population.folder / "lr"),
+        ]
+    parts += ["## Exploratory", f"Runs that were not named before: {listed(selection.exploratory) or 'none'}."]
+    if timed := [row for row in rows if row["family"] == "exploratory"]:
+        parts += [
+            "How long a run takes depends on what else its machine does, and these runs shared one with other work "
+            "(LOG.md). So the claims on seconds, without that part:",
+            claims_table(timed),
+        ]
+    return "\n\n".join(part for part in parts if part) + "\n"
