@@ -11,7 +11,6 @@ import pytest
 import torch
 from helpers import Scripted
 from made_up_prose import ARTICLES, BIRTHPLACE, BORN, BUILDER, CHEMIST, OPENED, PEOPLE, SOUND
-from safetensors.torch import load_file
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from asl_min import protocol, roles
@@ -240,17 +239,3 @@ def test_follow_ups_ask_more_about_the_page_last_read(chat):
 def test_questions_in_place_are_taken_from_the_sentences_in_turn():
     drafts = [replace(SOUND[0], sentence=sentence, question=str(i)) for i, sentence in enumerate("aaabbc")]
     assert [d.question for d in in_turn(drafts)] == ["0", "3", "5", "1", "4", "2"]
-
-
-def test_second_stage_begins_with_the_first_ones_adapter(script, llama, tmp_path, monkeypatch):
-    """The adapter of the first stage alone, put in the place of an interrupted run's, leads to the same one."""
-    monkeypatch.setattr(cold_start, "FIRST_LAYER", 1)
-    whole = run(script, llama, tmp_path, tmp_path / "whole")
-    with monkeypatch.context() as patch:
-        patch.setattr(cold_start, "STAGES", cold_start.STAGES[:1])
-        first = run(script, llama, tmp_path, tmp_path / "first")
-    assert first != whole
-    state = {"stage": 1, "step": 0, "adapter": load_file(tmp_path / "first" / "adapter_model.safetensors")}
-    (tmp_path / "parts").mkdir()
-    torch.save(state | {"optimizer": {}}, tmp_path / "parts" / cold_start.STATE)
-    assert run(script, llama, tmp_path, tmp_path / "parts") == whole

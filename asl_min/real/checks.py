@@ -1,8 +1,8 @@
 """The checks that a question made of an article must pass. None of them needs a label.
 
 It has the form of one short question; it asks for the kind of thing that the answer is; it does not contain the answer;
-it names the article, or the search engine finds the article first by the words of the question; it speaks of no name
-and no number that the article does not.
+the answer is not the first of several; it names the article, or the search engine finds the article first by the words
+of the question; it speaks of no name and no number that the article does not.
 """
 
 import re
@@ -12,7 +12,7 @@ from asl_min.real.spans import ASKED_BY, NO_NAMES
 from asl_min.rewards import normalize
 from asl_min.search.tool import SearchTool
 
-FAULTS = ("form", "kind", "answer in the question", "subject", "not on the page")
+FAULTS = ("form", "kind", "answer in the question", "one of several", "subject", "not on the page")
 """In the order in which they are looked for."""
 MAX_WORDS = 25
 STOPWORDS = frozenset(
@@ -39,9 +39,19 @@ def fault_of(draft: Draft, lead: str, tool: SearchTool) -> str | None:
         return "kind"
     if names(question, draft.answer):
         return "answer in the question"
+    if one_of_several(draft):
+        return "one of several"
     if not names(question, title) and not finds_first(question, draft.title, tool):
         return "subject"
     return "not on the page" if unsupported(question, f"{title} {lead}") else None
+
+
+def one_of_several(draft: Draft) -> bool:
+    """Does another name or number follow the answer in a list, or the larger place that it lies in, which the question
+    does not hold? That would be a right answer too."""
+    after = draft.sentence.partition(draft.answer)[2]
+    more = re.match(r"(?:, (?:and |or )?| and | or )(?:the )?([A-Z][\w'’-]*|\d[\d,.]*\d|\d)", after)
+    return bool(more) and not names(draft.question, more[1])
 
 
 def names(question: str, title: str) -> bool:

@@ -2,14 +2,11 @@
 
     python -m asl_min.real.cold_start --out build/real/adapter
 
-It imitates demonstrations without errors, some from the embedded alternate worlds (world/tiny/teacher.py) and the most
-on Wikipedia, with questions that rules make of its sentences (sound_questions.py). No question of an evaluated set is
-among them. The loss is that of the tiny bases: next-token cross-entropy over the assistant's tokens, the verdict
-weighing more.
-
-Two stages. The first shows the protocol and the roles. After it the model searches well and reads badly: it quotes a
-page's first sentence, where most questions had their answers. The second asks about all sentences, and asks more about
-a page that was read: further questions follow in the same context.
+It imitates demonstrations without errors, a tenth of the tokens from the embedded alternate worlds
+(world/tiny/teacher.py) and the rest on Wikipedia, with questions that rules make of its sentences (sound_questions.py).
+A page costs more to read than a question, so further questions on it follow in the same context. No question of an
+evaluated set is among them, and none on an article that such a question rests on. The loss is that of the tiny bases:
+next-token cross-entropy over the assistant's tokens, the verdict weighing more.
 
 The adapter sits on layers `FIRST_LAYER` and up, so that no gradient goes further down. The state is saved every
 `SAVE_EVERY` steps; a run that was interrupted goes on from there.
@@ -22,7 +19,7 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
 
     base = argument("--base", metavar="NAME", default="build/real/smollm2-135m", help="folder or hub id of the model")
     corpus = argument("--corpus", type=Path, metavar="FILE", default=Path("build/real/articles.jsonl"))
-    steps = argument("--steps", type=int, help="optimizer steps of each stage (400 and 350)")
+    steps = argument("--steps", type=int, default=600, help="optimizer steps (600)")
     out = argument("--out", type=Path, required=True, metavar="DIR", help="folder of the adapter")
     start("asl_min.real.cold_start", __doc__, base, corpus, steps, out)
 
@@ -30,7 +27,6 @@ import random
 import time
 from argparse import Namespace
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -42,7 +38,7 @@ from asl_min.config import Config
 from asl_min.corpus import Passage, load_corpus
 from asl_min.model import load_base, load_tokenizer, save_adapter
 from asl_min.real.drafts import Draft
-from asl_min.real.people import asked_by_hash, text_hash
+from asl_min.real.people import asked_by_hash, evaluated_titles, text_hash
 from asl_min.real.prose_teacher import ProseTeacher, conversation
 from asl_min.real.sound_questions import sound_questions
 from asl_min.run import durable, terminal
@@ -57,27 +53,13 @@ LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_
 """All linear layers of a block; peft takes its own word for them only where every block gets an adapter."""
 LEARNING_RATE, WARM_UP, TOKENS_PER_BATCH, MAX_TOKENS = 2e-3, 10, 2000, 2048
 """AdamW, falling linearly to 0; padded tokens a step; a longer demonstration is left out."""
+PROSE_SHARE = 0.9
+"""Share of the tokens that are demonstrations on prose."""
+FOLLOW_UPS = 4
+"""Questions more on a page, at most."""
 PER_WORLD, ELSEWHERE = 20, 0.5
 SAVE_EVERY, SEED = 25, 0
 STATE = "state.pt"
-
-
-@dataclass(frozen=True)
-class Stage:
-    """`prose`: share of the tokens that are demonstrations on prose; `in_place`, `spread`: as `sound_questions` has
-    them; `follow_ups`: questions more on a page, at most."""
-
-    steps: int
-    prose: float
-    in_place: int
-    spread: bool
-    follow_ups: int
-
-
-STAGES = (
-    Stage(steps=400, prose=0.75, in_place=2, spread=False, follow_ups=0),
-    Stage(steps=350, prose=0.9, in_place=6, spread=True, follow_ups=4),
-)
 
 
 def with_adapter(base: torch.nn.Module) -> PeftModel:
@@ -102,13 +84,11 @@ def worlds_samples(chat: Chat, tokens: int) -> list[Sample]:
     return found
 
 
-def prose_samples(
-    articles: Sequence[Passage], sound: Sequence[Draft], chat: Chat, tokens: int, follow_ups: int
-) -> list[Sample]:
+def prose_samples(articles: Sequence[Passage], sound: Sequence[Draft], chat: Chat, tokens: int) -> list[Sample]:
     """Demonstrations on prose, of so many tokens in all."""
     teacher, found = ProseTeacher(articles, sound, random.Random(SEED)), []
     while sum(len(s.ids) for s in found) < tokens:
-        rows = [[encode(d, chat) for d in conversation(teacher, follow_ups)] for _ in range(PER_WORLD)]
+        rows = [[encode(d, chat) for d in conversation(teacher, FOLLOW_UPS)] for _ in range(PER_WORLD)]
         found += [sample for sample in (in_one_context(row, chat) for row in rows) if len(sample.ids) <= MAX_TOKENS]
     return found
 
@@ -126,15 +106,6 @@ def encoded(shown: Sequence[Demonstration], chat: Chat) -> list[Sample]:
     return [sample for sample in samples if len(sample.ids) <= MAX_TOKENS]
 
 
-def samples_of(stage: Stage, articles: Sequence[Passage], sound: Sequence[Draft], chat: Chat) -> list[Sample]:
-    tokens = stage.steps * TOKENS_PER_BATCH
-    found = prose_samples(articles, sound, chat, round(stage.prose * tokens), stage.follow_ups)
-    found += worlds_samples(chat, round((1 - stage.prose) * tokens))
-    mean = sum(len(s.ids) for s in found) / len(found)
-    terminal.say(f"{len(found)} demonstrations, {mean:.0f} tokens each", "samples", n=len(found), tokens=mean)
-    return found
-
-
 def endless(samples: list[Sample]) -> Iterator[list[Sample]]:
     """Batches, epoch after epoch, the same ones in every process."""
     rng = random.Random(SEED)
@@ -142,11 +113,13 @@ def endless(samples: list[Sample]) -> Iterator[list[Sample]]:
         yield from batches(samples, TOKENS_PER_BATCH, rng)
 
 
-def train(model: PeftModel, samples: list[Sample], steps: int, number: int, folder: Path) -> None:
-    """One stage. Goes on from the folder's state, where it is of this stage."""
+def train(model: PeftModel, samples: list[Sample], steps: int, folder: Path) -> None:
+    """Goes on from the state in the folder, where there is one."""
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer, done = torch.optim.AdamW(trained, lr=LEARNING_RATE, weight_decay=0.0), 0
-    if (state := read_state(folder))["stage"] == number and state["step"]:
+    if (file := folder / STATE).is_file():
+        state = torch.load(file, weights_only=True)
+        set_peft_model_state_dict(model, state["adapter"])
         optimizer.load_state_dict(state["optimizer"])
         done = state["step"]
     feed, began = endless(samples), time.time()
@@ -163,49 +136,39 @@ def train(model: PeftModel, samples: list[Sample], steps: int, number: int, fold
         value, seconds = loss.item(), time.time() - began
         terminal.say(f"step {step + 1}/{steps} loss {value:.3f} {seconds:.0f} s", "step", step=step + 1, loss=value)
         if (step + 1) % SAVE_EVERY == 0:
-            save_state(folder, model, number, step + 1, optimizer.state_dict())
-    save_state(folder, model, number + 1, 0, {})
+            save_state(model, optimizer, step + 1, file)
 
 
-def read_state(folder: Path) -> dict:
-    """Where a run was interrupted: stage, step of it, adapter and optimizer."""
-    file = folder / STATE
-    return torch.load(file, weights_only=True) if file.is_file() else {"stage": 0, "step": 0}
+def save_state(model: PeftModel, optimizer: torch.optim.Optimizer, step: int, file: Path) -> None:
+    state = {"step": step, "adapter": get_peft_model_state_dict(model), "optimizer": optimizer.state_dict()}
+    with durable.replacing(file) as opened:
+        torch.save(state, opened)
 
 
-def save_state(folder: Path, model: PeftModel, number: int, step: int, optimizer: dict) -> None:
-    adapter = get_peft_model_state_dict(model)
-    with durable.replacing(folder / STATE) as opened:
-        torch.save({"stage": number, "step": step, "adapter": adapter, "optimizer": optimizer}, opened)
-
-
-def questions_of(stage: Stage, articles: Sequence[Passage]) -> list[Draft]:
-    """The stage's questions, without those that are asked in an evaluation."""
-    asked, tool = asked_by_hash(), Bm25Search(articles, 1)
-    found = sound_questions(articles, tool, SEED, stage.in_place, stage.spread)
+def allowed_questions(articles: Sequence[Passage]) -> list[Draft]:
+    """What may be shown: nothing that an evaluation asks, and nothing of an article that it asks about."""
+    asked, pages = asked_by_hash(), evaluated_titles()
+    others = [article for article in articles if article.title not in pages]
+    found = sound_questions(others, Bm25Search(articles, 1), SEED)
     return [draft for draft in found if text_hash(draft.question) not in asked]
 
 
 def main(args: Namespace) -> None:
     articles, config = load_corpus(args.corpus), Config(base_model=args.base)
-    stages = [replace(stage, steps=args.steps or stage.steps) for stage in STAGES]
-    if not (first := questions_of(stages[0], articles)):
+    if not (sound := allowed_questions(articles)):
         raise InputError(f"{args.corpus}: no question can be made of its sentences")
     if args.dry_run:
-        steps = [stage.steps for stage in stages]
-        text = (
-            f"{args.out}: would get an adapter, {' and '.join(map(str, steps))} steps, {len(first)} questions at first"
-        )
-        terminal.tell(text, steps=steps)
+        terminal.tell(f"{args.out}: would get an adapter, {args.steps} steps, {len(sound)} questions", steps=args.steps)
         return
     torch.manual_seed(SEED)
-    chat, model = Chat(load_tokenizer(config), config.prompts), with_adapter(load_base(config))
+    chat, tokens = Chat(load_tokenizer(config), config.prompts), args.steps * TOKENS_PER_BATCH
+    samples = prose_samples(articles, sound, chat, round(PROSE_SHARE * tokens))
+    samples += worlds_samples(chat, round((1 - PROSE_SHARE) * tokens))
+    mean = sum(len(s.ids) for s in samples) / len(samples)
+    terminal.say(f"{len(samples)} demonstrations, {mean:.0f} tokens each", "samples", n=len(samples), tokens=mean)
+    model = with_adapter(load_base(config))
     args.out.mkdir(parents=True, exist_ok=True)
-    if adapter := (state := read_state(args.out)).get("adapter"):
-        set_peft_model_state_dict(model, adapter)
-    for number, stage in list(enumerate(stages))[state["stage"] :]:
-        sound = questions_of(stage, articles) if number else first
-        train(model, samples_of(stage, articles, sound, chat), stage.steps, number, args.out)
+    train(model, samples, args.steps, args.out)
     save_adapter(model, "default", args.out)
     (args.out / STATE).unlink(missing_ok=True)
-    terminal.tell(str(args.out), adapter=str(args.out), steps=[stage.steps for stage in stages])
+    terminal.tell(str(args.out), adapter=str(args.out), steps=args.steps)

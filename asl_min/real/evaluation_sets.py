@@ -6,8 +6,9 @@ Ours, which ship, and with --people those that `asl-people` wrote. Into build/re
 judgments_test.jsonl and judgments_validation.jsonl, and with --people the labels for Search-R1, labels.jsonl.
 `metadata.dataset` names the set of a question, and `metadata.pages` what has to be read: titles, any one of each list.
 
-A question has two judgments. The right candidate is a golden answer, or it in other words; the wrong one looks like the
-right one (another digit), is a phrase of the page of the same kind, or the answer of another question.
+A question has two judgments. The right candidate is a golden answer; the wrong one looks like the right one (another
+digit), is a phrase of the page of the same kind, from a sentence without a golden answer, or the answer of another
+question that begins alike. Both are put in other words as often, so that the wording tells nothing.
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
@@ -29,13 +30,15 @@ from pathlib import Path
 from asl_min.corpus import load_corpus, load_questions, write_jsonl
 from asl_min.real.checks import names
 from asl_min.real.people import DECISIONS, OWN, in_order
-from asl_min.real.spans import Span, in_other_words, kind_of, near_miss, overlap, spans
+from asl_min.real.spans import Span, in_other_words, kind_of, near_miss, overlap, sentences, spans
 from asl_min.run import terminal
 from asl_min.run.errors import InputError
 
 HALVES = ("test", "validation")
 OTHERS = 20
 """Questions whose answers may be a wrong one."""
+IN_OTHER_WORDS = 0.4
+"""Share of candidates, right and wrong, that are put in other words."""
 
 
 def own_questions(half: str) -> list[dict]:
@@ -57,19 +60,20 @@ def peoples_questions(folder: Path, half: str) -> list[dict]:
 
 
 def judgments(questions: Sequence[dict], leads: Mapping[str, str]) -> list[dict]:
-    """A right and a wrong candidate for each question, drawn by its id; `metadata.kind` says where one comes from. Of
-    a question for which no wrong one is found, the right one alone."""
+    """A right and a wrong candidate for each question, drawn by its id; `metadata.kind` says where one comes from, and
+    `worded` whether it was put in other words. Of a question for which no wrong one is found, the right one alone."""
     found = []
     for row in questions:
         rng, first = random.Random(row["id"]), row["golden_answers"][0]
         others = [golden for golden in row["golden_answers"][1:] if not overlap(golden, first)]
-        right = {"golden": first, "other_words": in_other_words(Span(first, kind_of(first)), rng)}
-        right |= {"other_golden": rng.choice(others)} if others else {}
+        right = {"golden": first} | ({"other_golden": rng.choice(others)} if others else {})
         candidates = [(True, *rng.choice(list(right.items())))]
         if wrong := wrong_answers(row, questions, leads, rng):
             candidates.append((False, *rng.choice(list(wrong.items()))))
         for label, kind, answer in candidates:
-            found.append({"question": row["question"], "answer": answer, "label": label, "metadata": {"kind": kind}})
+            worded = in_other_words(Span(answer, kind_of(answer)), rng) if rng.random() < IN_OTHER_WORDS else answer
+            metadata = {"kind": kind, "worded": worded != answer}
+            found.append({"question": row["question"], "answer": worded, "label": label, "metadata": metadata})
     return found
 
 
@@ -77,11 +81,13 @@ def wrong_answers(row: dict, questions: Sequence[dict], leads: Mapping[str, str]
     """One wrong answer of each kind that there is, by its kind."""
     golden, kind = row["golden_answers"], kind_of(row["golden_answers"][0])
     near = near_miss(Span(golden[0], kind), rng) if re.search(r"\d", golden[0]) else None
-    text = " ".join(leads.get(title, "") for title in row["metadata"]["pages"][-1])
-    elsewhere = [other["golden_answers"][0] for other in rng.sample(list(questions), min(OTHERS, len(questions)))]
+    page = [sentence for title in row["metadata"]["pages"][-1] for sentence in sentences(leads.get(title, ""))]
+    page = [sentence for sentence in page if not any(overlap(sentence, answer) for answer in golden)]
+    alike = [other for other in questions if asks(other["question"]) == asks(row["question"])]
+    elsewhere = [other["golden_answers"][0] for other in rng.sample(alike, min(OTHERS, len(alike)))]
     sources = {
         "near_miss": [near] if near else [],
-        "same_page": [span.text for span in spans(text) if span.kind == kind],
+        "same_page": [span.text for sentence in page for span in spans(sentence) if span.kind == kind],
         "other_question": [answer for answer in elsewhere if kind_of(answer) == kind],
     }
     fit = {
@@ -89,6 +95,12 @@ def wrong_answers(row: dict, questions: Sequence[dict], leads: Mapping[str, str]
         for name, found in sources.items()
     }
     return {name: rng.choice(found) for name, found in fit.items() if found}
+
+
+def asks(question: str) -> str:
+    """Its first question word; empty without any."""
+    found = re.search(r"\b(?:who|whom|whose|where|when|which|what|how \w+|why)\b", question.lower())
+    return found[0] if found else ""
 
 
 def main(args: Namespace) -> None:

@@ -38,6 +38,7 @@ SETS = {
     "webq_train": "web_questions/train.jsonl",
 }
 """Each set and its file in FlashRAG's repository, which calls the dev set of NQ-open its test set."""
+EVALUATED = ("nq_dev", "webq_test")
 OWN = ("one_hop", "two_hop")
 """Files of our own questions, beside the decisions."""
 LABELS = 64
@@ -73,6 +74,17 @@ def asked_by_hash() -> frozenset[str]:
     return frozenset(d.sha256 for name in SETS for d in decisions(name)) | frozenset(map(text_hash, own))
 
 
+def evaluated_titles() -> frozenset[str]:
+    """The articles that a question of the evaluation rests on: none of them may be asked about in training."""
+    own = [
+        title
+        for name in OWN
+        for row in load_questions(DECISIONS / f"{name}.jsonl")
+        for title in row["metadata"]["pages"]
+    ]
+    return frozenset(own) | {title for name in EVALUATED for d in decisions(name) if d.keep for title in d.pages}
+
+
 def place(id: str) -> int:
     """SHA-256 of an id, as a number: the place of a question among others."""
     return int(hashlib.sha256(id.encode()).hexdigest(), 16)
@@ -102,7 +114,7 @@ def kept(name: str, path: str | Path) -> list[dict]:
 
 def files(sets: dict[str, list[dict]]) -> dict[str, list[dict]]:
     """The rows of each file written, by its name, from the kept questions of each set."""
-    evaluated = in_order(sets["nq_dev"] + sets["webq_test"])
+    evaluated = in_order([row for name in EVALUATED for row in sets[name]])
     halves = {half: [row for row in evaluated if split(row["id"]) == half] for half in ("test", "validation")}
     return halves | {"labels": in_order(sets["webq_train"])[:LABELS]}
 

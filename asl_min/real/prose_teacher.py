@@ -15,14 +15,15 @@ from asl_min.corpus import Passage
 from asl_min.protocol import render_tool_call
 from asl_min.real.checks import names, query_of
 from asl_min.real.drafts import Draft, bare
-from asl_min.real.spans import Span, in_other_words, near_miss, overlap, spans
+from asl_min.real.in_place import is_in_place
+from asl_min.real.spans import Span, in_other_words, kind_of, near_miss, overlap, sentences, spans
 from asl_min.real.two_hops import joined
 from asl_min.search.bm25 import Bm25Search
 from asl_min.search.tool import respond
 from asl_min.world.tiny.teacher import Demonstration, NotFound, conclude
 
-TOP_K = 1
-"""Passages a query, as in configs/smollm2-135m.yaml."""
+TOP_K, MOST_TURNS = 1, 4
+"""Passages a query and turns of an episode, as in configs/smollm2-135m.yaml."""
 CONTEXT_WORDS = 12
 """Words of a sentence that are thought of, on either side of the answer."""
 BY_WORDS = 0.4
@@ -107,11 +108,11 @@ class ProseTeacher:
         return Demonstration("judge", fields, (*turns, (conclude(thought, candidate, correct), None)))
 
     def candidate(self, query: Query) -> tuple[str, bool]:
-        """An answer to be judged. Right half of the time, half of that in other words."""
-        right = query.answer
-        if self.rng.random() >= 0.5:
-            return self.wrong(query), False
-        return (right.text if self.rng.random() < 0.5 else in_other_words(right, self.rng)), True
+        """An answer to be judged: right half of the time; half of all in other words, whether right or wrong, so that
+        the wording tells nothing."""
+        correct = self.rng.random() < 0.5
+        text = query.answer.text if correct else self.wrong(query)
+        return (text if self.rng.random() < 0.5 else in_other_words(Span(text, kind_of(text)), self.rng)), correct
 
     def follow_ups(self, shown: Draft, most: int) -> list[Demonstration]:
         """Other questions about the page just read, solved or judged without another search: a page costs more to read
@@ -132,12 +133,12 @@ class ProseTeacher:
     def wrong(self, query: Query) -> str:
         """A wrong answer of the right one's kind: the intermediate one, a near miss, another phrase of the page, or the
         answer of another question. Raises `NotFound` where all are too like the right one."""
-        right, same = query.answer, self.by_kind[query.answer.kind]
+        right, same, last = query.answer, self.by_kind[query.answer.kind], query.hops[-1]
         near = near_miss(right, self.rng)
         sources = [
             [draft.answer for draft in query.hops[:-1]],
             [near] if near else [],
-            [span.text for span in spans(self.leads[query.hops[-1].title]) if span.kind == right.kind],
+            [span.text for span in other_spans(last, self.leads[last.title]) if span.kind == right.kind],
             self.rng.sample(same, min(len(same), OTHERS)),
         ]
         fit = [
@@ -178,7 +179,8 @@ class ProseTeacher:
     def related(self, parent: Query) -> list[tuple[str, Query]]:
         """(way, query) of all the tasks that vary the parent."""
         start = parent.hops[0]
-        named = {span.text for span in spans(self.leads[start.title])} - {start.title}
+        lead = sentences(self.leads[start.title])
+        named = {span.text for sentence in lead for span in spans(sentence)} - {start.title}
         wide = [query for title in sorted(named & set(self.about)) for query in self.about[title]]
         same_way = [q for q in self.about[start.title] if q.hops[0] == start and len(q.hops) != len(parent.hops)]
         return [("width", q) for q in wide if q.answer != parent.answer] + [("depth", q) for q in same_way]
@@ -195,6 +197,13 @@ class ProseTeacher:
             thought = read(draft)
         task = f"<question>{query.question}</question><answer>{query.answer.text}</answer>"
         return Demonstration(kind, fields, (*turns, (f"<think>{thought}</think>{task}", None)))
+
+
+def other_spans(draft: Draft, lead: str) -> list[Span]:
+    """Phrases of the page beside the answer: of sentences that do not hold it, and of its own where the question leaves
+    but one place open. Else another part of the sentence, such as a larger place, may be right too."""
+    own = [*spans(draft.sentence)] if is_in_place(draft) else []
+    return own + [span for sentence in sentences(lead) if draft.answer not in sentence for span in spans(sentence)]
 
 
 def shows(turn: tuple[str, str], draft: Draft) -> bool:
@@ -244,7 +253,9 @@ def drawn(teacher: ProseTeacher) -> tuple[Demonstration, Query]:
             teacher.double if teacher.double and teacher.rng.random() < TWO_HOPS else teacher.single
         )
         with suppress(NotFound):
-            return play(teacher, role, query), query
+            demonstration = play(teacher, role, query)
+            if len(demonstration.turns) <= MOST_TURNS:
+                return demonstration, query
 
 
 def play(teacher: ProseTeacher, role: str, query: Query) -> Demonstration:

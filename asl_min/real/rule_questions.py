@@ -20,7 +20,7 @@ from dataclasses import dataclass
 
 from asl_min.corpus import Passage
 from asl_min.real.drafts import Draft, bare
-from asl_min.real.spans import CAPITALISED, LINKING, PATTERNS, kind_of, sentences
+from asl_min.real.spans import CAPITALISED, LINKING, MONTHS, PATTERNS, kind_of, sentences
 
 BE = "is|was|are|were"
 IN_E = "composed created introduced invaded proposed received released ruled"
@@ -83,15 +83,19 @@ def statements(article: Passage) -> Iterator[Statement]:
     named = rf"(?:(?P<word>The |An? )?(?P<title>{re.escape(title)}s?)|It|He|She){aside}"
     for sentence in found:
         plain = re.sub(r" ?\([^()]*\)", "", sentence)
-        if match := re.match(rf"{named} (?P<rest>(?:{FINITE})\b.+?)\.?$", plain):
+        of_others = not person and re.match(r"(?:He|She)\b", plain)  # of somebody whom the article names
+        if not of_others and (match := re.match(rf"{named} (?P<rest>(?:{FINITE})\b.+?)\.?$", plain)):
             subject = f"{(match['word'] or '').lower()}{match['title'] or title}"
             yield Statement(article.title, sentence, subject, match["names"] or "", match["rest"], person)
 
 
 def is_person(found: Sequence[str]) -> bool:
-    """Is one spoken of as "he" or "she", or said to have been a German reformer, say?"""
+    """Is one said to have been a German reformer, say; or is one spoken of as "he" or "she", from the first sentence on
+    or after a day of birth? A "he" alone may be somebody whom the article names."""
     trade = r"was an? (?:[\w-]+ )*?[A-Z][\w-]+ (?:[\w-]+ )*?\w*(?:ist|er|or|ian|poet|king|monk)\b"
-    return any(re.match(r"(?:He|She) ", sentence) for sentence in found) or bool(re.search(trade, found[0]))
+    lived = re.search(rf"\([^)]*(?:\bborn\b|\b(?:{MONTHS})\b[^)]*[–-])", found[0])
+    called = [bool(re.match(r"(?:He|She) ", sentence)) for sentence in found]
+    return bool(re.search(trade, found[0])) or called[0] or bool(lived and any(called))
 
 
 def questions(s: Statement) -> Iterator[Draft]:

@@ -14,17 +14,15 @@ from asl_min.real.in_place import in_place
 from asl_min.real.rule_questions import possessives, questions, statements
 from asl_min.search.tool import SearchTool
 
-BY_GRAMMAR, IN_PLACE = 2, 2
+BY_GRAMMAR, IN_PLACE = 2, 6
 """Questions an article, at most."""
 TITLE_SHARE = 0.15
 """Share of the articles that may have one with the title for its answer."""
 
 
-def sound_questions(
-    articles: Sequence[Passage], tool: SearchTool, seed: int, most: int = IN_PLACE, spread: bool = False
-) -> list[Draft]:
-    """`tool` finds one page a query. `most`: questions in place an article; `spread`: taken from its sentences in turn,
-    else one a kind of answer, which is mostly of the first sentence, since that is the longest."""
+def sound_questions(articles: Sequence[Passage], tool: SearchTool, seed: int) -> list[Draft]:
+    """`tool` finds one page a query. Questions in place are taken from an article's sentences in turn: most could be
+    made of the first one, since it is the longest."""
     rng, found = random.Random(seed), []
     for article in articles:
         said = list(statements(article))
@@ -32,8 +30,7 @@ def sound_questions(
         titles = [d for d in by_grammar if d.answer == bare(article.title)]
         found += [d for d in by_grammar if d.answer != bare(article.title)][:BY_GRAMMAR]
         found += titles[: rng.random() < TITLE_SHARE]
-        placed = sound([d for s in said for d in in_place(s)], article, tool, rng)
-        found += (in_turn(placed) if spread else list({d.kind: d for d in placed}.values()))[:most]
+        found += in_turn(sound([d for s in said for d in in_place(s)], article, tool, rng))[:IN_PLACE]
     return found
 
 
@@ -48,6 +45,9 @@ def in_turn(drafts: Sequence[Draft]) -> list[Draft]:
 
 
 def sound(made: Sequence[Draft], article: Passage, tool: SearchTool, rng: random.Random) -> list[Draft]:
-    """Those that pass the checks, in random order."""
-    made = [*{d.question: d for d in made}.values()]
+    """Those that pass the checks, in random order. A question with two answers is left out."""
+    answers: dict[str, set[str]] = {}
+    for draft in made:
+        answers.setdefault(draft.question, set()).add(draft.answer)
+    made = [d for d in {d.question: d for d in made}.values() if len(answers[d.question]) == 1]
     return [d for d in rng.sample(made, len(made)) if not fault_of(d, article.text, tool)]

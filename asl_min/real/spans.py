@@ -73,11 +73,14 @@ def spans(sentence: str, titles: Container[str] = frozenset()) -> list[Span]:
 
 def name_in(match: re.Match) -> tuple[int, int]:
     """Where the name begins and ends, without an article or preposition before it. A single word that opens the
-    sentence is none: its capital says nothing."""
-    (start, end), first = match.span(), match.group().split(" ")[0]
-    if first in NO_NAMES:
-        start = min(start + len(first) + 1, end)
-    return (end, end) if start == 0 and " " not in match.group() else (start, end)
+    sentence is none, since its capital says nothing, and no more are initials alone."""
+    (start, end), words = match.span(), match.group().split(" ")
+    if words[0] in NO_NAMES:
+        start = min(start + len(words[0]) + 1, end)
+    if len(words) > 1 and words[-1] in NO_NAMES:  # the next sentence's first word, after an abbreviation
+        end -= len(words[-1]) + 1
+    initials = re.fullmatch(r"(?:[A-Z]\. ?)+", match.string[start:end])
+    return (end, end) if initials or (start == 0 and " " not in match.group()) else (start, end)
 
 
 def terms(sentence: str, taken: list[bool], titles: Container[str]) -> list[Span]:
@@ -119,10 +122,11 @@ def in_other_words(answer: Span, rng: random.Random) -> str:
 
 
 def near_miss(answer: Span, rng: random.Random) -> str | None:
-    """A wrong year or number that looks like the right one; None for other kinds."""
-    if answer.kind not in ("date", "year", "number"):
+    """A wrong year or number that looks like the right one; None for other kinds. Zeros of a number stay: a round one
+    may mean its neighbours too."""
+    digits = list(re.finditer(r"[1-9]" if answer.kind == "number" else r"\d", answer.text))
+    if answer.kind not in ("date", "year", "number") or not digits:
         return None
-    digits = list(re.finditer(r"\d", answer.text))
     place = rng.choice(digits[-2:] if answer.kind == "year" else digits[-3:]).start()
     other = rng.choice([d for d in "123456789" if d != answer.text[place]])
     return answer.text[:place] + other + answer.text[place + 1 :]
