@@ -212,6 +212,20 @@ def test_no_evaluated_question_is_trained_on(script, llama, tmp_path, monkeypatc
     assert int(re.search(r"(\d+) questions", capsys.readouterr().out)[1]) == before - 1
 
 
+def test_no_article_of_the_evaluation_is_asked_about(monkeypatch):
+    titles = {draft.title for draft in cold_start.allowed_questions(ARTICLES)}
+    assert len(titles) > 1
+    monkeypatch.setattr(cold_start, "evaluated_titles", lambda: frozenset({min(titles)}))
+    assert {draft.title for draft in cold_start.allowed_questions(ARTICLES)} == titles - {min(titles)}
+
+
+def test_candidates_in_other_words_are_as_often_wrong_as_right():
+    player = teacher()
+    found = [player.candidate(player.single[0]) for _ in range(MANY)]
+    worded = [correct for text, correct in found if text.startswith(("It is", "The answer is")) or "of course" in text]
+    assert 0.35 < sum(worded) / len(worded) < 0.65 and len(worded) > 50
+
+
 def test_no_sound_question_is_an_error(script, llama, tmp_path, capsys):
     corpus = tmp_path / "corpus.jsonl"
     write_jsonl(corpus, [{"id": "0", "contents": '"Oster"\nThere is nothing to be asked.'}])

@@ -3,6 +3,7 @@
 import json
 import random
 
+import numpy as np
 import pytest
 
 from asl_min.corpus import load_judgments, load_questions, write_jsonl
@@ -37,11 +38,18 @@ def test_each_question_has_a_right_candidate_and_mostly_a_wrong_one_of_the_same_
         assert [r["label"] for r in own] in ([True, False], [True])
         golden = question["golden_answers"]
         for candidate in own[1:]:
-            assert kind_of(candidate["answer"]) == kind_of(golden[0])
+            assert candidate["metadata"]["worded"] or kind_of(candidate["answer"]) == kind_of(golden[0])
             assert not any(overlap(candidate["answer"], g) for g in golden)
     kinds = {r["metadata"]["kind"] for r in found}
-    assert kinds <= {"golden", "other_words", "other_golden", "near_miss", "same_page", "other_question"}
+    assert kinds <= {"golden", "other_golden", "near_miss", "same_page", "other_question"}
     assert len({r["question"] for r in found if not r["label"]}) >= 5
+
+
+def test_wording_tells_nothing_of_the_label():
+    found = judgments([row(f"x{i}", f"Who is number {i}?", f"Edda Number{i}") for i in range(300)], LEADS)
+    shares = [np.mean([r["metadata"]["worded"] for r in found if r["label"] == label]) for label in (True, False)]
+    assert all(0.25 < share < 0.5 for share in shares)
+    assert any(r["answer"].endswith(", of course") for r in found if not r["label"])
 
 
 def test_wrong_answers_by_where_they_come_from():

@@ -7,11 +7,11 @@ import pytest
 from made_up_prose import ARTICLES, BIRTHPLACE, BORN, BUILDER, CHEMIST, OPENED, PEOPLE, SOUND, TEXTS
 
 from asl_min.corpus import Passage
-from asl_min.real.checks import FAULTS, fault_of, query_of
+from asl_min.real.checks import FAULTS, fault_of, one_of_several, query_of
 from asl_min.real.drafts import bare
 from asl_min.real.in_place import in_place
 from asl_min.real.rule_questions import possessives, questions, statements
-from asl_min.real.sound_questions import BY_GRAMMAR, IN_PLACE, sound_questions
+from asl_min.real.sound_questions import BY_GRAMMAR, IN_PLACE, sound, sound_questions
 from asl_min.real.spans import Span, in_other_words, near_miss, overlap, sentences, spans
 from asl_min.real.two_hops import joined, noun_phrase
 from asl_min.search.bm25 import Bm25Search
@@ -43,6 +43,7 @@ def test_spans_are_dates_years_numbers_names_and_titles():
         ("It fell in 168 BC to Alexander's heirs.", [("168 BC", "year"), ("Alexander", "name")]),
         ("It lasted from 1990–2000.", []),
         ("It is the Winston-Salem of J. S. Bach.", [("Winston-Salem of J. S. Bach", "name")]),
+        ("It lies in the U. The lamp fell.", []),  # initials, and a sentence that was not cut
     ],
 )
 def test_spans_at_their_edges(sentence, expected):
@@ -62,6 +63,46 @@ def test_near_miss_is_another_value_of_the_same_form(span):
     for seed in range(30):
         near = near_miss(span, random.Random(seed))
         assert not overlap(near, span.text) and [spans(near)[0].kind, len(near)] == [span.kind, len(span.text)]
+
+
+def test_zeros_of_a_round_number_stay():
+    assert {near_miss(Span("500,000 years", "number"), random.Random(i))[1:] for i in range(20)} == {"00,000 years"}
+    assert near_miss(Span("0", "number"), random.Random(0)) is None
+
+
+@pytest.mark.parametrize(
+    ("sentence", "question", "several"),
+    [
+        ("It was built by Edda Brune and Karl Lind.", "Who built Varn Bridge?", True),
+        ("It is in Edda Brune, Quenland.", "Where is Varn Bridge located?", True),
+        ("It is bordered by Edda Brune, Ilde, and Oster.", "Varn Bridge is bordered by whom?", True),
+        ("It was built by Edda Brune and Karl Lind.", "Varn Bridge was built by whom and Karl Lind?", False),
+        ("It was built by Edda Brune and is high.", "Who built Varn Bridge?", False),
+        ("It was built by Edda Brune, who lived there.", "Who built Varn Bridge?", False),
+    ],
+)
+def test_first_of_several_right_answers_is_no_answer(sentence, question, several):
+    assert one_of_several(replace(BUILDER, sentence=sentence, answer="Edda Brune", question=question)) == several
+
+
+@pytest.mark.parametrize(
+    ("first", "taken"),
+    [
+        ("Varn's problems are problems by Karl Varn.", False),
+        ("Karl Varn (23 January 1862 – 14 February 1943) was one of Oster's mayors.", True),
+        ("Karl Varn was a Hestian mathematician.", True),
+    ],
+)
+def test_he_is_the_article_only_where_that_is_a_person(first, taken):
+    article = Passage("0", "Karl Varn", f"{first} He wrote The Salt Garden.")
+    assert any("Salt Garden" in s.rest for s in statements(article)) == taken
+
+
+def test_question_with_two_answers_is_left_out():
+    one = replace(BUILDER, question="Who built Varn Bridge in Oster?")
+    both = [one, replace(one, answer="Karl Lind")]
+    page = Passage("0", BUILDER.title, TEXTS[BUILDER.title] + " Karl Lind stood in Oster.")
+    assert not sound(both, page, TOOL, random.Random(0))
 
 
 def test_other_words_keep_the_meaning():

@@ -98,8 +98,8 @@ def wrong_answers(row: dict, questions: Sequence[dict], leads: Mapping[str, str]
 
 
 def asks(question: str) -> str:
-    """Its first question word; empty without any."""
-    found = re.search(r"\b(?:who|whom|whose|where|when|which|what|how \w+|why)\b", question.lower())
+    """Its first question word; "who" for whom and whose, empty without any."""
+    found = re.search(r"\b(?:who(?=m|se)?|where|when|which|what|how \w+|why)", question.lower())
     return found[0] if found else ""
 
 
