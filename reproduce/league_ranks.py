@@ -1,7 +1,7 @@
 """The statistics of the league: ranks of the systems, which differences are real, how alike the orders are on different
 bases, where each system wins and what breaks it. Of rows of league.json."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -41,11 +41,12 @@ def runs_of(rows: Iterable[dict]) -> Runs:
     return runs
 
 
-def table_of(rows: Iterable[dict]) -> Table:
-    """Of all bases that any system has; systems in the order of their rows."""
+def table_of(rows: Iterable[dict], named: Collection[str] = ()) -> Table:
+    """Of all bases that any of the named systems has (without any: that any system has); systems in the order of their
+    rows."""
     runs = runs_of(rows)
-    bases = sorted({base for found in runs.values() for base in found})
-    whole = [system for system, found in runs.items() if len(found) == len(bases)]
+    bases = sorted({base for system, found in runs.items() for base in found if not named or system in named})
+    whole = [system for system, found in runs.items() if found.keys() >= set(bases)]
     gains = [[mean_over_seeds(runs[system][base], m.gain) for base in bases] for system in whole]
     shape = len(whole), len(bases)
     return Table(tuple(whole), tuple(bases), np.array(gains).reshape(shape), tuple(s for s in runs if s not in whole))
@@ -104,6 +105,11 @@ def rank_correlation(one: np.ndarray, other: np.ndarray) -> float:
     if len(one) < 3 or np.ptp(one) == 0 or np.ptp(other) == 0:
         return np.nan
     return float(spearmanr(one, other).statistic)
+
+
+def first_seeds(rows: Iterable[dict]) -> list[dict]:
+    """Of each system and base the row with the lowest seed."""
+    return [min(seeds, key=lambda row: row["seed"]) for found in runs_of(rows).values() for seeds in found.values()]
 
 
 def base_correlations(table: Table) -> dict[tuple[str, str], float]:

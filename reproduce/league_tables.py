@@ -18,6 +18,7 @@ from reproduce.league_ranks import (
     base_correlations,
     breaks,
     differences,
+    first_seeds,
     mean_ranks,
     runs_of,
     seed_correlations,
@@ -37,17 +38,20 @@ def paid_by(system: str) -> str:
 
 def results_text(rows: Sequence[dict], bases: dict[str, dict], design: League) -> str:
     """Everything that the rows say; `bases`: what each base is like before the loop."""
-    table = table_of(rows)
+    table, named = table_of(rows, design.arms), [row for row in rows if row["system"] in design.arms]
     exploratory = [system for system in runs_of(rows) if system not in design.arms]
     parts = [
         f"{len(rows)} runs of {len(runs_of(rows))} systems on {len(table.bases)} bases, {design.budget}, judging "
         "included. Points and percent; ± and brackets are 95% intervals over bases.",
         f"Not ranked, since they lack a base: {', '.join(table.incomplete)}." if table.incomplete else "",
-        f"Not named before the runs, so exploratory: {', '.join(exploratory)}." if exploratory else "",
+        f"Not named before the runs, so exploratory: {', '.join(exploratory)}. They have a rank and are in no test of "
+        "differences."
+        if exploratory
+        else "",
         "### Ranks",
         ranks_table(rows, table),
         "### Which differences are real",
-        differences_text(table),
+        differences_text(table_of(named or rows)),
         "### On equal budgets",
         "What a run spends, and mean held-out accuracy, %, up to the least that any run on its base spent.",
         budgets_table(rows),
@@ -59,7 +63,7 @@ def results_text(rows: Sequence[dict], bases: dict[str, dict], design: League) -
         "gain for a standard deviation more of the base's judge, writer or majority (of 16 answers), each alone.",
         breaks_table(rows, table, bases),
         "### Does the order hold on another base?",
-        correlation_text(rows, table),
+        correlation_text(rows, table_of(first_seeds(rows), design.arms)),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -140,7 +144,8 @@ def noted(key: str) -> Callable[[dict], float]:
 
 
 def correlation_text(rows: Sequence[dict], table: Table) -> str:
-    """Spearman's rank correlation of the systems' gains, between bases and between seeds."""
+    """Spearman's rank correlation of the systems' gains, between bases and between seeds; both of single seeds, so that
+    both are as noisy. `table`: of the first seeds."""
     between = {pair: value for pair, value in base_correlations(table).items() if np.isfinite(value)}
     seeds = [value for value in seed_correlations(rows).values() if np.isfinite(value)]
     if not between:

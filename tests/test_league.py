@@ -146,6 +146,19 @@ def test_system_that_lacks_a_base_is_not_ranked():
     assert table.systems == ORDER and table.incomplete == ("spice",)
 
 
+def test_exploratory_system_on_another_base_leaves_the_table_and_its_tests_as_they_are():
+    rows = [*THREE, *made_up(frozen_pg=[1] * 7)]
+    assert league_ranks.table_of(rows, ORDER).bases == tuple(BASES)
+    assert league_ranks.table_of(rows, ORDER).systems == (*ORDER, "frozen_pg")
+    text = league_tables.results_text(rows, {}, designs.read(designs.LEAGUE))
+    assert "of 3 pairs" in text and "| frozen_pg |" in text
+
+
+def test_bases_are_compared_by_single_seeds_as_seeds_are():
+    rows = [league.row_of(run) for seed in (1, 0) for run in gains("ssp", [10 + seed, 4], seed)]
+    assert [row["seed"] for row in league_ranks.first_seeds(rows)] == [0, 0]
+
+
 def test_seeds_of_a_base_count_once():
     rows = [league.row_of(run) for seed in (0, 1) for run in gains("ssp", [10 + 10 * seed, 4], seed)]
     assert league_ranks.table_of(rows).gains.tolist() == [[pytest.approx(15), pytest.approx(4)]]
