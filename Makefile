@@ -47,7 +47,7 @@ report: setup ## the report of a run, one HTML file to open (RUN=runs/NAME)
 verify: setup ## run the quick profile's recorded runs again and compare (RECORD=summary.json of another run)
 	$(PY) -m reproduce.verify $(RECORD)
 
-reproduce: setup $(if $(findstring smollm2,$(CONFIG))$(findstring real,$(PROFILE)),real) ## the whole loop in miniature, or its rest (ARGS="--seed 1 recipe=asl"); PROFILE=quick, full, league or real: many bases and arms
+reproduce: setup $(if $(findstring smollm2,$(CONFIG))$(findstring real,$(PROFILE)),real) ## the whole loop in miniature, or its rest (ARGS="--seed 1 recipe=asl_gen_rm"); PROFILE=quick, full, league or real: many bases and arms
 ifeq ($(PROFILE),)
 	$(LAUNCH) -m reproduce.run $(if $(CONFIG),--config $(CONFIG)) $(ARGS)
 else
@@ -89,7 +89,7 @@ world: setup ## rebuild the shipped facts and world
 	$(PY) -m asl_min.world.tiny.build_facts
 	$(PY) -m asl_min.world.tiny.build_world
 
-base: setup ## retrain the stages before the bases, and the shipped bases, into build/bases (about two hours)
+base: setup ## retrain the stages before the bases, and the shipped bases, into build/bases (hours; not timed)
 	$(PY) -m asl_min.world.tiny.population $(notdir $(wildcard asl_min/world/tiny/bases/*)) --again
 
 population: setup ## train the whole population of bases, but for the shipped ones, into build/bases

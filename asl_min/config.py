@@ -37,7 +37,7 @@ Share = Annotated[Number, Field(ge=0, le=1)]
 
 @dataclass(frozen=True, config=ConfigDict(strict=True, allow_inf_nan=False))
 class Config:
-    """The defaults are those of the miniature, `configs/tiny.yaml`."""
+    """The miniature, `configs/tiny.yaml`, changes some of these defaults."""
 
     recipe: str = "asl_hybrid"
     """The system: a file in `asl_min/recipes/`, which says how tasks and answers are rewarded and what is kept."""

@@ -5,9 +5,12 @@ from collections.abc import Iterable
 import numpy as np
 
 from asl_min.tools.table import markdown
-from reproduce.phase_diagram import GOLD, LiftOff, diagram_rows, lift_offs, prediction_errors, slopes
+from reproduce.phase_diagram import GOLD, LiftOff, correlations, diagram_rows, lift_offs, prediction_errors, slopes
 from reproduce.population import Population
 from reproduce.statistics import estimate
+
+SHOWN = ("policy", "pass@16", "majority of 16", "judge", "writer")
+"""Measures of a base that the gain is correlated with."""
 
 
 def signed(value: float) -> str:
@@ -52,6 +55,11 @@ def diagram_text(population: Population) -> str:
             slope = f"{signed(row.slope)} ({row.low:+.1f} to {row.high:+.1f})"
             cells.append([row.arm, row.measure, slope, f"{row.p:.2g}", str(row.n)])
         parts += ["Regression of the gain on the three together, each standardised:", markdown(cells)]
+    correlated = correlations(rows, population.arms(), SHOWN)
+    if np.isfinite([*correlated.values()]).any():
+        cells = [["arm", *SHOWN]]
+        cells += [[arm, *("-" if np.isnan(r) else f"{r:+.2f}" for r in found)] for arm, found in correlated.items()]
+        parts += ["Correlation (Pearson) of the gain with what the base is like before the loop:", markdown(cells)]
     if len(errors) > 1 and np.isfinite([error for found in errors.values() for error in found.values()]).any():
         parts += [
             "What predicts the gain of a base best: root mean square error, points, of a line fitted to the others.",

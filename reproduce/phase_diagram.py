@@ -136,6 +136,19 @@ def slopes(rows: list[dict], arms: Iterable[str]) -> list[Slope]:
     return found
 
 
+def correlations(rows: list[dict], arms: Iterable[str], names: Sequence[str]) -> dict[str, list[float]]:
+    """By arm Pearson's correlation of the gain with each of these measures of the base; NaN where it is not defined."""
+    found = {}
+    for arm in arms:
+        pairs = [table_of(rows, arm, (name,)) for name in names]
+        known = [len(gains) > 2 and np.ptp(gains) > 0 and np.ptp(x) > 0 for x, gains in pairs]
+        found[arm] = [
+            float(np.corrcoef(x[:, 0], gains)[0, 1]) if fit else np.nan
+            for (x, gains), fit in zip(pairs, known, strict=True)
+        ]
+    return found
+
+
 def prediction_errors(rows: list[dict], arms: Iterable[str]) -> dict[str, dict[str, float]]:
     """By predictor and arm: root mean square error, points, of the gain of a base predicted from all other bases. An
     arm's predictors are compared on the same bases: those with all measures that any base has. NaN where these are too

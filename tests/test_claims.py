@@ -106,6 +106,13 @@ def test_regression_finds_the_measure_that_matters(population):
     assert abs(found["writer"].slope) < 1 and found["writer"].low < 0 < found["writer"].high
 
 
+def test_correlation_of_the_gain_with_a_measure_of_the_base(population):
+    rows = phase_diagram.diagram_rows(population)
+    found = phase_diagram.correlations(rows, ["rule_reward", "nobody"], ("judge", "pass@16"))
+    assert found["rule_reward"][0] == pytest.approx(1, abs=0.01) and np.isnan(found["rule_reward"][1])
+    assert np.isnan(found["nobody"]).all()
+
+
 def test_what_predicts_best_has_the_least_error(population):
     errors = phase_diagram.prediction_errors(phase_diagram.diagram_rows(population), ["rule_reward"])
     of_arm = {name: row["rule_reward"] for name, row in errors.items()}
