@@ -254,4 +254,9 @@ def phase_main(args: Namespace, role: str, run_phase: Callable[[Path, int], None
         tell_plan(plan(config, run, [(args.round, role)]))
         return
     with run_dir.lock(run):
+        copy_run(accelerator_of(config), run)
+        if run_dir.is_done(run, args.round, role):
+            run_dir.require(run, args.round, role)
+            terminal.tell(f"{role} of round {args.round}: is finished", role=role, round=args.round)
+            return
         run_phase(run, args.round)

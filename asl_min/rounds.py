@@ -58,7 +58,7 @@ def run_rounds(run: Path) -> dict:
         evaluate_round(run, number)
         if accelerator.is_main_process:
             summary = write_summary(run)
-            write_cards(run)
+            write_cards(run, number)
             if not evaluated_before or number == config.rounds:
                 tell_round(summary, time.time() - start)
     if accelerator.is_main_process:

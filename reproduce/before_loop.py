@@ -31,6 +31,7 @@ from asl_min.metrics.accuracy import sampled_accuracy
 from asl_min.phase import Agent
 from asl_min.run import durable, terminal
 from asl_min.run.command import config_of
+from asl_min.run.errors import InputError
 from asl_min.run.inputs import check_inputs
 from asl_min.tools.preflight import measure
 from asl_min.tools.probe import label_free
@@ -62,6 +63,8 @@ def before(config: Config, per_hop: int, tasks: int) -> dict:
 def main(args: Namespace) -> None:
     config = config_of(args.config, None, [*args.overrides, "eval_greedy=true"])
     check_inputs(config)
+    if args.out.is_dir():
+        raise InputError(f"--out: {args.out} is a folder, not a file")
     if args.dry_run:
         terminal.tell(f"would write {args.out}", files=[str(args.out)])
         return

@@ -49,9 +49,13 @@ def take_over(job: Job, others: Iterable[Job]) -> int | None:
     last, source = max(((last, run) for last, run in done if last is not None), default=(None, None))
     if source is None:
         return None
+    if job.run.is_dir():
+        with run_dir.held(job.run):  # another process may be at its first evaluation
+            pass
     with durable.new_folder(job.run) as folder:
-        for number in range(last + 1):
-            shutil.copytree(source / f"round_{number:02d}", folder / f"round_{number:02d}")
+        for number in range(last + 1):  # without cards, which name the other run
+            copied = source / f"round_{number:02d}", folder / f"round_{number:02d}"
+            shutil.copytree(*copied, ignore=shutil.ignore_patterns(run_dir.CARD))
         run_dir.note_start(folder)
     return last
 

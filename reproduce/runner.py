@@ -29,6 +29,7 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
     )
 
 import os
+import signal
 import subprocess
 import time
 from argparse import Namespace
@@ -110,6 +111,11 @@ def full_jobs(file: Path, runs: Path, results: Path, profile: str = FULL, system
     return jobs
 
 
+def end_by_signal(*_: object) -> None:
+    """As Ctrl-C does, so that the runs are ended too."""
+    raise SystemExit(143)
+
+
 def run_all(jobs: list[Job], width: int, console: Console) -> dict[Job, str]:
     """Run what is not finished, `width` processes at a time. Returns the state of every job: "finished" or "failed
     (code)". Raises `InputError` before the first run where a base is missing."""
@@ -135,6 +141,8 @@ def run_all(jobs: list[Job], width: int, console: Console) -> dict[Job, str]:
         finally:
             for process in running.values():
                 process.terminate()
+            for process in running.values():
+                process.wait()
     return states
 
 
@@ -185,6 +193,7 @@ def main(args: Namespace) -> None:
         states = {job.run.name: "finished" if job.is_finished() else "waiting" for job in jobs}
         terminal.tell("\n".join(f"{name}: {state}" for name, state in states.items()), runs=states)
         return
+    signal.signal(signal.SIGTERM, end_by_signal)
     states = run_all(jobs, max(args.jobs or width_of(jobs), 1), Console(stderr=True, quiet=terminal.mode != "bar"))
     failed = [job.run for job, state in states.items() if state.startswith("failed")]
     if failed:

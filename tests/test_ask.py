@@ -169,3 +169,8 @@ def test_real_weights_answer(run, config):
     """The untrained random base: whatever it writes, an episode comes back."""
     agent = ask.Agent(config, ask.adapters_of(str(run), config))
     assert ask.ask(agent, "Which?").finish_reason and ask.ask(agent, "Which?").ids == ask.ask(agent, "Which?").ids
+
+
+def test_last_round_is_that_of_the_checkpoints_own_run(run, config):
+    """Another run's config, such as that of the first of two checkpoints, may have fewer rounds."""
+    assert ask.adapters_of(str(run), replace(config, rounds=1))["policy"] == run / "round_02" / "policy" / "adapter"

@@ -290,3 +290,9 @@ def test_out_that_cannot_be_written_is_refused_before_the_work(folder, out, monk
     monkeypatch.setattr(ingest, "ingest", lambda *_: pytest.fail("was read"))
     assert script("asl_min.search.ingest", folder, "--out", folder / out) == 2
     assert capsys.readouterr().err.startswith("error: --out: ")
+
+
+def test_markup_that_the_parser_rejects_is_an_unreadable_file(tmp_path):
+    (tmp_path / "x.html").write_text("<p>words</p><![foo[bar]]>")
+    with pytest.raises(InputError, match=r"x\.html: cannot be read"):
+        passages(tmp_path / "x.html")

@@ -617,3 +617,10 @@ def test_table_has_no_column_for_what_was_not_measured():
         ["round", "judged", "tasks", "episodes", "seconds"],
         ["0", "50.0", "3", "10", "2"],
     ]
+
+
+def test_script_of_a_finished_phase_leaves_it_as_it_is(played, script, capsys):
+    before = {f: f.stat().st_mtime_ns for f in (played / "round_01" / "policy").rglob("*") if f.is_file()}
+    assert script("asl_min.train_policy", "--run", played, "--round", 1) == 0
+    assert "is finished" in capsys.readouterr().out
+    assert {f: f.stat().st_mtime_ns for f in (played / "round_01" / "policy").rglob("*") if f.is_file()} == before

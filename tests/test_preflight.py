@@ -208,3 +208,9 @@ def test_dry_run_measures_nothing(told, monkeypatch):
 def test_bad_options_are_refused(script, capsys):
     assert script("asl_min.tools.preflight", "--config", "configs/tiny.yaml", "--minutes", "0") == 2
     assert capsys.readouterr().err == "error: --minutes: 0, must be above 0\n"
+
+
+def test_corpus_without_titles_is_one_line(agent, monkeypatch):
+    monkeypatch.setattr("asl_min.tools.preflight.topics", lambda passages: [])
+    with pytest.raises(InputError, match="no passage has a title"):
+        preflight.measure(agent, 8, 1)

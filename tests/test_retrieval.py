@@ -10,6 +10,7 @@ import pytest
 import torch
 from helpers import new_tokenizer, running
 from huggingface_hub.errors import LocalEntryNotFoundError
+from starlette.testclient import TestClient
 from transformers import BertConfig, BertModel
 
 from asl_min.corpus import load_corpus, load_questions
@@ -23,7 +24,7 @@ from asl_min.search.dense import Encoder
 from asl_min.search.disk import DiskSearch, build
 from asl_min.search.passages import PassageFile
 from asl_min.search.remote import RemoteSearch, read_result
-from asl_min.search.server import app_of
+from asl_min.search.server import MAX_BYTES, app_of
 from asl_min.search.tool import respond
 
 
@@ -347,3 +348,9 @@ def test_wikipedia_is_unpacked_and_its_index_joined(mirror, tmp_path, data, enco
     monkeypatch.setattr(dense, "Encoder", lambda name: Encoder(encoder))
     joined, own = DiskSearch(tmp_path / "wiki" / "e5"), DiskSearch(tmp_path / "own")
     assert respond(joined, ["capital"]) == respond(own, ["capital"])
+
+
+def test_body_that_is_too_long_is_refused(index):
+    with TestClient(app_of(index)) as client:
+        assert client.post("/retrieve", content=b"x" * (MAX_BYTES + 1)).status_code == 413
+        assert client.post("/retrieve", content=b"x").status_code == 422

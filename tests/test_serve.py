@@ -313,3 +313,10 @@ def test_page_shows_an_error(tab, agents, monkeypatch):
     assert "characters, at most 3" in tab.inner_text(".error >> nth=0")
     assert tab.locator(".answer").count() == 0
     assert tab.is_enabled("#go")
+
+
+def test_models_are_listed_and_described_as_clients_expect(client):
+    listed = client.get("/v1/models").json()["data"]
+    assert all(model["created"] > 1.7e9 for model in listed)
+    assert client.get(f"/v1/models/{listed[0]['id']}").json() == listed[0]
+    assert client.get("/v1/models/nobody").status_code == 404

@@ -478,3 +478,23 @@ def test_verify_tells_equal_from_near_and_far():
 def test_adapter_config_is_the_same_from_every_process(whole):
     facts = json.loads((run_dir.phase_dir(whole, 1, "policy") / "adapter" / "adapter_config.json").read_text())
     assert facts["target_modules"] == sorted(facts["target_modules"]) and len(facts["target_modules"]) > 5
+
+
+def test_second_command_leaves_the_config_of_a_run_at_work_as_it_is(config, tmp_path):
+    """Until the base is evaluated no round has begun, so that another config would be accepted."""
+    run_dir.create(tmp_path, config)
+    with run_dir.held(tmp_path), pytest.raises(InputError, match="is at work on this run"):
+        run_dir.create(tmp_path, replace(config, seed=9))
+    assert run_dir.read_config(tmp_path) == config
+
+
+def test_run_whose_prompts_were_edited_is_refused(config, tmp_path):
+    prompts = tmp_path / "mine.yaml"
+    shutil.copy(ROOT / "asl_min" / "prompts" / "tiny.yaml", prompts)
+    mine = replace(config, prompts=str(prompts))
+    run_dir.create(tmp_path / "run", mine)
+    run_dir.begin(tmp_path / "run", 0, "evaluation")
+    run_dir.create(tmp_path / "run", mine)
+    prompts.write_text(prompts.read_text().replace("solve:", "please solve:"))
+    with pytest.raises(InputError, match=r"prompts of its prompts\.yaml"):
+        run_dir.create(tmp_path / "run", mine)

@@ -35,14 +35,16 @@ CARD = "README.md"
 
 def create(run: Path, config: Config) -> None:
     """Make the folder, or accept one that holds this run, and write the values that may change. The start time is kept
-    once a round has begun. Raises `InputError` where it cannot be written or holds another run."""
+    once a round has begun. Raises `InputError` where it cannot be written, holds another run, or is worked on."""
     check_place(run)
     refuse_conflict(run, config)
     run.mkdir(parents=True, exist_ok=True)
-    durable.write_text(run / "config.yaml", dump_config(config))
-    durable.write_text(run / "prompts.yaml", yaml.safe_dump(load_prompts(config.prompts), sort_keys=False))
-    if not has_begun(run):
-        note_start(run)
+    with held(run):
+        refuse_conflict(run, config)
+        durable.write_text(run / "config.yaml", dump_config(config))
+        durable.write_text(run / "prompts.yaml", yaml.safe_dump(load_prompts(config.prompts), sort_keys=False))
+        if not has_begun(run):
+            note_start(run)
 
 
 def note_start(run: Path) -> None:
@@ -78,6 +80,9 @@ def refuse_conflict(run: Path, config: Config) -> None:
     for key, new in asdict(config).items():
         if old[key] != new and key not in MAY_CHANGE:
             raise InputError(f"{run}: holds a run with {key} = {old[key]!r}, not {new!r}; take another --run folder")
+    file = run / "prompts.yaml"
+    if file.is_file() and read_yaml(file.read_bytes(), str(file)) != load_prompts(config.prompts):
+        raise InputError(f"{run}: holds a run with the prompts of its prompts.yaml; {config.prompts!r} has others now")
 
 
 def read_config(run: Path) -> Config:
@@ -175,6 +180,13 @@ def lock(run: Path) -> Iterator[None]:
     if os.environ.get("RANK", "0") != "0":
         yield
         return
+    with held(run):
+        yield
+
+
+@contextmanager
+def held(run: Path) -> Iterator[None]:
+    """Hold the folder's lock. Raises `InputError` where another process does."""
     with open(run / ".lock", "a+") as file:
         try:
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

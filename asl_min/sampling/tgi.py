@@ -8,6 +8,7 @@ every server when HF_HUB_OFFLINE is set, sends the user's Hub token, limits each
 retry, and shares one pool of connections with all downloads.
 """
 
+import hashlib
 import shutil
 import sys
 import time
@@ -21,7 +22,7 @@ from asl_min.chat import Chat
 from asl_min.config import Config
 from asl_min.model import save_merged
 from asl_min.protocol import STOP_STRINGS
-from asl_min.run.durable import write_text
+from asl_min.run.durable import new_folder, write_text
 from asl_min.run.errors import InputError
 from asl_min.run.http_client import HttpClient
 from asl_min.sampling.sampler import Completion
@@ -66,14 +67,16 @@ class Tgi(Server):
         for old in self.folder.glob(f"merged-{name}-*"):
             if not base and str(old) not in (current(self.folder), str(self._merged)):
                 shutil.rmtree(old, ignore_errors=True)
-        if not (self._merged / "config.json").is_file():
-            save_merged(self.model, None if base else name, self.config, self._merged)
+        if not self._merged.is_dir():
+            with new_folder(self._merged) as partial:
+                save_merged(self.model, None if base else name, self.config, partial)
         if not base:
             self._adapter_folder(name)
         write_text(self.folder / CURRENT, str(self._merged))
 
     def _base_name(self) -> str:
-        return "base"
+        """Of this base, since other runs' may lie in the same folder."""
+        return f"base-{hashlib.sha256(str(self.config.base_model).encode()).hexdigest()[:8]}"
 
     def _load(self, http: HttpClient, name: str, base: bool) -> None:
         """Return when the restarted server says that it serves the checkpoint."""

@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+from bs4.exceptions import ParserRejectedMarkup
+
 from asl_min.run.errors import InputError
 from asl_min.search import documents, more_documents
 from asl_min.search.documents import Section
@@ -36,5 +38,5 @@ def sections(path: Path) -> tuple[list[Section], str | None]:
         return OF_TEXT[kind](text.replace("\r\n", "\n")), guess
     except InputError:
         raise
-    except (OSError, ValueError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError, ParserRejectedMarkup) as error:
         raise InputError(f"{path}: cannot be read: {documents.one_line(str(error))}") from None

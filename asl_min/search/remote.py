@@ -13,18 +13,20 @@ CONNECTIONS = 16
 
 
 class RemoteSearch:
-    """A `SearchTool` by HTTP. Answers are kept in a file, by server, index, query and top k. Raises `InputError` where
-    no server answers, or where the file cannot be opened."""
+    """A `SearchTool` by HTTP. Answers are kept in a file, by server, index, query and top k; of a server that does not
+    say which index it has, in memory. Raises `InputError` where no server answers, or where the file cannot be
+    opened."""
 
     def __init__(self, url: str, top_k: int, cache: Path):
         self.http, self.top_k, self.lock = HttpClient(url, "search_url", CONNECTIONS), top_k, threading.Lock()
         cache.parent.mkdir(parents=True, exist_ok=True)
         try:
-            self.cache = sqlite3.connect(cache, timeout=60, check_same_thread=False, isolation_level=None)
-            self.cache.execute("create table if not exists found (key text primary key, passages text)")
+            self.cache = kept_in(cache)
         except sqlite3.Error as error:
             raise InputError(f"{cache}: cannot keep the answers of the search server here: {error}") from None
-        self.server = f"{url} {self._index_name()} {top_k} "
+        if not (index := self._index_name()):
+            self.cache = kept_in(":memory:")
+        self.server = f"{url} {index} {top_k} "
 
     def _index_name(self) -> str:
         """What the server says of its index; other servers of the format have no such page."""
@@ -54,6 +56,12 @@ class RemoteSearch:
         rows = json.dumps([[p.id, p.title, p.text] for p in found])
         with self.lock:
             self.cache.execute("insert or replace into found values (?, ?)", (self.server + query, rows))
+
+
+def kept_in(place: Path | str) -> sqlite3.Connection:
+    cache = sqlite3.connect(place, timeout=60, check_same_thread=False, isolation_level=None)
+    cache.execute("create table if not exists found (key text primary key, passages text)")
+    return cache
 
 
 def read_result(answer: dict, queries: int) -> list[list[Passage]]:

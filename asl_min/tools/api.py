@@ -88,7 +88,7 @@ class Run:
     def ask(self, question: str, number: int | None = None) -> Episode:
         """One greedy episode of the policy after a round: by default the last finished one; 0 is the base."""
         config = self.config
-        number = ask.last_round(self.folder, config) if number is None else number
+        number = ask.last_round(self.folder) if number is None else number
         if self._asked is None or self._asked[0] != number:
             adapters = run_dir.latest_adapters(self.folder, config, number, None)
             self._asked = number, Agent(config, adapters)

@@ -59,7 +59,7 @@ def adapters_of(checkpoint: str, config: Config) -> dict[str, Path]:
     if (path / "adapter_config.json").is_file():
         return dict.fromkeys(ROLES, path)
     if (path / "config.yaml").is_file():
-        return run_dir.latest_adapters(path, config, last_round(path, config), None)
+        return run_dir.latest_adapters(path, config, last_round(path), None)
     number = path.name.removeprefix("round_")
     if (path.parent / "config.yaml").is_file() and number != path.name and number.isdigit():
         return adapters_after(path.parent, int(number), config)
@@ -83,9 +83,10 @@ def require_path(path: Path) -> None:
         raise InputError(f"{path}: no such run, round or adapter")
 
 
-def last_round(run: Path, config: Config) -> int:
+def last_round(run: Path) -> int:
     """The last finished round of a run; 0 (the base) if there is none."""
-    return max((n for n in range(1, config.rounds + 1) if run_dir.is_done(run, n, "policy")), default=0)
+    rounds = run_dir.read_config(run).rounds
+    return max((n for n in range(1, rounds + 1) if run_dir.is_done(run, n, "policy")), default=0)
 
 
 def config_of(checkpoints: list[str], file: Path | None, overrides: list[str]) -> Config:

@@ -54,7 +54,9 @@ def measure(config: Config) -> dict:
 def label_free_of(agent: Agent) -> dict[str, float | None]:
     """The measures without labels, from `eval_tasks` episodes of the task writer on topics drawn at random."""
     config = agent.config
-    asked = random.Random(config.seed).choices(topics(agent.passages), k=config.eval_tasks)
+    if not (titles := topics(agent.passages)):
+        raise InputError(f"{config.corpus}: no passage has a title to start from")
+    asked = random.Random(config.seed).choices(titles, k=config.eval_tasks)
     return label_free(probe(agent, asked, config.seed, "label free"), config.verify_threshold, agent.tool)
 
 

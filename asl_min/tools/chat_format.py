@@ -15,7 +15,6 @@ from asl_min import protocol, roles
 from asl_min.corpus import Passage
 from asl_min.episode import Episode, FinishReason, Turn
 from asl_min.rewards import normalize
-from asl_min.run.errors import InputError
 from asl_min.search.tool import SearchTool
 
 CUT = (FinishReason.MAX_TOKENS, FinishReason.TURN_LENGTH)
@@ -94,6 +93,7 @@ def stream(model: str, played: Iterable[Turn | Episode], tool: SearchTool, with_
     """The answer as server-sent events, one for each turn as soon as it is there; the last one says why, if the episode
     cannot go on."""
     head, written = new_head(model, "chat.completion.chunk"), Written(tool)
+    head |= {"usage": None} if with_usage else {}
     yield event(head, {"role": "assistant", "content": ""})
     try:
         for part in played:
@@ -104,7 +104,7 @@ def stream(model: str, played: Iterable[Turn | Episode], tool: SearchTool, with_
             yield event(head, {}, finish(part))
             if with_usage:
                 yield f"data: {json.dumps(head | {'choices': [], 'usage': usage(part)})}\n\n"
-    except InputError as error:
+    except Exception as error:  # whatever it is, the client is told
         yield f"data: {json.dumps({'error': {'message': str(error), 'type': 'server_error', 'code': 'failed'}})}\n\n"
     yield END
 

@@ -70,7 +70,7 @@ def hours_of(
         sampling=work["sampled_tokens"] / rates[0] / samplers / 3600,
         update=work["trained_tokens"] / rates[1] / processes * waits / 3600,
         exchange=sent * (nodes - 1) / nodes / LINK / 3600,
-        publishing=steps * (adapter * servers / LINK + LOAD_SECONDS[config.backend]) / 3600,
+        publishing=steps / config.minibatches * (adapter * servers / LINK + LOAD_SECONDS[config.backend]) / 3600,
     )
 
 

@@ -70,6 +70,8 @@ def measure(agent: Agent, tasks: int, minutes: float) -> tuple[Probe, float]:
     """Tasks on topics drawn at random, `BATCH` by `BATCH`, until there are `tasks` or another batch would take longer
     than `minutes`; and the seconds that they took."""
     seed, titles, start = agent.config.seed, topics(agent.passages), time.monotonic()
+    if not titles:
+        raise InputError(f"{agent.config.corpus}: no passage has a title to start from")
     drawn = random.Random(seed).choices(titles, k=tasks)
     found, slowest = Probe(), 0.0
     for first in range(0, tasks, BATCH):

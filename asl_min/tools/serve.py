@@ -28,6 +28,7 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
         CONFIG,
     )
 
+import time
 from argparse import Namespace
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -48,7 +49,6 @@ from asl_min import roles
 from asl_min.episode import Episode, Turn
 from asl_min.phase import Agent
 from asl_min.run import terminal
-from asl_min.run.errors import InputError
 from asl_min.search.server import MAX_PORT, check_range
 from asl_min.tools import ask, chat_format
 
@@ -150,10 +150,18 @@ def until_episode(found: SimpleQueue) -> Iterator[Turn | Episode]:
 
 def app_of(agents: dict[str, Agent]) -> FastAPI:
     """`agents`: what is served, by the name of the model."""
-    app, player = FastAPI(title="asl_min chat"), Player()
+    app, player, began = FastAPI(title="asl_min chat"), Player(), int(time.time())
+
+    def model_facts(name: str) -> dict:
+        return {"id": name, "object": "model", "created": began, "owned_by": "asl_min"}
+
+    def refuse_unknown(name: str) -> None:
+        if name not in agents:
+            raise Refusal(404, f"no model {name!r}; there are {', '.join(agents)}", "model_not_found")
+
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=NAMES)
     app.exception_handler(Refusal)(lambda _, refusal: refusal.response)
-    app.exception_handler(InputError)(lambda _, error: Refusal(500, str(error), "failed").response)
+    app.exception_handler(Exception)(lambda _, error: Refusal(500, str(error), "failed").response)
     app.exception_handler(RequestValidationError)(lambda _, error: Refusal(400, fault(error), "bad_request").response)
 
     @app.middleware("http")
@@ -167,12 +175,16 @@ def app_of(agents: dict[str, Agent]) -> FastAPI:
 
     @app.get("/v1/models")
     def models() -> dict:
-        return {"object": "list", "data": [{"id": name, "object": "model", "owned_by": "asl_min"} for name in agents]}
+        return {"object": "list", "data": [model_facts(name) for name in agents]}
+
+    @app.get("/v1/models/{name:path}")
+    def model(name: str) -> dict:
+        refuse_unknown(name)
+        return model_facts(name)
 
     @app.post("/v1/chat/completions")
     def complete(body: Completion) -> Response:
-        if body.model not in agents:
-            raise Refusal(404, f"no model {body.model!r}; there are {', '.join(agents)}", "model_not_found")
+        refuse_unknown(body.model)
         agent = agents[body.model]
         seed = agent.config.seed if body.seed is None else body.seed
         played = player.play(agent, body.question, body.temperature or 0.0, seed)

@@ -32,15 +32,16 @@ from asl_min.tools.cards import dataset_card, model_card
 TABLES = ("tasks", "judgments")
 
 
-def write_cards(run: Path) -> list[Path]:
-    """Write README.md into the adapter folder of each finished phase that has none; returns the new files.
+def write_cards(run: Path, last: int | None = None) -> list[Path]:
+    """Write README.md into the adapter folder of each finished phase that has none; returns the new files. `last`: the
+    last round that is looked at. A later one may not be evaluated yet, and a card names what was measured.
 
     The checksums in `done.json` stay valid: they cover only the files that existed when the phase finished.
     """
     config = run_dir.read_config(run)
     adapters = {
         run_dir.phase_dir(run, number, role) / "adapter": (number, role)
-        for number in range(1, config.rounds + 1)
+        for number in range(1, (config.rounds if last is None else last) + 1)
         for role in ROLES
         if run_dir.is_done(run, number, role)
     }
@@ -139,7 +140,7 @@ def main(args: Namespace) -> None:
     text = f"{args.out}: " + ", ".join(f"{n} {name}" for name, n in counts.items())
     pushed = {}
     if args.push:
-        data = {file.name: file for file in sorted(args.out.iterdir()) if file.suffix in (".jsonl", ".md")}
+        data = {name: args.out / name for name in (*(f"{table}.jsonl" for table in TABLES), "README.md")}
         model = push.model_files(args.run, finished_rounds(args.run)[-1], args.push, args.licence)
         pushed = {kind: push.push(args.push, kind, files) for kind, files in {"dataset": data, "model": model}.items()}
         text += "".join(f"\n{url}" for url in pushed.values())

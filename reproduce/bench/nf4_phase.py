@@ -88,6 +88,8 @@ def main(args: Namespace) -> None:
     if args.dry_run:
         terminal.tell(f"would play the policy's phase of round {args.round} twice", sides=list(SIDES))
         return
+    if args.out and not args.out.parent.is_dir():
+        raise InputError(f"--out: {args.out.parent}: no such folder")
     found: dict = {"run": args.run.name, "base_model": str(config.base_model), "round": args.round}
     for name, quantization in SIDES.items():
         with tempfile.TemporaryDirectory() as folder:

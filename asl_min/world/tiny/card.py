@@ -51,7 +51,8 @@ temperature 1:
 ```
 
 Rebuild: `make base` (one that ships) or `make population`, {steps} steps of the noise stage from a checkpoint of the
-stages before, fixed seeds. Use it for the miniature only: outside pages worded like those of its world it knows nothing.
+stages before, fixed seeds. Use it for the miniature only: outside pages worded like those of its world it knows
+nothing.
 """
 
 
