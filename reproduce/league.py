@@ -114,7 +114,7 @@ def main(args: Namespace) -> None:
     write_text(written[0], "[\n" + ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows) + "\n]\n")
     text = results_text(rows, bases, design)
     write_text(written[1], f"# The league\n\n{text}\n")
-    drawn = draw_all(rows, bases, folder / "league" / "figures")
+    drawn = draw_all(rows, bases, folder / "league" / "figures", design.arms)
     if folder.resolve() == RESULTS.resolve():
         write_text(PAGE, refresh(PAGE, {"results": text}))
     files = [*map(str, written), *map(str, drawn)]

@@ -1,6 +1,6 @@
 """The league's figures: learning curves over what was spent, ranks, and which system wins on which base."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import matplotlib
@@ -18,9 +18,9 @@ SHOWN = 8
 """Systems drawn in colour; the others are grey."""
 
 
-def draw_all(rows: Sequence[dict], bases: dict[str, dict], folder: Path) -> list[Path]:
-    """PNG and SVG of each figure there is something to draw of; their files."""
-    table, files = table_of(rows), []
+def draw_all(rows: Sequence[dict], bases: dict[str, dict], folder: Path, named: Collection[str] = ()) -> list[Path]:
+    """PNG and SVG of each figure there is something to draw of; their files. `named`: as `table_of` has it."""
+    table, files = table_of(rows, named), []
     if not table.systems:
         return []
     figures = {"curves": curves_figure(rows, table), "ranks": ranks_figure(table)}

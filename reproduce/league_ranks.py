@@ -42,10 +42,11 @@ def runs_of(rows: Iterable[dict]) -> Runs:
 
 
 def table_of(rows: Iterable[dict], named: Collection[str] = ()) -> Table:
-    """Of all bases that any of the named systems has (without any: that any system has); systems in the order of their
-    rows."""
+    """Of all bases that any of the named systems has (where there is none of them: that any system has); systems in the
+    order of their rows."""
     runs = runs_of(rows)
-    bases = sorted({base for system, found in runs.items() for base in found if not named or system in named})
+    of = [found for system, found in runs.items() if system in named] or runs.values()
+    bases = sorted({base for found in of for base in found})
     whole = [system for system, found in runs.items() if found.keys() >= set(bases)]
     gains = [[mean_over_seeds(runs[system][base], m.gain) for base in bases] for system in whole]
     shape = len(whole), len(bases)

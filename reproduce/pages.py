@@ -108,8 +108,8 @@ def results_text(population: Population, rows: list[dict], audits: list[dict]) -
         "## Arms",
         "Held-out exact match at temperature 1, macro average over relations, %. pass@16: share of questions that one "
         "of 16 answers of the untrained base gets right; majority of 16: accuracy of its most frequent answer. Both "
-        "are of 160 questions, 40 a number of hops, and the other columns of 408, 102 each: small differences between "
-        "them mean nothing.",
+        "are of 40 questions a number of hops, the other columns of those of the runs: small differences between them "
+        "mean nothing.",
         arms_table(population),
         "## Kinds of questions",
         "Final accuracy, % (gain in points): all questions, those whose phrasing and path occur in demonstrations, "

@@ -154,6 +154,13 @@ def test_exploratory_system_on_another_base_leaves_the_table_and_its_tests_as_th
     assert "of 3 pairs" in text and "| frozen_pg |" in text
 
 
+def test_system_of_ones_own_alone_has_its_bases_and_rank():
+    """Before the league itself has run there is no row of a named system."""
+    rows = made_up(mine=[1, 2, 3])
+    assert league_ranks.table_of(rows, ORDER).gains.shape == (1, 3)
+    assert league_ranks.table_of(rows, ORDER).bases == ("b01", "b02", "b03")
+
+
 def test_bases_are_compared_by_single_seeds_as_seeds_are():
     rows = [league.row_of(run) for seed in (1, 0) for run in gains("ssp", [10 + seed, 4], seed)]
     assert [row["seed"] for row in league_ranks.first_seeds(rows)] == [0, 0]

@@ -49,6 +49,7 @@ from asl_min import roles
 from asl_min.episode import Episode, Turn
 from asl_min.phase import Agent
 from asl_min.run import terminal
+from asl_min.run.errors import InputError
 from asl_min.search.server import MAX_PORT, check_range
 from asl_min.tools import ask, chat_format
 
@@ -161,7 +162,8 @@ def app_of(agents: dict[str, Agent]) -> FastAPI:
 
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=NAMES)
     app.exception_handler(Refusal)(lambda _, refusal: refusal.response)
-    app.exception_handler(Exception)(lambda _, error: Refusal(500, str(error), "failed").response)
+    for kind in (InputError, Exception):  # of others than InputError the server's log has the traceback too
+        app.exception_handler(kind)(lambda _, error: Refusal(500, str(error), "failed").response)
     app.exception_handler(RequestValidationError)(lambda _, error: Refusal(400, fault(error), "bad_request").response)
 
     @app.middleware("http")
