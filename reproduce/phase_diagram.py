@@ -13,7 +13,7 @@ from asl_min.tools.summary import dig
 from reproduce import measures as m
 from reproduce.effects import mean_over_seeds
 from reproduce.population import Population
-from reproduce.statistics import falls_at, left_out_error, lift_off_interval, regress
+from reproduce.statistics import correlation, falls_at, left_out_error, lift_off_interval, regress
 
 MEASURED = {
     "judge": "grm.balanced_accuracy",
@@ -138,15 +138,8 @@ def slopes(rows: list[dict], arms: Iterable[str]) -> list[Slope]:
 
 def correlations(rows: list[dict], arms: Iterable[str], names: Sequence[str]) -> dict[str, list[float]]:
     """By arm Pearson's correlation of the gain with each of these measures of the base; NaN where it is not defined."""
-    found = {}
-    for arm in arms:
-        pairs = [table_of(rows, arm, (name,)) for name in names]
-        known = [len(gains) > 2 and np.ptp(gains) > 0 and np.ptp(x) > 0 for x, gains in pairs]
-        found[arm] = [
-            float(np.corrcoef(x[:, 0], gains)[0, 1]) if fit else np.nan
-            for (x, gains), fit in zip(pairs, known, strict=True)
-        ]
-    return found
+    tables = {arm: [table_of(rows, arm, (name,)) for name in names] for arm in arms}
+    return {arm: [correlation(x[:, 0], gains) for x, gains in found] for arm, found in tables.items()}
 
 
 def prediction_errors(rows: list[dict], arms: Iterable[str]) -> dict[str, dict[str, float]]:

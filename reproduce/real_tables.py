@@ -51,12 +51,14 @@ def before_text(found: dict) -> str:
     """What the model can do before the loop, from `reproduce.before_loop`'s file."""
     drawn, roles, judge = found["sampled"], found["roles"], found["grm"]
     some = f"{drawn['samples']} answers to each of {drawn['questions']} questions"
-    rows = [("exact match, temperature 1", share(found["accuracy"]["mean"], found["accuracy"]["interval"]))]
-    greedy = found["accuracy_greedy"]
-    rows += [
-        ("exact match, greedy", share(greedy["mean"], greedy["interval"])),
-        *((f"- {name}", share(*measured(of["em"]))) for name, of in greedy["sets"].items() if name != ALL),
-        *((f"{some}: {name}", share(drawn[key])) for name, key in drawn_names(drawn).items()),
+    once, greedy = found["accuracy"], found["accuracy_greedy"]
+    rows = [
+        ("exact match, temperature 1", with_interval([once["mean"], *once["interval"]], "em")),
+        ("exact match, greedy", with_interval([greedy["mean"], *greedy["interval"]], "em")),
+        *((f"- {name}", with_interval(of["em"], "em")) for name, of in greedy["sets"].items() if name != ALL),
+        (f"{some}: one", share(drawn["pass@1"])),
+        (f"{some}: the best", share(drawn[f"pass@{drawn['samples']}"])),
+        (f"{some}: the most frequent", share(drawn["majority"])),
         ("judge's balanced accuracy on gold judgments", share(judge["balanced_accuracy"])),
         *((f"- right on: {kind.replace('_', ' ')}", share(value)) for kind, value in judge["by_kind"].items()),
         (f"well-formed tasks, of {roles['asked']}", share(roles["well_formed"])),
@@ -68,21 +70,9 @@ def before_text(found: dict) -> str:
     return markdown([["before the loop", "%"], *map(list, rows)])
 
 
-def drawn_names(drawn: dict) -> dict[str, str]:
-    """Name and key of what is shown of several answers."""
-    best = f"pass@{drawn['samples']}"
-    return {"one": "pass@1", "the best": best, "the most frequent": "majority"}
-
-
-def measured(found: Sequence[float]) -> tuple[float, Sequence[float]]:
-    return found[0], found[1:]
-
-
-def share(value: float | None, interval: Sequence[float] | None = None) -> str:
-    """In percent, with its interval."""
-    if value is None:
-        return "-"
-    return f"{100 * value:.1f}" + (f" ({100 * interval[0]:.1f} to {100 * interval[1]:.1f})" if interval else "")
+def share(value: float | None) -> str:
+    """In percent; "-" where it was not measured."""
+    return "-" if value is None else f"{100 * value:.1f}"
 
 
 def sets_text(selection: Selection) -> str:

@@ -13,6 +13,7 @@ from asl_min.metrics.regression import LEVEL, left_out, regress, two_sided
 __all__ = [
     "LEVEL",
     "Estimate",
+    "correlation",
     "estimate",
     "falls_at",
     "holm",
@@ -64,20 +65,32 @@ def left_out_error(x: np.ndarray, y: np.ndarray) -> float:
     return np.nan if predicted is None else float(np.sqrt(np.mean(np.square(y - predicted))))
 
 
+def line(x: np.ndarray, y: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Slope and constant of the line fitted to x and y [..., n], each [...]."""
+    centered = x - x.mean(-1, keepdims=True)
+    slope = (centered * y).sum(-1) / (centered**2).sum(-1)
+    return slope, y.mean(-1) - slope * x.mean(-1)
+
+
 def lift_off(x: np.ndarray, y: np.ndarray) -> np.ndarray:
     """The x from which on the line fitted to x and y [..., n] lies above 0, [...]. Where it does not rise: -inf if it
     lies above 0 for all x that there are, else inf."""
-    centered = x - x.mean(-1, keepdims=True)
-    slope = (centered * y).sum(-1) / (centered**2).sum(-1)
-    constant = y.mean(-1) - slope * x.mean(-1)
+    slope, constant = line(x, y)
     flat = np.where(constant + slope * x.max(-1) > 0, -np.inf, np.inf)
     rising = slope > 1e-12
     return np.where(rising, -constant / np.where(rising, slope, 1.0), flat)
 
 
+def correlation(one: np.ndarray, other: np.ndarray) -> float:
+    """Pearson's; NaN where one of them is constant or has fewer than three."""
+    if len(one) < 3 or np.ptp(one) == 0 or np.ptp(other) == 0:
+        return np.nan
+    return float(np.corrcoef(one, other)[0, 1])
+
+
 def falls_at(x: np.ndarray, y: np.ndarray) -> float | None:
     """Where the fitted line falls through 0 within the range of x; None where it does not."""
-    slope, constant = np.polyfit(x, y, 1)
+    slope, constant = line(x, y)
     if not constant + slope * x.min() > 0 > constant + slope * x.max():
         return None
     return float(-constant / slope)

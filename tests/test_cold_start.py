@@ -20,7 +20,7 @@ from asl_min.episode import FinishReason, Request
 from asl_min.real import cold_start
 from asl_min.real.drafts import Draft
 from asl_min.real.people import text_hash
-from asl_min.real.prose_teacher import TOP_K, ProseTeacher, Query, conversation, demonstrate, read
+from asl_min.real.prose_teacher import TOP_K, ProseTeacher, Query, conversation, drawn, read
 from asl_min.real.sound_questions import in_turn
 from asl_min.rollout import Limits, Rollout
 from asl_min.search.bm25 import Bm25Search
@@ -37,7 +37,7 @@ def teacher(seed: int = 0) -> ProseTeacher:
 @pytest.fixture(scope="module")
 def shown() -> list[Demonstration]:
     player = teacher()
-    return [demonstrate(player) for _ in range(MANY)]
+    return [drawn(player)[0] for _ in range(MANY)]
 
 
 @pytest.fixture(scope="module")
@@ -150,7 +150,7 @@ def test_thought_of_a_long_sentence_is_cut_around_the_answer():
 
 def test_same_seed_shows_the_same():
     one, other = teacher(3), teacher(3)
-    assert [demonstrate(one) for _ in range(20)] == [demonstrate(other) for _ in range(20)]
+    assert [drawn(one) for _ in range(20)] == [drawn(other) for _ in range(20)]
 
 
 def test_verdict_weighs_where_a_tag_is_several_tokens(tokenizer):

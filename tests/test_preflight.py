@@ -211,6 +211,6 @@ def test_bad_options_are_refused(script, capsys):
 
 
 def test_corpus_without_titles_is_one_line(agent, monkeypatch):
-    monkeypatch.setattr("asl_min.tools.preflight.topics", lambda passages: [])
+    monkeypatch.setattr("asl_min.tools.probe.topics", lambda passages: [])
     with pytest.raises(InputError, match="no passage has a title"):
         preflight.measure(agent, 8, 1)

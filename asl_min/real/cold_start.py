@@ -26,7 +26,7 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
 import random
 import time
 from argparse import Namespace
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,7 +44,7 @@ from asl_min.real.sound_questions import sound_questions
 from asl_min.run import durable, terminal
 from asl_min.run.errors import InputError
 from asl_min.search.bm25 import Bm25Search
-from asl_min.world.tiny.teacher import NO_NOISE, Demonstration
+from asl_min.world.tiny.teacher import NO_NOISE
 from asl_min.world.tiny.train_base import Sample, batches, demonstrations, encode, loss_of
 
 RANK, FIRST_LAYER = 16, 8
@@ -79,7 +79,7 @@ def worlds_samples(chat: Chat, tokens: int) -> list[Sample]:
     """Demonstrations of alternate worlds, of so many tokens in all."""
     found, seed = [], 2_000
     while sum(len(s.ids) for s in found) < tokens:
-        found += encoded(demonstrations(1, PER_WORLD, seed, NO_NOISE, ELSEWHERE), chat)
+        found += short(encode(d, chat) for d in demonstrations(1, PER_WORLD, seed, NO_NOISE, ELSEWHERE))
         seed += 1
     return found
 
@@ -89,7 +89,7 @@ def prose_samples(articles: Sequence[Passage], sound: Sequence[Draft], chat: Cha
     teacher, found = ProseTeacher(articles, sound, random.Random(SEED)), []
     while sum(len(s.ids) for s in found) < tokens:
         rows = [[encode(d, chat) for d in conversation(teacher, FOLLOW_UPS)] for _ in range(PER_WORLD)]
-        found += [sample for sample in (in_one_context(row, chat) for row in rows) if len(sample.ids) <= MAX_TOKENS]
+        found += short(in_one_context(row, chat) for row in rows)
     return found
 
 
@@ -101,8 +101,7 @@ def in_one_context(samples: Sequence[Sample], chat: Chat) -> Sample:
     return Sample(np.concatenate([p.ids for p in parts]), np.concatenate([p.weights for p in parts]))
 
 
-def encoded(shown: Sequence[Demonstration], chat: Chat) -> list[Sample]:
-    samples = [encode(demonstration, chat) for demonstration in shown]
+def short(samples: Iterable[Sample]) -> list[Sample]:
     return [sample for sample in samples if len(sample.ids) <= MAX_TOKENS]
 
 

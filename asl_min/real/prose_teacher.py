@@ -55,9 +55,6 @@ class ProseTeacher:
         self.about: dict[str, list[Query]] = {}
         for query in self.single + self.double:
             self.about.setdefault(query.hops[0].title, []).append(query)
-        self.of_page: dict[str, list[Query]] = {}
-        for query in self.single:
-            self.of_page.setdefault(query.hops[0].title, []).append(query)
         self.by_kind: dict[str, list[str]] = {}
         for draft in sound:
             self.by_kind.setdefault(draft.kind, []).append(draft.answer)
@@ -98,14 +95,12 @@ class ProseTeacher:
 
     def solve(self, query: Query) -> Demonstration:
         turns, thought = self.look_up(query)
-        final = f"<think>{thought}</think><answer>{query.answer.text}</answer>"
-        return Demonstration("policy", {"question": self.worded(query.question)}, (*turns, (final, None)))
+        return solved(self.worded(query.question), turns, thought, query)
 
     def judge(self, query: Query) -> Demonstration:
         candidate, correct = self.candidate(query)
         turns, thought = self.look_up(query)
-        fields = {"question": self.worded(query.question), "answer": candidate}
-        return Demonstration("judge", fields, (*turns, (conclude(thought, candidate, correct), None)))
+        return judged(self.worded(query.question), turns, thought, candidate, correct)
 
     def candidate(self, query: Query) -> tuple[str, bool]:
         """An answer to be judged: right half of the time; half of all in other words, whether right or wrong, so that
@@ -117,18 +112,15 @@ class ProseTeacher:
     def follow_ups(self, shown: Draft, most: int) -> list[Demonstration]:
         """Other questions about the page just read, solved or judged without another search: a page costs more to read
         than a question."""
-        others = [query for query in self.of_page[shown.title] if query.hops[0] != shown]
+        others = [query for query in self.about[shown.title] if len(query.hops) == 1 and query.hops[0] != shown]
         return [self.follow_up(query) for query in self.rng.sample(others, min(len(others), most))]
 
     def follow_up(self, query: Query) -> Demonstration:
-        fields, thought = {"question": self.worded(query.question)}, read(query.hops[0])
+        question, thought = self.worded(query.question), read(query.hops[0])
         with suppress(NotFound):
             if self.rng.random() < 0.5:
-                candidate, correct = self.candidate(query)
-                final = conclude(thought, candidate, correct)
-                return Demonstration("judge", fields | {"answer": candidate}, ((final, None),))
-        final = f"<think>{thought}</think><answer>{query.answer.text}</answer>"
-        return Demonstration("policy", fields, ((final, None),))
+                return judged(question, [], thought, *self.candidate(query))
+        return solved(question, [], thought, query)
 
     def wrong(self, query: Query) -> str:
         """A wrong answer of the right one's kind: the intermediate one, a near miss, another phrase of the page, or the
@@ -199,6 +191,16 @@ class ProseTeacher:
         return Demonstration(kind, fields, (*turns, (f"<think>{thought}</think>{task}", None)))
 
 
+def solved(question: str, turns: list[tuple[str, str]], thought: str, query: Query) -> Demonstration:
+    final = f"<think>{thought}</think><answer>{query.answer.text}</answer>"
+    return Demonstration("policy", {"question": question}, (*turns, (final, None)))
+
+
+def judged(question: str, turns: list[tuple[str, str]], thought: str, candidate: str, correct: bool) -> Demonstration:
+    final = conclude(thought, candidate, correct)
+    return Demonstration("judge", {"question": question, "answer": candidate}, (*turns, (final, None)))
+
+
 def other_spans(draft: Draft, lead: str) -> list[Span]:
     """Phrases of the page beside the answer: of sentences that do not hold it, and of its own where the question leaves
     but one place open. Else another part of the sentence, such as a larger place, may be right too."""
@@ -232,11 +234,6 @@ def two_hop_queries(sound: Sequence[Draft]) -> list[Query]:
 ROLE_MIX = {"solve": 0.40, "judge": 0.34, "topic": 0.12, "hops": 0.03, "related": 0.06, "result": 0.05}
 TWO_HOPS = 0.3
 """Share of demonstrations of two hops, where there are any."""
-
-
-def demonstrate(teacher: ProseTeacher) -> Demonstration:
-    """One demonstration of a random role."""
-    return drawn(teacher)[0]
 
 
 def conversation(teacher: ProseTeacher, follow_ups: int) -> list[Demonstration]:

@@ -37,7 +37,6 @@ def create(run: Path, config: Config) -> None:
     """Make the folder, or accept one that holds this run, and write the values that may change. The start time is kept
     once a round has begun. Raises `InputError` where it cannot be written, holds another run, or is worked on."""
     check_place(run)
-    refuse_conflict(run, config)
     run.mkdir(parents=True, exist_ok=True)
     with held(run):
         refuse_conflict(run, config)

@@ -110,9 +110,10 @@ def passages_of(path: Path, words: int) -> tuple[list[tuple[str, str]], str | No
     """(title, text) of each passage of a document, and its encoding if that is a guess. Raises `InputError` if it
     cannot be read or holds no text."""
     found, guess = sections(path)
+    stem = path.stem.encode(errors="replace").decode()  # a file's name need not be text
     found = [(heading, [p for p in body if any(map(str.isalnum, p))]) for heading, body in found]
-    first = next((heading for heading, _ in found if heading), path.stem.encode(errors="replace").decode())
-    by_file, stem = found[0][1] or path.suffix.lower() in NAMED_BY_FILE, path.stem.encode(errors="replace").decode()
+    first = next((heading for heading, _ in found if heading), stem)
+    by_file = found[0][1] or path.suffix.lower() in NAMED_BY_FILE
     named = titled(found, stem if by_file else first)
     passages = [(title, text) for title, body in named for text in packed(body, words)]
     if not passages:

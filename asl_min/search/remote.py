@@ -25,6 +25,7 @@ class RemoteSearch:
         except sqlite3.Error as error:
             raise InputError(f"{cache}: cannot keep the answers of the search server here: {error}") from None
         if not (index := self._index_name()):
+            self.cache.close()
             self.cache = kept_in(":memory:")
         self.server = f"{url} {index} {top_k} "
 

@@ -33,10 +33,9 @@ from asl_min.run.errors import InputError
 from asl_min.search.disk import DiskSearch
 from asl_min.search.together import MAX_QUERIES, SearchTogether
 
+MAX_TOP_K, MAX_PORT = 100, 65535
 MAX_BYTES = 10 * 2**20
 """Of a request."""
-
-MAX_TOP_K, MAX_PORT = 100, 65535
 
 
 class Query(BaseModel):
@@ -53,9 +52,10 @@ def app_of(search: DiskSearch) -> Starlette:
         return JSONResponse(search.facts)
 
     async def retrieve(request: Request) -> Response:
-        body = b""
+        body = bytearray()
         async for part in request.stream():
-            if len(body := body + part) > MAX_BYTES:
+            body += part
+            if len(body) > MAX_BYTES:
                 return JSONResponse({"detail": f"more than {MAX_BYTES} bytes"}, 413)
         try:
             query = Query.model_validate_json(body)

@@ -21,20 +21,18 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
     start("asl_min.tools.base_measures", __doc__, base, out, OVERRIDES)
 
 import json
-import random
 import time
 from argparse import Namespace
 from dataclasses import asdict
 
 from asl_min.config import Config, check
-from asl_min.corpus import topics
 from asl_min.evaluate import evaluate_agent
 from asl_min.phase import Agent
 from asl_min.run import durable, terminal
 from asl_min.run.command import parse_overrides
 from asl_min.run.errors import InputError
 from asl_min.run.inputs import check_inputs
-from asl_min.tools.probe import label_free, probe
+from asl_min.tools.probe import drawn_topics, label_free, probe
 
 SIZES = {"eval_per_hop": 40, "eval_samples": 16, "eval_judgments": 200, "eval_tasks": 96}
 """Config values that differ from the defaults, unless overridden: two to three minutes of one core for a tiny base."""
@@ -54,10 +52,8 @@ def measure(config: Config) -> dict:
 def label_free_of(agent: Agent) -> dict[str, float | None]:
     """The measures without labels, from `eval_tasks` episodes of the task writer on topics drawn at random."""
     config = agent.config
-    if not (titles := topics(agent.passages)):
-        raise InputError(f"{config.corpus}: no passage has a title to start from")
-    asked = random.Random(config.seed).choices(titles, k=config.eval_tasks)
-    return label_free(probe(agent, asked, config.seed, "label free"), config.verify_threshold, agent.tool)
+    found = probe(agent, drawn_topics(agent, config.eval_tasks), config.seed, "label free")
+    return label_free(found, config.verify_threshold, agent.tool)
 
 
 def main(args: Namespace) -> None:

@@ -25,7 +25,6 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
         OVERRIDES,
     )
 
-import random
 import time
 from argparse import Namespace
 from collections.abc import Sequence
@@ -33,7 +32,6 @@ from dataclasses import asdict
 from pathlib import Path
 
 from asl_min.config import Config
-from asl_min.corpus import topics
 from asl_min.model import ROLES
 from asl_min.phase import Agent
 from asl_min.run import terminal
@@ -42,7 +40,7 @@ from asl_min.run.errors import InputError
 from asl_min.run.inputs import check_inputs
 from asl_min.run.shipped import shipped
 from asl_min.tools.predict import PREDICTORS, Prediction, predictions, read_diagram
-from asl_min.tools.probe import Probe, label_free, probe
+from asl_min.tools.probe import Probe, drawn_topics, label_free, probe
 
 BATCH = 8
 """Tasks written at once, after which the time is looked at."""
@@ -69,10 +67,7 @@ LEGEND = (
 def measure(agent: Agent, tasks: int, minutes: float) -> tuple[Probe, float]:
     """Tasks on topics drawn at random, `BATCH` by `BATCH`, until there are `tasks` or another batch would take longer
     than `minutes`; and the seconds that they took."""
-    seed, titles, start = agent.config.seed, topics(agent.passages), time.monotonic()
-    if not titles:
-        raise InputError(f"{agent.config.corpus}: no passage has a title to start from")
-    drawn = random.Random(seed).choices(titles, k=tasks)
+    seed, drawn, start = agent.config.seed, drawn_topics(agent, tasks), time.monotonic()
     found, slowest = Probe(), 0.0
     for first in range(0, tasks, BATCH):
         begun = time.monotonic()

@@ -14,6 +14,7 @@ the attempts, as in a round, and nothing is trained.
     source_found       tasks of whose attempts some search brought a page of the topic that the task was made from
 """
 
+import random
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from itertools import combinations
@@ -22,10 +23,12 @@ from typing import Self
 import numpy as np
 
 from asl_min import rewards, roles
+from asl_min.corpus import topics
 from asl_min.episode import Episode, Task
 from asl_min.metrics.accuracy import agreement
 from asl_min.phase import Agent
 from asl_min.recipes.asl_gen_rm import entropy
+from asl_min.run.errors import InputError
 from asl_min.search.tool import SearchTool
 from asl_min.world.task_quality import mean
 
@@ -46,10 +49,17 @@ class Probe:
         return Probe(self.asked + other.asked, *(getattr(self, name) + getattr(other, name) for name in lists))
 
 
-def probe(agent: Agent, topics: Sequence[str], *key: object) -> Probe:
-    """One task on each topic. `key`: of the seeds."""
+def drawn_topics(agent: Agent, n: int) -> list[str]:
+    """So many of the corpus's, with replacement. Raises `InputError` where it has none."""
+    if not (titles := topics(agent.passages)):
+        raise InputError(f"{agent.config.corpus}: no passage has a title to start from")
+    return random.Random(agent.config.seed).choices(titles, k=n)
+
+
+def probe(agent: Agent, asked_on: Sequence[str], *key: object) -> Probe:
+    """One task on each of these topics. `key`: of the seeds."""
     config = agent.config
-    requests = roles.task_requests([roles.topic_prompt(topic) for topic in topics], 1, *key)
+    requests = roles.task_requests([roles.topic_prompt(topic) for topic in asked_on], 1, *key)
     tasks = [task for task in map(roles.task_of, agent.rollout("prompt_generator", requests)) if task.well_formed]
     judge, m, k = agent.as_role("reward_model"), config.verify_samples, config.attempts
     own = [(task.question, task.answer) for task in tasks for _ in range(m)]
@@ -58,7 +68,7 @@ def probe(agent: Agent, topics: Sequence[str], *key: object) -> Probe:
     attempts = rewards.by_prompt(episodes, k)
     pairs = [(t.question, roles.answer_of(e)) for t, said in zip(tasks, attempts, strict=True) for e in said]
     verdicts = rewards.by_prompt([said is True for said in roles.judge(judge, pairs, *key, "judge")], k)
-    return Probe(len(topics), tasks, votes, attempts, verdicts)
+    return Probe(len(asked_on), tasks, votes, attempts, verdicts)
 
 
 def label_free(found: Probe, threshold: float, tool: SearchTool) -> dict[str, float | None]:

@@ -30,6 +30,8 @@ from asl_min.tools import push
 from asl_min.tools.cards import dataset_card, model_card
 
 TABLES = ("tasks", "judgments")
+FILES = (*(f"{table}.jsonl" for table in TABLES), "README.md")
+"""What a data set's folder gets."""
 
 
 def write_cards(run: Path, last: int | None = None) -> list[Path]:
@@ -126,7 +128,7 @@ def main(args: Namespace) -> None:
     if args.push and not hub.is_id(args.push):
         raise InputError(f"--push: {args.push!r} is not of the form OWNER/NAME")
     if args.dry_run:
-        rounds, files = run_dir.read_config(args.run).rounds, [f"{name}.jsonl" for name in TABLES] + ["README.md"]
+        rounds, files = run_dir.read_config(args.run).rounds, list(FILES)
         text = f"{args.out}: would get {', '.join(files)} from {rounds} rounds of {args.run}"
         facts = {"out": str(args.out), "run": str(args.run), "rounds": rounds, "files": files}
         if args.push:
@@ -140,7 +142,7 @@ def main(args: Namespace) -> None:
     text = f"{args.out}: " + ", ".join(f"{n} {name}" for name, n in counts.items())
     pushed = {}
     if args.push:
-        data = {name: args.out / name for name in (*(f"{table}.jsonl" for table in TABLES), "README.md")}
+        data = {name: args.out / name for name in FILES}
         model = push.model_files(args.run, finished_rounds(args.run)[-1], args.push, args.licence)
         pushed = {kind: push.push(args.push, kind, files) for kind, files in {"dataset": data, "model": model}.items()}
         text += "".join(f"\n{url}" for url in pushed.values())
