@@ -23,15 +23,17 @@ import json
 import time
 from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
 
 from asl_min import rewards, roles
-from asl_min.corpus import load_judgments, load_questions, topics, write_jsonl
+from asl_min.config import Config
+from asl_min.corpus import load_judgments, load_questions, read_jsonl, topics, write_jsonl
 from asl_min.episode import Episode, Task
 from asl_min.metrics.accuracy import Answer, accuracy, found_pages, measures, sampled_accuracy
+from asl_min.metrics.judging import judging
 from asl_min.model import ROLES
 from asl_min.phase import Agent
 from asl_min.run import durable, run_dir, terminal
@@ -48,22 +50,6 @@ CONSISTENCY_SAMPLES = 3
 VARIANTS = [{"direction": direction, "way": way} for way in ("width", "depth") for direction in ("harder", "easier")]
 
 
-@dataclass(frozen=True)
-class Judgment:
-    """One verdict of the GRM on a gold judgment."""
-
-    label: bool
-    verdict: bool | None
-    hops: int
-    kind: str
-    """How the candidate answer was made, such as "intermediate"."""
-
-    @property
-    def right(self) -> bool:
-        """An unreadable verdict is a wrong one."""
-        return self.verdict is not None and self.verdict == self.label
-
-
 def evaluate_round(run: Path, round_number: int) -> dict:
     """Evaluate the adapters after a round (0: the base) and write `round_NN/evaluation/`; a finished evaluation is
     kept."""
@@ -73,7 +59,8 @@ def evaluate_round(run: Path, round_number: int) -> dict:
         return json.loads((run_dir.phase_dir(run, round_number, "evaluation") / "results.json").read_text())
     folders = {role: run_dir.require(run, round_number, role) for role in ROLES} if round_number else {}
     agent = Agent(config, run_dir.latest_adapters(run, config, round_number, None))
-    results, rows = evaluate_agent(agent, samples=0 if round_number else config.eval_samples)
+    samples = 0 if round_number else config.eval_samples
+    results, rows = evaluate_agent(agent, samples, judged_before(run, round_number, config))
     results |= {"phase": None, "frozen": None, "trace": None}
     if folders:
         results["phase"] = round_quality(folders, config)
@@ -91,9 +78,22 @@ def evaluate_round(run: Path, round_number: int) -> dict:
     return results
 
 
-def evaluate_agent(agent: Agent, samples: int = 0) -> tuple[dict, dict[str, list[dict]]]:
+def judged_before(run: Path, round_number: int, config: Config) -> tuple[dict, list[dict]] | None:
+    """What the evaluation before found of the judge, where it is still the same: it would find the same again."""
+    if not round_number or config.adapters == "shared" or not run_dir.is_done(run, round_number - 1, "evaluation"):
+        return None
+    if run_dir.facts(run, round_number, "reward_model")["optimizer_steps"]:
+        return None
+    folder = run_dir.phase_dir(run, round_number - 1, "evaluation")
+    found, rows = json.loads((folder / "results.json").read_text())["grm"], folder / "grm.jsonl"
+    return (found, [row for _, row in read_jsonl(rows)]) if found and not run_dir.damage(folder) else None
+
+
+def evaluate_agent(
+    agent: Agent, samples: int = 0, judged: tuple[dict, list[dict]] | None = None
+) -> tuple[dict, dict[str, list[dict]]]:
     """Results of one set of adapters, and the rows behind them by file name. Parts without data (a corpus of one's own)
-    are None. `samples`: answers a question for pass@k and majority."""
+    are None. `samples`: answers a question for pass@k and majority. `judged`: of the judge, where it is known."""
     config = agent.config
     results: dict = dict.fromkeys(("accuracy", "accuracy_greedy", "sampled", "grm", "pg"))
     rows: dict[str, list[dict]] = {}
@@ -110,7 +110,7 @@ def evaluate_agent(agent: Agent, samples: int = 0) -> tuple[dict, dict[str, list
     if config.judgments and config.eval_judgments:
         gold = load_judgments(config.path(config.judgments))[part(config.eval_judgments, config.eval_split)]
         tell_part(f"{len(gold)} judgments")
-        results["grm"], rows["grm.jsonl"] = judge_accuracy(agent, gold)
+        results["grm"], rows["grm.jsonl"] = judged or judge_accuracy(agent, gold)
     if config.oracle and config.eval_tasks:
         tell_part(f"{config.eval_tasks} tasks and their variants")
         results["pg"], tasks = task_quality(agent, Oracle.of(config.oracle))
@@ -182,38 +182,14 @@ def answer_of(row: dict, episode: Episode) -> Answer:
 
 
 def judge_accuracy(agent: Agent, gold: list[dict]) -> tuple[dict, list[dict]]:
-    """The GRM on gold judgments: accuracy a hop, balanced accuracy (mean over hops of the mean over labels), F1 of
-    "correct", consistency (how often two of three samples agree), and accuracy a kind of candidate."""
+    """`metrics.judging.judging` of three verdicts on each gold judgment, and the gold judgments with their verdicts."""
     said = _judge(agent, [(row["question"], row["answer"]) for row in gold for _ in range(CONSISTENCY_SAMPLES)])
     samples = [said[i : i + CONSISTENCY_SAMPLES] for i in range(0, len(said), CONSISTENCY_SAMPLES)]
-    judgments = [
-        Judgment(row["label"], verdict, row["metadata"].get("hops", 0), row["metadata"].get("kind", ""))
-        for row, verdicts in zip(gold, samples, strict=True)
-        for verdict in verdicts
-    ]
-    hops, kinds = sorted({j.hops for j in judgments}), sorted({j.kind for j in judgments})
-    by_hop = {f"hop{h}": _balanced([j for j in judgments if j.hops == h]) for h in hops}
-    hits = sum(j.label and j.verdict is True for j in judgments)
-    said_correct, correct = sum(j.verdict is True for j in judgments), sum(j.label for j in judgments)
-    agree = [a == b for verdicts in samples for i, a in enumerate(verdicts) for b in verdicts[i + 1 :]]
-    return {
-        **by_hop,
-        "balanced_accuracy": float(np.mean(list(by_hop.values()))),
-        "f1": 2 * hits / max(said_correct + correct, 1),
-        "consistency": float(np.mean(agree)),
-        "unreadable": sum(verdict is None for verdict in said) / len(said),
-        "by_kind": {kind: float(np.mean([j.right for j in judgments if j.kind == kind])) for kind in kinds},
-    }, [row | {"verdicts": verdicts} for row, verdicts in zip(gold, samples, strict=True)]
+    return judging(gold, samples), [row | {"verdicts": own} for row, own in zip(gold, samples, strict=True)]
 
 
 def _judge(agent: Agent, pairs: list[tuple[str, str | None]]) -> list[bool | None]:
     return roles.judge(agent.as_role("reward_model", 1.0), pairs, agent.config.seed, "evaluate")
-
-
-def _balanced(judgments: Sequence[Judgment]) -> float:
-    """Mean of the accuracies on right and on wrong candidates."""
-    sides = [[j.right for j in judgments if j.label == side] for side in (True, False)]
-    return float(np.mean([np.mean(side) for side in sides if side]))
 
 
 # --- the task writer

@@ -6,7 +6,7 @@ process gets all episodes back in the order of the requests.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
+from functools import lru_cache, partial
 
 from accelerate import PartialState
 from accelerate.utils import gather_object
@@ -60,7 +60,8 @@ class Rollout:
 
     def __init__(self, sampler: Sampler, chat: Chat, tool: SearchTool, limits: Limits, batch_rows: int = 1024):
         self.sampler, self.chat, self.tool, self.limits, self.batch_rows = sampler, chat, tool, limits, batch_rows
-        self._response = lru_cache(maxsize=4096)(self._respond)  # samples of one prompt mostly ask the same
+        # samples of one prompt mostly ask the same; no bound method, whose cycle would keep the sampler's memory alive
+        self._response = lru_cache(maxsize=4096)(partial(_respond, chat))
         self.on_turn: Callable[[Turn], None] = lambda turn: None  # for those who watch an episode being played
 
     def __call__(self, requests: Sequence[Request], temperature: float) -> list[Episode]:
@@ -117,12 +118,13 @@ class Rollout:
         else:
             draft.append(glue, None)
 
-    def _respond(self, call: protocol.ToolCall, turn_ended: bool, tool: SearchTool) -> tuple[str, list[int]]:
-        """The tool's response, or the error shown instead, with the ids that it adds to the context."""
-        response = call.error or respond(tool, list(call.queries))
-        return response, self.chat.tool_response(response, turn_ended)
-
     def _finish_reason(self, draft: _Draft, completion: Completion, text: str) -> FinishReason:
         if completion.finish_reason is Finish.LENGTH:
             return FinishReason.MAX_TOKENS if len(draft.ids) >= self.limits.episode_tokens else FinishReason.TURN_LENGTH
         return FinishReason.ANSWER if text.rstrip().endswith(protocol.ANSWER_CLOSE) else FinishReason.END
+
+
+def _respond(chat: Chat, call: protocol.ToolCall, turn_ended: bool, tool: SearchTool) -> tuple[str, list[int]]:
+    """The tool's response, or the error shown instead, with the ids that it adds to the context."""
+    response = call.error or respond(tool, list(call.queries))
+    return response, chat.tool_response(response, turn_ended)

@@ -1,6 +1,6 @@
 """Tasks rated by reading, since no oracle knows real text: drawn by lot, blind to their arm, and joined with it again.
 
-    python -m reproduce.ratings draw --runs runs/real_* [--folder runs/ratings]
+    python -m reproduce.ratings draw --runs runs/real_BASE_*_seed0 [--folder runs/ratings]
     python -m reproduce.ratings read [--folder runs/ratings] [--results reproduce/results]
 
 `draw` takes `SIZE` tasks of each round of each run (all where there are fewer) and writes FOLDER/tasks.jsonl, shuffled

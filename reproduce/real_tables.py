@@ -107,9 +107,16 @@ def before_after_table(arms: dict[str, list[dict]]) -> str:
     found["Judged right in training, from round 1"] = lambda run: m.curve(run, "phase", "judge_reward")[1:]
     cells = [["arm", *found]]
     for arm, runs in arms.items():
-        means = [np.mean([of(run) for run in runs], 0) for of in found.values()]
-        cells.append([arm, *(f"{curve[0]:.1f} → {curve[-1]:.1f}" for curve in means)])
-    return markdown(cells).replace("nan → nan", "-")
+        cells.append([arm, *(first_and_last([of(run) for run in runs]) for of in found.values())])
+    return markdown(cells)
+
+
+def first_and_last(curves: Sequence[np.ndarray]) -> str:
+    """The means over curves at their first and last point, of the curves that have one there; "-" for a point that none
+    has, and alone where there is neither."""
+    ends = [[value for curve in curves if not np.isnan(value := curve[end])] for end in (0, -1)]
+    first, last = (f"{np.mean(values):.1f}" if values else "-" for values in ends)
+    return f"{first} → {last}" if any(ends) else "-"
 
 
 def curve_of(measure: str) -> Callable[[dict], np.ndarray]:

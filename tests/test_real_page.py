@@ -1,5 +1,6 @@
 """The real run's page and tables, and the choice of its learning rate and mode, from made-up summaries."""
 
+import numpy as np
 import pytest
 from made_up import summary
 
@@ -78,6 +79,19 @@ def test_headline_says_what_is_missing_and_what_was_not_named_and_leaves_out_wha
     row = cells(text.split("### ")[2], "frozen_grm")
     assert row[1:] == ["-", "20.0 → 22.0", "1.5 → 1.5", "-", "60.0 → 60.0", "60.0 → 60.0"]
     assert cells(text.split("### ")[4], "frozen_grm")[1:] == ["2000", "10000", "100", "20", "0"]
+
+
+@pytest.mark.parametrize(
+    ("curves", "text"),
+    [
+        ([[1, 2], [3, 4]], "2.0 → 3.0"),
+        ([[np.nan, 2], [3, 4]], "3.0 → 3.0"),
+        ([[np.nan, 2]], "- → 2.0"),
+        ([[np.nan, np.nan]], "-"),
+    ],
+)
+def test_ends_of_curves_of_which_some_lack_a_point(curves, text):
+    assert real_tables.first_and_last([np.array(curve, dtype=float) for curve in curves]) == text
 
 
 def test_page_without_runs_says_so():

@@ -1,9 +1,12 @@
 """What runs have in common is computed once, and is what each would compute by itself."""
 
 import dataclasses
+import json
+from unittest.mock import Mock
 
 import pytest
 
+from asl_min import evaluate
 from asl_min.rounds import run_rounds
 from asl_min.run import run_dir
 from asl_min.run.inputs import prepare
@@ -59,6 +62,38 @@ def test_what_is_copied_is_what_the_run_would_compute(job, arm, own):
     assert without_times(computed(copied)) == without_times(expected)
     assert all(done.stat().st_mtime_ns == before for done, before in kept.items())
     assert run_dir.started(copied.run) >= run_dir.started(parent.run)
+
+
+def test_judge_that_learnt_nothing_is_measured_once(changed, tmp_path, monkeypatch):
+    config = changed(adapters="per_role", frozen=["reward_model"], rounds=1)
+    measured = []
+    for name in ("once", "anew"):
+        (run := tmp_path / name).mkdir()
+        prepare(run, config)
+        count = Mock(side_effect=evaluate.judge_accuracy)
+        with monkeypatch.context() as patched:
+            patched.setattr(evaluate, "judge_accuracy", count)
+            if name == "anew":
+                patched.setattr(evaluate, "judged_before", lambda *_: None)
+            run_rounds(run)
+        measured.append(count.call_count)
+    assert measured == [1, 2]
+    files = [tmp_path / name / "round_01" / "evaluation" / "grm.jsonl" for name in ("once", "anew")]
+    assert files[0].read_bytes() == files[1].read_bytes()
+    results = [json.loads((file.parent / "results.json").read_text())["grm"] for file in files]
+    assert results[0] == results[1] and results[0]["by_kind"]
+
+
+def test_judge_that_learnt_is_measured_again(changed, tmp_path):
+    config = changed(adapters="per_role", frozen=["reward_model"], rounds=1)
+    prepare(tmp_path, config)
+    run_rounds(tmp_path)
+    assert evaluate.judged_before(tmp_path, 1, config)
+    assert evaluate.judged_before(tmp_path, 0, config) is None
+    assert evaluate.judged_before(tmp_path, 1, changed(adapters="shared", rounds=1)) is None
+    done = tmp_path / "round_01" / "reward_model" / "done.json"
+    done.write_text(json.dumps(json.loads(done.read_text()) | {"optimizer_steps": 1}))
+    assert evaluate.judged_before(tmp_path, 1, config) is None
 
 
 def test_shared_rounds_of_arms(job):
