@@ -66,7 +66,7 @@ def write_fresh_tasks(phase: Phase, prompts: list[dict], kept: dict[str, Task]) 
     config, samples = phase.config, phase.recipe.fresh_samples
     for step in phase.steps(None):
         spent = phase.rollouts - max((row["rollouts"] for row in phase.rows["metrics"] if not row["fresh"]), default=0)
-        wanted = min(most_tasks(phase), phase.rollouts_left / config.policy_samples)
+        wanted = min(most_tasks(phase), phase.rollouts_left / (config.policy_samples * phase.recipe.attempt_rollouts))
         if len(kept) >= wanted or spent >= config.fresh_share * config.round_rollouts:
             break
         tasks, episodes = draft(phase, prompts, kept, samples, step, fresh=True)

@@ -4,7 +4,7 @@
 import hashlib
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Annotated, Self
 
@@ -26,6 +26,8 @@ FEW = 12
 PRIMARY = "primary"
 COMPARISONS = {"per_doubling", *(f"mean_over_{budget}" for budget in BUDGETS)}
 """What a claim may ask of several arms together (`effects.py`); `MEASURES` has what it may ask of a single run."""
+EVALUATION = {"eval_judgments", "eval_tasks"}
+"""Keys that decide what is measured beside the held-out accuracy, and nothing that is trained."""
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 Names = Annotated[tuple[str, ...], Field(min_length=1)]
 
@@ -160,8 +162,8 @@ class Preregistration(Design):
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class League(Design):
-    """`learning_rates`: of each arm; `left_out`: related systems without an arm, and why. The other fields are
-    prose."""
+    """`learning_rates`: of each arm. The other fields are prose. What `preregistered.yaml` has the same run of is not
+    run again: it is the league's too."""
 
     rates_chosen: str
     learning_rates: dict[str, float]
@@ -170,7 +172,6 @@ class League(Design):
     correction: str
     exclusions: str
     failure: str
-    left_out: dict[str, str]
 
     @model_validator(mode="after")
     def _rates_of_all(self) -> Self:
@@ -178,10 +179,31 @@ class League(Design):
             raise ValueError(f"learning_rates: must have those of the arms and no others; {min(other)!r} is amiss")
         return self
 
+    def names(self) -> list[Name]:
+        """Those that are the league's alone, in their order."""
+        shared = self.shared()
+        return [name for name in self.compared() if name not in shared]
+
+    def compared(self) -> list[Name]:
+        """All runs that are compared, in their order."""
+        return super().names()
+
+    def shared(self) -> set[Name]:
+        """Runs that `preregistered.yaml` names and that differ in nothing but `EVALUATION`."""
+        other = read(FILE)
+        alike = {arm for arm in self.arms.keys() & other.arms.keys() if _trained(self, arm) == _trained(other, arm)}
+        return {name for name in {*self.compared()} & {*other.names()} if name[1] in alike}
+
     def config_values(self, arm: str) -> dict[str, object]:
         """An arm that the file does not name keeps its own learning rate."""
         rate = {"learning_rate": self.learning_rates[arm]} if arm in self.learning_rates else {}
         return super().config_values(arm) | rate
+
+
+def _trained(design: Design, arm: str) -> dict[str, object]:
+    """What an arm's runs have in common with another design's: all but base, seed and `EVALUATION`."""
+    values = asdict(design.config((design.bases.names[0], arm, 0)))
+    return {key: value for key, value in values.items() if key not in EVALUATION and key != "base_model"}
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)

@@ -3,10 +3,11 @@
     python -m reproduce.league [--results reproduce/results]
     python -m reproduce.league --rates
 
-Reads DIR/league/runs/*.json; writes DIR/league.json, a row a system, base and seed, and DIR/league/LEAGUE.md with its
-figures. Rows of the record (reproduce/results/league.json) whose runs are not in the folder stay as they are, so one
-system more is compared with those that were run before. From this repository's own results the page docs/league.md is
-made anew. `--rates` prints the learning rates that the profile `league_lr` chose instead.
+Reads DIR/league/runs/*.json, and of DIR/runs/*.json or the record's those that preregistered.yaml and the league share;
+writes DIR/league.json, a row a system, base and seed, and DIR/league/LEAGUE.md with its figures. Rows of the record
+(reproduce/results/league.json) whose runs are not in the folder stay as they are, so one system more is compared with
+those that were run before. From this repository's own results the page docs/league.md is made anew. `--rates` prints
+the learning rates that the profile `league_lr` chose instead.
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
@@ -21,6 +22,7 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
 import json
 from argparse import Namespace
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -30,16 +32,16 @@ from asl_min.run import terminal
 from asl_min.run.durable import write_text
 from asl_min.run.errors import InputError
 from reproduce import measures as m
-from reproduce.designs import LEAGUE, read
+from reproduce.designs import LEAGUE, League, read
 from reproduce.effects import mean_over_seeds
 from reproduce.league_figures import draw_all
 from reproduce.league_tables import results_text
 from reproduce.pages import refresh
 from reproduce.phase_diagram import rounded
-from reproduce.records import RESULTS, by_arm, name_of, read_bases, read_summaries
+from reproduce.records import RESULTS, by_arm, name_of, read_bases, read_summaries, run_name
 
 PAGE = Path(__file__).parents[1] / "docs" / "league.md"
-KEPT = ("accuracy", *m.BUDGETS, "gold_labels")
+KEPT = ("accuracy", *m.BUDGETS, "gold_labels", "n_tasks")
 """What a row keeps of each round, under the names of a summary, so that measures of runs can be asked of rows."""
 
 
@@ -72,6 +74,14 @@ def merged(record: Iterable[dict], rows: Iterable[dict], order: Iterable[str]) -
     return [found[name] for name in sorted(found, key=lambda name: (places.get(name[0], len(places)), name))]
 
 
+def shared_runs(design: League, folder: Path) -> list[dict]:
+    """Summaries of the runs that preregistered.yaml names too, the folder's own before the record's."""
+    known = {}
+    for runs in (RESULTS / "runs", folder / "runs"):
+        known |= read_summaries(runs) if any(runs.glob("*.json")) else {}
+    return [known[name] for name in design.compared() if name in known and name in design.shared()]
+
+
 def read_rows(file: Path) -> list[dict]:
     """Raises `InputError` where the file is no list of rows."""
     refuse_no_file(file)
@@ -86,8 +96,16 @@ def read_rows(file: Path) -> list[dict]:
 
 def chosen_rates(folder: Path) -> dict[str, float]:
     """By arm the learning rate with the highest final accuracy, mean over bases; of equals the smallest. `folder`: one
-    folder of summaries for each rate."""
+    folder of summaries for each rate. Raises `InputError` where a rate lacks a run that another one has."""
     scores: dict[str, dict[float, float]] = {}
+    there = {variant: {*read_summaries(variant)} for variant in folder.glob("*/") if variant.is_dir()}
+    lacking = [
+        f"{variant.name} lacks {run_name(*name)}"
+        for variant, own in sorted(there.items())
+        for name in sorted({*chain(*there.values())} - own)
+    ]
+    if lacking:
+        raise InputError(f"{folder}: {', '.join(lacking)}; `make reproduce PROFILE=league_lr` makes them")
     for variant in sorted(found for found in folder.glob("*/") if found.is_dir()):
         for arm, bases in by_arm(read_summaries(variant).values()).items():
             rate = next(iter(bases.values()))[0]["config"]["learning_rate"]
@@ -104,7 +122,7 @@ def main(args: Namespace) -> None:
         terminal.tell("\n".join(f"  {arm}: {rate:.1e}" for arm, rate in chosen.items()), **chosen)
         return
     design, record = read(LEAGUE), RESULTS / "league.json"
-    summaries = read_summaries(folder / "league" / "runs").values()
+    summaries = [*shared_runs(design, folder), *read_summaries(folder / "league" / "runs").values()]
     rows = merged(read_rows(record) if record.is_file() else [], map(row_of, summaries), design.arms)
     bases = read_bases(folder / "bases") or read_bases(RESULTS / "bases")
     written = [folder / "league.json", folder / "league" / "LEAGUE.md"]
@@ -114,7 +132,7 @@ def main(args: Namespace) -> None:
     write_text(written[0], "[\n" + ",\n".join(json.dumps(row, separators=(",", ":")) for row in rows) + "\n]\n")
     text = results_text(rows, bases, design)
     write_text(written[1], f"# The league\n\n{text}\n")
-    drawn = draw_all(rows, bases, folder / "league" / "figures", design.arms)
+    drawn = draw_all(rows, bases, folder / "league" / "figures", design.compared())
     if folder.resolve() == RESULTS.resolve():
         write_text(PAGE, refresh(PAGE, {"results": text}))
     files = [*map(str, written), *map(str, drawn)]

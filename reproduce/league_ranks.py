@@ -6,13 +6,13 @@ from dataclasses import dataclass
 from itertools import combinations
 
 import numpy as np
-from scipy.stats import rankdata, spearmanr
+from scipy.stats import friedmanchisquare, rankdata, spearmanr, studentized_range
 
 from reproduce import measures as m
 from reproduce.effects import mean_over_seeds
 from reproduce.phase_diagram import base_values
-from reproduce.records import Runs
-from reproduce.statistics import LEVEL, Estimate, estimate, holm, regress
+from reproduce.records import Name, Runs
+from reproduce.statistics import LEVEL, Estimate, estimate, regress
 
 BASE_MEASURES = {"judge": "grm.balanced_accuracy", "writer": "pg.right", "majority": "sampled.majority"}
 """What may break a system, as its base is before the loop, and where the base's measures have it."""
@@ -20,7 +20,7 @@ BASE_MEASURES = {"judge": "grm.balanced_accuracy", "writer": "pg.right", "majori
 
 @dataclass(frozen=True)
 class Table:
-    """`gains` [systems, bases]: points, means over seeds. `incomplete`: systems that lack a base."""
+    """`gains` [systems, bases]: points, means over seeds. `incomplete`: systems that lack a run or a base."""
 
     systems: tuple[str, ...]
     bases: tuple[str, ...]
@@ -41,21 +41,37 @@ def runs_of(rows: Iterable[dict]) -> Runs:
     return runs
 
 
-def table_of(rows: Iterable[dict], named: Collection[str] = ()) -> Table:
-    """Of all bases that any of the named systems has (where there is none of them: that any system has); systems in the
-    order of their rows."""
-    runs = runs_of(rows)
-    of = [found for system, found in runs.items() if system in named] or runs.values()
-    bases = sorted({base for found in of for base in found})
-    whole = [system for system, found in runs.items() if found.keys() >= set(bases)]
-    gains = [[mean_over_seeds(runs[system][base], m.gain) for base in bases] for system in whole]
+def table_of(rows: Iterable[dict], named: Collection[Name] = ()) -> Table:
+    """Of the named runs, on all bases that they name; a system that lacks one of its runs is incomplete. Without names:
+    of all rows, on all bases that any system has, whose systems need one run on each."""
+    known = {name_of_row(row): row for row in rows}
+    names = [name for name in named if name in known] if named else list(known)
+    runs, bases = runs_of(known[name] for name in names), sorted({base for base, _, _ in named or known})
+    lack = {arm for base, arm, seed in named if (base, arm, seed) not in known}
+    whole = [system for system, found in runs.items() if system not in lack and found.keys() >= set(bases)]
+    gains = [gains_of(runs[system], bases) for system in whole]
     shape = len(whole), len(bases)
     return Table(tuple(whole), tuple(bases), np.array(gains).reshape(shape), tuple(s for s in runs if s not in whole))
 
 
+def name_of_row(row: dict) -> Name:
+    return row["base"], row["system"], row["seed"]
+
+
+def gains_of(found: dict[str, list[dict]], bases: Iterable[str]) -> list[float]:
+    """A system's gain on each base, mean over seeds."""
+    return [mean_over_seeds(found[base], m.gain) for base in bases]
+
+
+def place(table: Table, gains: Sequence[float]) -> float:
+    """The mean rank that a system with these gains, one a base, would have among those of the table."""
+    ahead = (table.gains > gains).sum(0) + (table.gains == gains).sum(0) / 2
+    return float(1 + ahead.mean())
+
+
 @dataclass(frozen=True)
 class MeanRank:
-    """A system's mean rank over bases with its 95% percentile interval, bases drawn anew."""
+    """A system's mean rank over bases with its 95% percentile interval, bases drawn anew; of few bases too narrow."""
 
     system: str
     mean: float
@@ -75,26 +91,60 @@ def mean_ranks(table: Table, draws: int = 2000, seed: int = 0) -> list[MeanRank]
 
 @dataclass(frozen=True)
 class Difference:
-    """Points of gain that one system is ahead of another, mean over bases."""
+    """Points of gain that one system is ahead of another, mean over bases, with the t-interval of these two alone. `p`:
+    of Tukey's test, which allows for all pairs."""
 
     ahead: str
     behind: str
     found: Estimate
-    holm_p: float
+    p: float
 
     @property
     def is_real(self) -> bool:
-        return self.holm_p < LEVEL
+        return self.p < LEVEL
 
 
-def differences(table: Table) -> list[Difference]:
-    """All pairs of systems, the surest first; p corrected over all of them."""
+def differences(table: Table, systems: int = 0) -> list[Difference]:
+    """All pairs of systems, the surest first. `systems`: how many were announced, where more than there are."""
     pairs = [(i, j) if table.gains[i].mean() >= table.gains[j].mean() else (j, i) for i, j in all_pairs(table.systems)]
-    found = [estimate(table.gains[i] - table.gains[j]) for i, j in pairs]
-    corrected = holm([one.p for one in found])
-    rows = zip(pairs, found, corrected, strict=True)
-    made = [Difference(table.systems[i], table.systems[j], one, p) for (i, j), one, p in rows]
-    return sorted(made, key=lambda row: (row.holm_p, -row.found.mean))
+    p = tukey(table.gains, pairs, max(systems, len(table.systems)))
+    made = [
+        Difference(table.systems[i], table.systems[j], estimate(table.gains[i] - table.gains[j]), float(found))
+        for (i, j), found in zip(pairs, p, strict=True)
+    ]
+    return sorted(made, key=lambda row: (row.p, -row.found.mean))
+
+
+def tukey(gains: np.ndarray, pairs: Sequence[tuple[int, int]], systems: int) -> np.ndarray:
+    """p of the difference of two systems' means, [pairs], from gains [systems, bases] as a two-way layout: a gain is an
+    effect of the system, one of the base, and a residual whose spread is the same for all. NaN with fewer than two
+    bases. `systems`: how many are compared in all."""
+    n, bases = gains.shape
+    if not pairs or bases < 2:
+        return np.full(len(pairs), np.nan)
+    means, freedom = gains.mean(1), (n - 1) * (bases - 1)
+    residuals = gains - means[:, None] - gains.mean(0) + gains.mean()
+    error = np.sqrt(max(np.square(residuals).sum() / freedom, 1e-12) / bases)
+    apart = np.array([abs(means[i] - means[j]) for i, j in pairs])
+    return studentized_range.sf(apart / error, systems, freedom)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Kendall's W of the bases' orders of the systems, 0 to 1, and the p of Friedman's test that all orders are
+    chance."""
+
+    w: float
+    p: float
+
+
+def agreement(table: Table) -> Agreement | None:
+    """None with fewer than three systems or two bases."""
+    n, bases = table.gains.shape
+    if n < 3 or bases < 2:
+        return None
+    found = friedmanchisquare(*table.gains)
+    return Agreement(float(found.statistic / (bases * (n - 1))), float(found.pvalue))
 
 
 def all_pairs(items: Sequence) -> list[tuple[int, int]]:

@@ -9,17 +9,21 @@ from asl_min.config import load_config
 from asl_min.episode import Task
 from asl_min.tools.table import markdown
 from reproduce import measures as m
-from reproduce.designs import League
+from reproduce.designs import Budget, League
 from reproduce.diagram_tables import signed, spread
-from reproduce.effects import equal_budget, mean_over_seeds
+from reproduce.effects import mean_over_seeds
 from reproduce.jobs import ROOT
 from reproduce.league_ranks import (
     Table,
+    agreement,
     base_correlations,
     breaks,
     differences,
     first_seeds,
+    gains_of,
     mean_ranks,
+    name_of_row,
+    place,
     runs_of,
     seed_correlations,
     table_of,
@@ -28,42 +32,47 @@ from reproduce.league_ranks import (
 
 
 def paid_by(system: str) -> str:
-    """What says that the policy is right, found by asking the recipe for its key. Raises `InputError` where there is no
-    such arm."""
-    recipe = recipes.load(load_config(ROOT / "configs" / "arms" / f"{system}.yaml"))
+    """What says that the policy is right, found by asking the recipe for its key; "-" for an arm that is not here."""
+    if not (file := ROOT / "configs" / "arms" / f"{system}.yaml").is_file():
+        return "-"
+    recipe = recipes.load(load_config(file))
     asked = Task("q", "own", answers=("most", "most"), golden_answers=("gold",))
     key = recipe.policy_key(asked, ["most", "most"])
-    return {None: "judge", "own": "task's own answer", "most": "majority", "gold": "gold"}[key and key[0]]
+    return {None: "judge", "own": "task's own answer", "most": "majority", "gold": "gold"}.get(key and key[0], "a key")
 
 
 def results_text(rows: Sequence[dict], bases: dict[str, dict], design: League) -> str:
     """Everything that the rows say; `bases`: what each base is like before the loop."""
-    table, named = table_of(rows, design.arms), [row for row in rows if row["system"] in design.arms]
-    exploratory = [system for system in runs_of(rows) if system not in design.arms]
+    names = set(design.compared())
+    own = [row for row in rows if name_of_row(row) in names]
+    table = table_of(own, design.compared()) if own else table_of(rows)
+    others = [row for row in rows if name_of_row(row) not in names] if own else []
     parts = [
-        f"{len(rows)} runs of {len(runs_of(rows))} systems on {len(table.bases)} bases, {design.budget}, judging "
-        "included. Points and percent; ± and brackets are 95% intervals over bases.",
-        f"Not ranked, since they lack a base: {', '.join(table.incomplete)}." if table.incomplete else "",
-        f"Not named before the runs, so exploratory: {', '.join(exploratory)}. They have a rank and are in no test of "
-        "differences."
-        if exploratory
-        else "",
+        f"{len(own)} of {len(names)} named runs are there"
+        + (", so this is provisional." if len(own) < len(names) else ".")
+        + f" {len(table.systems)} systems on {len(table.bases)} bases, {design.budget}, judging included. Points and "
+        "percent; ± and brackets are 95% intervals over bases.",
+        f"Not ranked, since runs of theirs are missing: {', '.join(table.incomplete)}." if table.incomplete else "",
         "### Ranks",
-        ranks_table(rows, table),
+        ranks_table(own or rows, table),
+        exploratory_text(others, table),
         "### Which differences are real",
-        differences_text(table_of(named or rows)),
+        differences_text(table, len(design.arms)),
         "### On equal budgets",
-        "What a run spends, and mean held-out accuracy, %, up to the least that any run on its base spent.",
-        budgets_table(rows),
+        "What a run spends, and mean held-out accuracy, %, over the announced rollouts, and over as many tokens, "
+        "seconds and optimizer steps as the median run on its base spent. A run that ended earlier keeps its last "
+        "accuracy. Seconds are of a machine that two runs share. Rounds without tasks: in which the policy learnt "
+        "nothing.",
+        budgets_table(own or rows, design.budget),
         "### Where each wins",
         winners_table(table, bases),
         "### What breaks each",
         "Sound tasks: share of the rewarded tasks that can be solved as posed, %; overpaid: share of the policy's "
         "answers that are paid for less the share that is right, points; both at the end of the run. Then points of "
         "gain for a standard deviation more of the base's judge, writer or majority (of 16 answers), each alone.",
-        breaks_table(rows, table, bases),
+        breaks_table(own or rows, table, bases),
         "### Does the order hold on another base?",
-        correlation_text(rows, table_of(first_seeds(rows), design.arms)),
+        correlation_text(own or rows, table),
     ]
     return "\n\n".join(part for part in parts if part)
 
@@ -71,47 +80,82 @@ def results_text(rows: Sequence[dict], bases: dict[str, dict], design: League) -
 def ranks_table(rows: Sequence[dict], table: Table) -> str:
     """A row a system, the best first."""
     runs = runs_of(rows)
-    cells = [["system", "mean rank", "gain", "final", "the policy is paid by", "gold labels", "runs", "learning rate"]]
+    cells = [["system", "mean rank", *RANK_FACTS]]
     for row in mean_ranks(table):
-        own = [run for found in runs[row.system].values() for run in found]
-        finals = [mean_over_seeds(found, m.final) for found in runs[row.system].values()]
         rank = f"{row.mean:.1f} ({row.low:.1f} to {row.high:.1f})"
-        facts = [paid_by(row.system), str(max(run["gold_labels"] for run in own)), str(len(own))]
-        rates = sorted({f"{run['learning_rate']:.1e}" for run in own})
-        gains = spread(table.gains[table.systems.index(row.system)], "+")
-        cells.append([row.system, rank, gains, spread(finals), *facts, ", ".join(rates)])
+        cells.append([row.system, rank, *rank_facts(row.system, runs[row.system], table.bases)])
     return markdown(cells)
 
 
-def differences_text(table: Table, shown: int = 40) -> str:
-    """The pairs whose difference is real after Holm."""
-    found = differences(table)
+RANK_FACTS = ["gain", "final", "the policy is paid by", "gold labels", "runs", "learning rate"]
+
+
+def rank_facts(system: str, found: dict[str, list[dict]], bases: Sequence[str]) -> list[str]:
+    own = [run for base in bases for run in found[base]]
+    finals = [mean_over_seeds(found[base], m.final) for base in bases]
+    rates = sorted({f"{run['learning_rate']:.1e}" for run in own})
+    facts = [paid_by(system), str(max(run["gold_labels"] for run in own)), str(len(own)), ", ".join(rates)]
+    return [spread(gains_of(found, bases), "+"), spread(finals), *facts]
+
+
+def exploratory_text(rows: Sequence[dict], table: Table) -> str:
+    """Runs that were not named: their systems' places among the named ones, which they leave as they are."""
+    if not rows or not table.systems:
+        return ""
+    cells = [["system", "would have mean rank", *RANK_FACTS]]
+    for system, found in runs_of(rows).items():
+        if found.keys() >= set(table.bases):
+            rank = f"{place(table, gains_of(found, table.bases)):.1f}"
+            cells.append([system, rank, *rank_facts(system, found, table.bases)])
+    few = sorted({row["system"] for row in rows} - {row[0] for row in cells})
+    text = "Not named before the runs, so exploratory, and in nothing else on this page"
+    text += f"; without a run on each base: {', '.join(few)}." if few else ":"
+    return f"{text}\n\n{markdown(cells)}" if len(cells) > 1 else text
+
+
+def differences_text(table: Table, systems: int, shown: int = 40) -> str:
+    """The pairs whose difference is real. `systems`: how many were announced."""
+    found = differences(table, systems)
     real = [row for row in found if row.is_real]
-    head = f"{len(real)} of {len(found)} pairs, after Holm's correction over all of them."
+    head = (
+        f"{len(real)} of {len(found)} pairs, by Tukey's test over all pairs of {systems} systems. Brackets: the 95% "
+        "interval of the two alone."
+    )
     if not real:
         return head
-    cells = [["ahead", "behind", "points", "Holm p"]]
+    cells = [["ahead", "behind", "points", "p"]]
     for row in real[:shown]:
         points = f"{signed(row.found.mean)} ({row.found.low:+.1f} to {row.found.high:+.1f})"
-        cells.append([row.ahead, row.behind, points, f"{row.holm_p:.2g}"])
+        cells.append([row.ahead, row.behind, points, f"{row.p:.2g}"])
     more = f"\n\nAnd {len(real) - shown} more." if len(real) > shown else ""
     return f"{head}\n\n{markdown(cells)}{more}"
 
 
-def budgets_table(rows: Sequence[dict]) -> str:
+def budgets_table(rows: Sequence[dict], announced: Budget) -> str:
     runs = runs_of(rows)
     names = [budget.replace("_", " ") for budget in m.BUDGETS]
-    cells = [["system", *names, *(f"accuracy over equal {name}" for name in names)]]
+    equal = [f"accuracy over equal {name}" for name in names]
+    cells = [["system", *names, "rounds without tasks", *equal]]
     for system, found in runs.items():
         own = [run for seeds in found.values() for run in seeds]
         used = [f"{np.mean([run[budget] for run in own]):.0f}" for budget in m.BUDGETS]
-        equal = []
-        for budget in m.BUDGETS:
-            beside = {base: {name: of[base] for name, of in runs.items() if base in of} for base in found}
-            values = [mean_over_seeds(seeds, equal_budget(beside[base], budget)) for base, seeds in found.items()]
-            equal.append(spread(values))
-        cells.append([system, *used, *equal])
+        values = [spread([over(budget, rows, seeds, announced) for seeds in found.values()]) for budget in m.BUDGETS]
+        cells.append([system, *used, str(sum(empty_rounds(run) for run in own)), *values])
     return markdown(cells)
+
+
+def over(budget: str, rows: Sequence[dict], seeds: list[dict], announced: Budget) -> float:
+    """Mean held-out accuracy of a system's seeds on a base over the announced rollouts, or over what the median of all
+    runs on the base spent of another budget."""
+    limit = np.median([m.spent(row, budget)[-1] for row in rows if row["base"] == seeds[0]["base"]])
+    if budget == "rollouts" and announced.round_rollouts:
+        limit = announced.rounds * announced.round_rollouts
+    return mean_over_seeds(seeds, lambda run: m.mean_accuracy(run, budget, float(limit)))
+
+
+def empty_rounds(run: dict) -> int:
+    """Rounds whose writer left the policy no task; 0 where that was not noted."""
+    return sum(row.get("n_tasks") == 0 for row in run["rounds"][1:])
 
 
 def winners_table(table: Table, bases: dict[str, dict]) -> str:
@@ -144,15 +188,17 @@ def noted(key: str) -> Callable[[dict], float]:
 
 
 def correlation_text(rows: Sequence[dict], table: Table) -> str:
-    """Spearman's rank correlation of the systems' gains, between bases and between seeds; both of single seeds, so that
-    both are as noisy. `table`: of the first seeds."""
-    between = {pair: value for pair, value in base_correlations(table).items() if np.isfinite(value)}
-    seeds = [value for value in seed_correlations(rows).values() if np.isfinite(value)]
-    if not between:
+    """Do bases agree on the systems' order? Spearman's rank correlation between bases and between seeds is of single
+    seeds, so that both are as noisy."""
+    first = table_of(first_seeds(row for row in rows if row["system"] in table.systems))
+    between = {pair: value for pair, value in base_correlations(first).items() if np.isfinite(value)}
+    seeds, agreed = [value for value in seed_correlations(rows).values() if np.isfinite(value)], agreement(table)
+    if not between or agreed is None:
         return "Not known with so few systems or bases."
     least, most = min(between, key=between.get), max(between, key=between.get)
     text = (
-        "Spearman's rank correlation of the systems' gains between two bases: "
+        f"Kendall's W of the bases' orders: {agreed.w:.2f} (0: chance, 1: the same on all; Friedman's p "
+        f"{agreed.p:.2g}). Spearman's rank correlation of the systems' gains between two bases: "
         f"{np.mean(list(between.values())):.2f} in the mean of {len(between)} pairs, from {between[least]:.2f} "
         f"({' and '.join(least)}) to {between[most]:.2f} ({' and '.join(most)})."
     )

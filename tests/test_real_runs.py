@@ -34,7 +34,7 @@ def test_command_of_such_a_run_has_the_same_config(tmp_path):
         words = job.command()
         assert words[words.index("--config") + 1] == str(ROOT / OVER)
         given = dict(word.split("=", 1) for word in words if "=" in word)
-        assert given["arm"] == f'"{job.arm}"' and given["threads"] == "2"
+        assert given["arm"] == f'"{job.arm}"' and given["threads"] == "1"
         config = job.config()
         assert (config.name, config.round_rollouts, config.top_k) == (job.arm, design.budget.round_rollouts, 1)
     assert found[0].result == tmp_path / "real" / "runs" / f"{found[0].name}.json"

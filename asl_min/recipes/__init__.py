@@ -37,6 +37,10 @@ class Recipe(Protocol):
     """Tasks a prompt that the writer writes after its last update of the round; they alone are the round's tasks. 0:
     the round's tasks are those that it wrote while it learnt."""
 
+    attempt_rollouts = 1
+    """Rollouts that an attempt of the policy phase takes with its verdict; 2 where a judge is asked. How many fresh
+    tasks are wanted depends on it."""
+
     def __init__(self, config: "Config"):
         self.config = config
 

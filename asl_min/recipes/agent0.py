@@ -6,10 +6,12 @@
 Agent0's wider upper clip for uncertain tasks has no effect where, as here, a batch is used for one optimizer step.
 
 Source: arXiv 2511.16043; aiming-lab/Agent0 3cf8bfe:
-Agent0/curriculum_train/examples/reward_function/curriculum_reward.py (writer).
+Agent0/curriculum_train/examples/reward_function/curriculum_reward.py (writer),
+Agent0/executor_train/verl_tool/trainer/ppo/core_algos.py (advantages).
 Read: code.
 Differs: as R-Zero. The code counts tool outputs in the writer's text, here calls of the search tool are counted; the
-tool there is a code interpreter.
+tool there is a code interpreter. p of an advantage's weight is a share of all attempts, where there it is one of the
+answers given.
 """
 
 from collections.abc import Sequence

@@ -13,7 +13,8 @@ Differs: the tasks are an untrained writer's, where there they are a labelled tr
 the task's own answer, and the reward is the judge's verdict, where there it is a process reward and the match with the
 label. Two thresholds (all attempts; those judged correct) in place of a sweep in steps of 0.01, since the reward has
 two values; four temperatures, 8 attempts in place of fifteen and 64. A task with nothing selected scores 0, where there
-the label's own solution is always selected.
+the label's own solution is always selected. All attempts above the threshold are imitated, where there a number of
+distinct ones a query is selected.
 """
 
 from collections.abc import Sequence

@@ -12,7 +12,8 @@ Read: code.
 Differs: an instruction there has several constraints, and p is the share of them that one answer follows; here a task
 has several attempts. The filter looks for constraints that contradict one another. While the policy learns, its judge
 is the policy as it is, where there it stays that of the round before. The writer gets ASL's topics and its harder /
-easier prompts, where there it is given seed questions.
+easier prompts, where there it is given seed questions. Both have a KL of 0.01 to what they were when the phase
+began.
 """
 
 from collections.abc import Sequence
@@ -34,6 +35,7 @@ def task_reward(task: Task) -> float:
 class Recipe(recipes.Recipe):
     explains_tasks = True
     fresh_samples = 1
+    attempt_rollouts = 2
 
     def judge(
         self, phase: "Phase", pairs: Sequence[tuple[str, str | None]], *seed_key: object

@@ -13,7 +13,8 @@ Read: code.
 Differs: there are no target problems, so the guide says whether a task's answer is right, where there it scores how
 relevant and how plain a conjecture is for an unsolved one; and the writer gets ASL's topics and harder / easier
 prompts, where there it is given unsolved ones. Answers are matched, where there proofs are checked by Lean. The
-source's penalties of long proofs are left out.
+source's penalties of long proofs are left out. The policy learns from new attempts in a phase of its own, where there
+those that gave p train it.
 """
 
 from collections.abc import Sequence

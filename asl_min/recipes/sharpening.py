@@ -8,7 +8,8 @@ writer.
 
 Source: none; a control of this repository, after systems that reward a model with its own likelihood.
 Read: about them.
-Differs: the reward is agreement with the majority, not likelihood.
+Differs: the reward is agreement with the majority, not likelihood; the writer gets ASL's topics and its harder /
+easier prompts.
 """
 
 from collections.abc import Sequence

@@ -13,8 +13,8 @@ not the game.
 Read: paper, in part.
 Differs: answers are judged, where there they are steps of a solution. The deceiver is not shown the right answer that
 it should corrupt, since no base knows such a prompt; a right answer or none earns -1, where there the game takes place
-only with a wrong step. The policy learns from the judge, where there the critic guides its search at test time. Updates
-are GRPO's, where there they are offline.
+only with a wrong step. The writer gets ASL's topics and its harder / easier prompts. The policy learns from the judge,
+where there the critic guides its search at test time. Updates are GRPO's, where there they are offline.
 """
 
 from collections.abc import Sequence
@@ -54,7 +54,8 @@ class Recipe(recipes.Recipe):
         return [1.0 if task.verdicts[1:] == (True,) else -1.0 for task in tasks]
 
     def task_groups(self, episodes: Sequence[Episode]) -> list[list[Episode]]:
-        return [[episode for episode in episodes if episode.request.prompt == "policy"]]
+        played = [episode for episode in episodes if episode.request.prompt == "policy"]
+        return [played] if played else []
 
     def label(self, triple: Triple) -> bool:
         return self.matches(triple.answer, [triple.reference])

@@ -12,7 +12,7 @@ p = 1/2, that malformed tasks get a small negative reward and that advantages ar
 it; the constants 0.02 and -0.1 are from memory.
 Read: about it.
 Differs: the policy can search, where there the reasoner sees no document. The writer searches for its page, where there
-it is given one.
+it is given one. It gets ASL's harder / easier prompts from the second round on.
 """
 
 import math

@@ -9,7 +9,9 @@ Source: arXiv 2508.03682; lili-chen/self-questioning-lm fe1dd02: verl/trainer/pp
 verl/workers/reward_manager/majority.py (solver).
 Read: code.
 Differs: the writer gets ASL's topics and its harder / easier prompts, where there one prompt names the subject. The
-policy learns from attempts of its own phase, where there those that rewarded the writer train it.
+policy learns from attempts of its own phase, where there those that rewarded the writer train it. Eight attempts,
+where there 4 are made; the writer learns at each step, where there at every fifth; a malformed task earns 0, where
+there it is left out of the update; an attempt without an answer has no vote, where there it has one.
 """
 
 from collections.abc import Sequence
