@@ -34,6 +34,15 @@ def refuse_missing_base(name: str) -> None:
         )
 
 
+def refuse_missing_files(job: "Job") -> None:
+    """Raises `InputError` where a file is missing that the run would read, hours after the first one began perhaps."""
+    config = job.config()
+    for key in ("corpus", "questions", "judgments", "labelled_questions"):
+        if (value := getattr(config, key)) and not config.path(value).is_file():
+            more = f"; `make real PEOPLE=FOLDER` makes those of {REAL}" if value.startswith(REAL) else ""
+            raise InputError(f"{job.name}: key {key!r}: {value}: no such file{more}")
+
+
 def config_of(base: str, arm: str, seed: int, settings: dict[str, object], over: str | None = None) -> Config:
     """The config of a run. `over`: the config, by its path in the repository, that an arm is put over in place of
     `TINY`. Raises `InputError` on an unknown arm, key or value."""

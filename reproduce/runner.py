@@ -44,7 +44,7 @@ from asl_min.corpus import refuse_no_file
 from asl_min.run import terminal
 from asl_min.run.errors import InputError
 from reproduce import designs
-from reproduce.jobs import ROOT, Job, refuse_missing_base
+from reproduce.jobs import ROOT, Job, refuse_missing_base, refuse_missing_files
 from reproduce.records import run_name
 from reproduce.reuse import take_over
 
@@ -118,10 +118,11 @@ def end_by_signal(*_: object) -> None:
 
 def run_all(jobs: list[Job], width: int, console: Console) -> dict[Job, str]:
     """Run what is not finished, `width` processes at a time. Returns the state of every job: "finished" or "failed
-    (code)". Raises `InputError` before the first run where a base is missing."""
+    (code)". Raises `InputError` before the first run where a base or a file is missing."""
     states = {job: "finished" if job.is_finished() else "waiting" for job in jobs}
-    for base in {job.base: None for job in jobs if states[job] == "waiting"}:
-        refuse_missing_base(base)
+    for job in [job for job in jobs if states[job] == "waiting"]:
+        refuse_missing_base(job.base)
+        refuse_missing_files(job)
     running: dict[Job, subprocess.Popen] = {}
     start = time.time()
     with Live(table(states, start), console=console, auto_refresh=False) as live:

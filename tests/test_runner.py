@@ -140,6 +140,15 @@ def test_missing_base_is_told_before_the_first_run(arms, commands):
     assert not commands
 
 
+def test_missing_file_is_told_before_the_first_run(arms, commands):
+    first, second = jobs_of(arms)[:2]
+    job = dataclasses.replace(second, settings={"questions": "build/real/none.jsonl"})
+    told = r"key 'questions': build/real/none.jsonl: no such file; `make real PEOPLE=FOLDER` makes those"
+    with pytest.raises(InputError, match=told):
+        run([first, job])
+    assert not commands
+
+
 def test_shipped_base_is_taken_where_there_is_one(bases, tmp_path):
     assert jobs.base_folder("b1") == "build/bases/b1"
     (tmp_path / "root" / jobs.SHIPPED / "b1").mkdir(parents=True)
