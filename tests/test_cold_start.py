@@ -10,19 +10,18 @@ from functools import partial
 import pytest
 import torch
 from helpers import Scripted
-from made_up_prose import ARTICLES, BIRTHPLACE, BORN, BUILDER, CHEMIST, OPENED, PEOPLE, SOUND
+from made_up_prose import ARTICLES, BIRTHPLACE, BORN, BUILDER, CHEMIST, OPENED, SOUND
 from transformers import LlamaConfig, LlamaForCausalLM
 
 from asl_min import protocol, roles
 from asl_min.chat import Chat
 from asl_min.corpus import write_jsonl
 from asl_min.episode import FinishReason, Request
-from asl_min.real import cold_start
-from asl_min.real.drafts import Draft
+from asl_min.real import cold_start, own_reading
 from asl_min.real.people import text_hash
-from asl_min.real.prose_teacher import TOP_K, ProseTeacher, Query, conversation, drawn, read
-from asl_min.real.sound_questions import in_turn
+from asl_min.real.prose_teacher import TOP_K, ProseTeacher, Query, conversation, drawn
 from asl_min.rollout import Limits, Rollout
+from asl_min.sampling.sampler import Completion, Finish
 from asl_min.search.bm25 import Bm25Search
 from asl_min.world.tiny.teacher import Demonstration, NotFound
 from asl_min.world.tiny.train_base import VERDICT_WEIGHT, encode, loss_of
@@ -96,9 +95,8 @@ def test_verdicts_are_balanced_and_true(shown):
     assert 0.35 < sum(verdicts) / len(verdicts) < 0.65
     for demonstration, verdict in zip(judged, verdicts, strict=True):
         found, candidate = protocol.thought(demonstration.turns[-1][0]).rsplit(" ; answer: ", 1)
-        right = found.rsplit(": ", 1)[1]
         assert candidate == demonstration.fields["answer"]
-        assert (right.lower() in candidate.lower()) == verdict
+        assert (found.lower() in candidate.lower()) == verdict
 
 
 def test_two_hops_search_for_the_answer_of_the_first():
@@ -106,8 +104,8 @@ def test_two_hops_search_for_the_answer_of_the_first():
     found = teacher().solve(query)
     calls = [protocol.tool_call(text) for text, _ in found.turns[:-1]]
     assert calls[-1].queries == ("Mara Tolen",)
-    assert found.turns[-2][0].startswith("<think>It was opened in 1912 and was built by Mara Tolen: Mara Tolen</think>")
-    assert found.turns[-1][0].endswith("loran: Port Ames</think><answer>Port Ames</answer>")
+    assert found.turns[-2][0].startswith("<think>Mara Tolen</think>")
+    assert found.turns[-1][0] == "<think>Port Ames</think><answer>Port Ames</answer>"
 
 
 def test_search_by_words_in_vain_is_followed_by_one_by_the_title():
@@ -141,13 +139,6 @@ def test_related_tasks_follow_names_of_the_page_or_the_same_way():
     assert player.direction(one, two) == "harder" and player.direction(two, one) == "easier"
 
 
-def test_thought_of_a_long_sentence_is_cut_around_the_answer():
-    long = Draft("T", f"{'word ' * 40}in (1871), as {'more ' * 40}end.", "1871", "year", "q?")
-    thought = read(long)
-    assert thought.endswith(": 1871") and "(1871)," in thought and len(thought.split()) <= 28
-    assert read(PEOPLE) == "It has 4.5 million people, says Edda Brune: 4.5 million people"
-
-
 def test_same_seed_shows_the_same():
     one, other = teacher(3), teacher(3)
     assert [drawn(one) for _ in range(20)] == [drawn(other) for _ in range(20)]
@@ -169,6 +160,14 @@ def test_verdict_weighs_where_a_tag_is_several_tokens(tokenizer):
     assert weighed.ids[place + 1 :].tolist() == ids
 
 
+@pytest.fixture
+def agreeing(monkeypatch):
+    """A model whose own answers are those of the rules."""
+    monkeypatch.setattr(
+        cold_start, "own_answers", lambda model, chat, drafts, *_: {d.question: d.answer for d in drafts}
+    )
+
+
 def run(script, llama: str, folder, out, steps: int = 4) -> dict:
     corpus = folder / "corpus.jsonl"
     write_jsonl(corpus, [{"id": a.id, "contents": a.contents} for a in ARTICLES])
@@ -177,7 +176,7 @@ def run(script, llama: str, folder, out, steps: int = 4) -> dict:
     return {name: (out / name).read_bytes() for name in ("adapter_model.safetensors", "adapter_config.json")}
 
 
-def test_adapter_is_trained_and_goes_on_where_it_was_killed(script, llama, tmp_path, monkeypatch):
+def test_adapter_is_trained_and_goes_on_where_it_was_killed(script, llama, tmp_path, monkeypatch, agreeing):
     monkeypatch.setattr(cold_start, "SAVE_EVERY", 2)
     monkeypatch.setattr(cold_start, "FIRST_LAYER", 1)
     whole = run(script, llama, tmp_path, tmp_path / "whole")
@@ -197,6 +196,44 @@ def test_adapter_is_trained_and_goes_on_where_it_was_killed(script, llama, tmp_p
             run(script, llama, tmp_path, tmp_path / "parts")
     assert (tmp_path / "parts" / cold_start.STATE).is_file() and len(losses) == 3
     assert run(script, llama, tmp_path, tmp_path / "parts") == whole
+
+
+def test_only_what_the_model_answers_alike_is_shown(script, llama, tmp_path, monkeypatch, capsys):
+    own = {BUILDER.question: "It was Mara Tolen", OPENED.question: "1921", BORN.question: ""}
+    assert own_reading.agreed([BUILDER, OPENED, BORN], own) == [BUILDER]
+    monkeypatch.setattr(cold_start, "own_answers", lambda model, chat, drafts, *_: {d.question: "?" for d in drafts})
+    with pytest.raises(AssertionError):
+        run(script, llama, tmp_path, tmp_path / "out")
+    assert "answers none of" in capsys.readouterr().err
+
+
+def test_own_answers_are_greedy_ones_after_the_examples_and_kept(llama, tokenizer, tmp_path, monkeypatch):
+    """A model that always writes the same: what stands before the first new line is its answer."""
+    chat, file = Chat(tokenizer, "tiny"), tmp_path / "own.jsonl"
+    text = [" Paris.", "\n", "Question"]
+    ids = [i for piece in text for i in chat.plain(piece)]
+    leads = {a.title: a.text for a in ARTICLES}
+    asked = []
+
+    class Written:
+        def __init__(self, *_):
+            pass
+
+        def generate(self, contexts, seeds, max_new, temperature):
+            asked.extend(chat.decode(list(context)) for context in contexts)
+            assert temperature == 0
+            return [Completion(tuple(ids), (0.0,) * len(ids), Finish.LENGTH) for _ in contexts]
+
+    monkeypatch.setattr(own_reading, "Generator", Written)
+    found = own_reading.own_answers(None, chat, [BUILDER, OPENED], leads, file)
+    assert found == {BUILDER.question: "Paris", OPENED.question: "Paris"}
+    ends = f"Text: {leads['Varn Bridge']}\nQuestion: Who built the Varn Bridge?\nAnswer:"
+    assert asked[0].endswith(ends) and asked[0].startswith("Text: The Rhine")
+    assert own_reading.own_answers(None, chat, [BUILDER, OPENED, BORN], leads, file).keys() == {
+        *found,
+        BORN.question,
+    }
+    assert len(asked) == 3
 
 
 def test_no_evaluated_question_is_trained_on(script, llama, tmp_path, monkeypatch, capsys):
@@ -242,14 +279,10 @@ def test_follow_ups_ask_more_about_the_page_last_read(chat):
     assert {len(row) for row in rows} <= {2, 3, 4, 5} and {d.prompt for row in rows for d in row} == {"policy", "judge"}
     for first, *more in rows:
         page = first.turns[-2][1].split("\n")[1]
-        assert all(len(d.turns) == 1 and d.turns[0][0].partition(":")[0].split(">")[1][:8] in page for d in more)
+        thoughts = [protocol.thought(d.turns[0][0]).split(" ; answer: ")[0] for d in more]
+        assert all(thought in page for thought in thoughts) and all(len(d.turns) == 1 for d in more)
     parts = [encode(d, chat) for d in rows[0]]
     whole = cold_start.in_one_context(parts, chat)
     between = len(whole.ids) - sum(len(part.ids) for part in parts)
     assert whole.weights.sum() == sum(part.weights.sum() for part in parts) and between
     assert whole.ids[-len(parts[-1].ids) :].tolist() == parts[-1].ids.tolist()
-
-
-def test_questions_in_place_are_taken_from_the_sentences_in_turn():
-    drafts = [replace(SOUND[0], sentence=sentence, question=str(i)) for i, sentence in enumerate("aaabbc")]
-    assert [d.question for d in in_turn(drafts)] == ["0", "3", "5", "1", "4", "2"]

@@ -2,11 +2,11 @@
 
     python -m asl_min.real.cold_start --out build/real/adapter
 
-It imitates demonstrations without errors, a tenth of the tokens from the embedded alternate worlds
-(world/tiny/teacher.py) and the rest on Wikipedia, with questions that rules make of its sentences (sound_questions.py).
-A page costs more to read than a question, so further questions on it follow in the same context. No question of an
-evaluated set is among them, and none on an article that such a question rests on. The loss is that of the tiny bases:
-next-token cross-entropy over the assistant's tokens, the verdict weighing more.
+It imitates demonstrations on Wikipedia, with questions that rules make of its sentences (sound_questions.py), those
+that the model itself answers alike with the page before it (own_reading.py). A page costs more to read than a question,
+so further questions on it follow in the same context. No question of an evaluated set is among them, and none on an
+article that such a question rests on. The loss is that of the tiny bases: next-token cross-entropy over the assistant's
+tokens, the verdict weighing more.
 
 The adapter sits on layers `FIRST_LAYER` and up, so that no gradient goes further down. The state is saved every
 `SAVE_EVERY` steps; a run that was interrupted goes on from there.
@@ -19,14 +19,14 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
 
     base = argument("--base", metavar="NAME", default="build/real/smollm2-135m", help="folder or hub id of the model")
     corpus = argument("--corpus", type=Path, metavar="FILE", default=Path("build/real/articles.jsonl"))
-    steps = argument("--steps", type=int, default=600, help="optimizer steps (600)")
+    steps = argument("--steps", type=int, default=200, help="optimizer steps (200)")
     out = argument("--out", type=Path, required=True, metavar="DIR", help="folder of the adapter")
     start("asl_min.real.cold_start", __doc__, base, corpus, steps, out)
 
 import random
 import time
 from argparse import Namespace
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -38,28 +38,25 @@ from asl_min.config import Config
 from asl_min.corpus import Passage, load_corpus
 from asl_min.model import load_base, load_tokenizer, save_adapter
 from asl_min.real.drafts import Draft
+from asl_min.real.own_reading import agreed, own_answers
 from asl_min.real.people import asked_by_hash, evaluated_titles, text_hash
 from asl_min.real.prose_teacher import ProseTeacher, conversation
 from asl_min.real.sound_questions import sound_questions
 from asl_min.run import durable, terminal
 from asl_min.run.errors import InputError
 from asl_min.search.bm25 import Bm25Search
-from asl_min.world.tiny.teacher import NO_NOISE
-from asl_min.world.tiny.train_base import Sample, batches, demonstrations, encode, loss_of
+from asl_min.world.tiny.train_base import Sample, batches, encode, loss_of
 
 RANK, FIRST_LAYER = 16, 8
 """14 MB in float32 for a model of 30 layers and width 576."""
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """All linear layers of a block; peft takes its own word for them only where every block gets an adapter."""
-LEARNING_RATE, WARM_UP, TOKENS_PER_BATCH, MAX_TOKENS = 2e-3, 10, 2000, 2048
+LEARNING_RATE, WARM_UP, TOKENS_PER_BATCH, MAX_TOKENS = 5e-4, 10, 2000, 2048
 """AdamW, falling linearly to 0; padded tokens a step; a longer demonstration is left out."""
-PROSE_SHARE = 0.9
-"""Share of the tokens that are demonstrations on prose."""
 FOLLOW_UPS = 4
 """Questions more on a page, at most."""
-PER_WORLD, ELSEWHERE = 20, 0.5
 SAVE_EVERY, SEED = 25, 0
-STATE = "state.pt"
+STATE, OWN = "state.pt", "own_answers.jsonl"
 
 
 def with_adapter(base: torch.nn.Module) -> PeftModel:
@@ -75,21 +72,12 @@ def with_adapter(base: torch.nn.Module) -> PeftModel:
     return get_peft_model(base, lora).eval()
 
 
-def worlds_samples(chat: Chat, tokens: int) -> list[Sample]:
-    """Demonstrations of alternate worlds, of so many tokens in all."""
-    found, seed = [], 2_000
-    while sum(len(s.ids) for s in found) < tokens:
-        found += short(encode(d, chat) for d in demonstrations(1, PER_WORLD, seed, NO_NOISE, ELSEWHERE))
-        seed += 1
-    return found
-
-
 def prose_samples(articles: Sequence[Passage], sound: Sequence[Draft], chat: Chat, tokens: int) -> list[Sample]:
-    """Demonstrations on prose, of so many tokens in all."""
+    """Demonstrations, of so many tokens in all."""
     teacher, found = ProseTeacher(articles, sound, random.Random(SEED)), []
     while sum(len(s.ids) for s in found) < tokens:
-        rows = [[encode(d, chat) for d in conversation(teacher, FOLLOW_UPS)] for _ in range(PER_WORLD)]
-        found += short(in_one_context(row, chat) for row in rows)
+        row = in_one_context([encode(d, chat) for d in conversation(teacher, FOLLOW_UPS)], chat)
+        found += [row] if len(row.ids) <= MAX_TOKENS else []
     return found
 
 
@@ -99,10 +87,6 @@ def in_one_context(samples: Sequence[Sample], chat: Chat) -> Sample:
     between = Sample(end, np.zeros(len(end), np.float32))
     parts = [part for sample in samples for part in (between, sample)][1:]
     return Sample(np.concatenate([p.ids for p in parts]), np.concatenate([p.weights for p in parts]))
-
-
-def short(samples: Iterable[Sample]) -> list[Sample]:
-    return [sample for sample in samples if len(sample.ids) <= MAX_TOKENS]
 
 
 def endless(samples: list[Sample]) -> Iterator[list[Sample]]:
@@ -161,13 +145,16 @@ def main(args: Namespace) -> None:
         return
     torch.manual_seed(SEED)
     chat, tokens = Chat(load_tokenizer(config), config.prompts), args.steps * TOKENS_PER_BATCH
-    samples = prose_samples(articles, sound, chat, round(PROSE_SHARE * tokens))
-    samples += worlds_samples(chat, round((1 - PROSE_SHARE) * tokens))
+    args.out.mkdir(parents=True, exist_ok=True)
+    base, leads = load_base(config), {article.title: article.text for article in articles}
+    if not (read := agreed(sound, own_answers(base, chat, sound, leads, args.out / OWN))):
+        raise InputError(f"{args.base}: answers none of {len(sound)} questions as the rules do")
+    samples = prose_samples(articles, read, chat, tokens)
     mean = sum(len(s.ids) for s in samples) / len(samples)
     terminal.say(f"{len(samples)} demonstrations, {mean:.0f} tokens each", "samples", n=len(samples), tokens=mean)
-    model = with_adapter(load_base(config))
-    args.out.mkdir(parents=True, exist_ok=True)
+    model = with_adapter(base)
     train(model, samples, args.steps, args.out)
     save_adapter(model, "default", args.out)
-    (args.out / STATE).unlink(missing_ok=True)
+    for name in (STATE, OWN):
+        (args.out / name).unlink(missing_ok=True)
     terminal.tell(str(args.out), adapter=str(args.out), steps=args.steps)

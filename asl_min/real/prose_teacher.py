@@ -1,8 +1,8 @@
 """Demonstrations on prose: the three roles played over real articles with questions made of them, those that passed the
 checks. Search, pages and turns are laid out as a rollout lays them out.
 
-What is thought of a page is the part of its sentence that was read, and the answer in it; the next search, the answer
-or the judge's comparison starts from there, as in the demonstrations of the embedded world (world/tiny/teacher.py).
+What is thought of a page is the answer found in it; the next search, the answer or the judge's comparison starts from
+there, as in the demonstrations of the embedded world (world/tiny/teacher.py).
 """
 
 import random
@@ -15,7 +15,6 @@ from asl_min.corpus import Passage
 from asl_min.protocol import render_tool_call
 from asl_min.real.checks import names, query_of
 from asl_min.real.drafts import Draft, bare
-from asl_min.real.in_place import is_in_place
 from asl_min.real.spans import Span, in_other_words, kind_of, near_miss, overlap, sentences, spans
 from asl_min.real.two_hops import joined
 from asl_min.search.bm25 import Bm25Search
@@ -24,8 +23,6 @@ from asl_min.world.tiny.teacher import Demonstration, NotFound, conclude
 
 TOP_K, MOST_TURNS = 1, 4
 """Passages a query and turns of an episode, as in configs/smollm2-135m.yaml."""
-CONTEXT_WORDS = 12
-"""Words of a sentence that are thought of, on either side of the answer."""
 BY_WORDS = 0.4
 """Share of questions that are looked up by their words, not by the article that they name."""
 OTHERS = 5
@@ -88,8 +85,8 @@ class ProseTeacher:
         """The search turns for all hops, and the thought that the last page gives rise to."""
         turns = self.find("search", query.hops[0])
         for before, draft in pairwise(query.hops):
-            turns.append(self.open(read(before), draft))
-        return turns, read(query.hops[-1])
+            turns.append(self.open(before.answer, draft))
+        return turns, query.answer.text
 
     # -- roles --------------------------------------------------------------------------------------------------------
 
@@ -116,7 +113,7 @@ class ProseTeacher:
         return [self.follow_up(query) for query in self.rng.sample(others, min(len(others), most))]
 
     def follow_up(self, query: Query) -> Demonstration:
-        question, thought = self.worded(query.question), read(query.hops[0])
+        question, thought = self.worded(query.question), query.answer.text
         with suppress(NotFound):
             if self.rng.random() < 0.5:
                 return judged(question, [], thought, *self.candidate(query))
@@ -186,7 +183,7 @@ class ProseTeacher:
         turns, thought = list(before), f"also named: {bare(query.hops[0].title)}" if before else "search"
         for draft in query.hops:
             turns.append(self.open(thought, draft))
-            thought = read(draft)
+            thought = draft.answer
         task = f"<question>{query.question}</question><answer>{query.answer.text}</answer>"
         return Demonstration(kind, fields, (*turns, (f"<think>{thought}</think>{task}", None)))
 
@@ -202,22 +199,14 @@ def judged(question: str, turns: list[tuple[str, str]], thought: str, candidate:
 
 
 def other_spans(draft: Draft, lead: str) -> list[Span]:
-    """Phrases of the page beside the answer: of sentences that do not hold it, and of its own where the question leaves
-    but one place open. Else another part of the sentence, such as a larger place, may be right too."""
-    own = [*spans(draft.sentence)] if is_in_place(draft) else []
-    return own + [span for sentence in sentences(lead) if draft.answer not in sentence for span in spans(sentence)]
+    """Phrases of the page's sentences that do not hold the answer. Another part of its own sentence, such as a larger
+    place, may be right too."""
+    return [span for sentence in sentences(lead) if draft.answer not in sentence for span in spans(sentence)]
 
 
 def shows(turn: tuple[str, str], draft: Draft) -> bool:
     """Is the draft's article in the turn's response?"""
     return f'"{draft.title}"\n' in turn[1]
-
-
-def read(draft: Draft) -> str:
-    """What is thought of a page: the words around the answer, and the answer."""
-    words, before = draft.sentence.split(), len(draft.sentence.partition(draft.answer)[0].split())
-    around = words[max(before - CONTEXT_WORDS, 0) : before + len(draft.answer.split()) + CONTEXT_WORDS]
-    return f"{' '.join(around).rstrip('.')}: {draft.answer}"
 
 
 def two_hop_queries(sound: Sequence[Draft]) -> list[Query]:

@@ -4,44 +4,30 @@ No labelled question is read. The model itself wrote too few that pass (LOG.md).
 """
 
 import random
-from collections import Counter
 from collections.abc import Sequence
 
 from asl_min.corpus import Passage
 from asl_min.real.checks import fault_of
 from asl_min.real.drafts import Draft, bare
-from asl_min.real.in_place import in_place
 from asl_min.real.rule_questions import possessives, questions, statements
 from asl_min.search.tool import SearchTool
 
-BY_GRAMMAR, IN_PLACE = 2, 6
+MOST = 6
 """Questions an article, at most."""
 TITLE_SHARE = 0.15
 """Share of the articles that may have one with the title for its answer."""
 
 
 def sound_questions(articles: Sequence[Passage], tool: SearchTool, seed: int) -> list[Draft]:
-    """`tool` finds one page a query. Questions in place are taken from an article's sentences in turn: most could be
-    made of the first one, since it is the longest."""
+    """`tool` finds one page a query."""
     rng, found = random.Random(seed), []
     for article in articles:
         said = list(statements(article))
         by_grammar = sound([d for s in said for d in questions(s)] + [*possessives(article)], article, tool, rng)
         titles = [d for d in by_grammar if d.answer == bare(article.title)]
-        found += [d for d in by_grammar if d.answer != bare(article.title)][:BY_GRAMMAR]
+        found += [d for d in by_grammar if d.answer != bare(article.title)][:MOST]
         found += titles[: rng.random() < TITLE_SHARE]
-        found += in_turn(sound([d for s in said for d in in_place(s)], article, tool, rng))[:IN_PLACE]
     return found
-
-
-def in_turn(drafts: Sequence[Draft]) -> list[Draft]:
-    """One of each sentence, then a second one of each that has two, and so on."""
-    of_sentence: Counter[str] = Counter()
-    turns = []
-    for draft in drafts:
-        turns.append(of_sentence[draft.sentence])
-        of_sentence[draft.sentence] += 1
-    return [draft for _, draft in sorted(zip(turns, drafts, strict=True), key=lambda pair: pair[0])]
 
 
 def sound(made: Sequence[Draft], article: Passage, tool: SearchTool, rng: random.Random) -> list[Draft]:
