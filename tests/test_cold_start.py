@@ -207,33 +207,59 @@ def test_only_what_the_model_answers_alike_is_shown(script, llama, tmp_path, mon
     assert "answers none of" in capsys.readouterr().err
 
 
-def test_own_answers_are_greedy_ones_after_the_examples_and_kept(llama, tokenizer, tmp_path, monkeypatch):
-    """A model that always writes the same: what stands before the first new line is its answer."""
-    chat, file = Chat(tokenizer, "tiny"), tmp_path / "own.jsonl"
-    text = [" Paris.", "\n", "Question"]
-    ids = [i for piece in text for i in chat.plain(piece)]
-    leads = {a.title: a.text for a in ARTICLES}
-    asked = []
+@pytest.fixture
+def says(tokenizer, monkeypatch):
+    """A model that writes what the test gives it: by what a context ends with, with what was asked of it."""
+    chat, asked, texts = Chat(tokenizer, "tiny"), [], {}
 
     class Written:
         def __init__(self, *_):
             pass
 
         def generate(self, contexts, seeds, max_new, temperature):
-            asked.extend(chat.decode(list(context)) for context in contexts)
-            assert temperature == 0
-            return [Completion(tuple(ids), (0.0,) * len(ids), Finish.LENGTH) for _ in contexts]
+            read = [chat.decode(list(context)) for context in contexts]
+            asked.extend((text, temperature) for text in read)
+            found = [next(said for end, said in texts.items() if text.endswith(end)) for text in read]
+            return [Completion(tuple(ids := chat.plain(said)), (0.0,) * len(ids), Finish.LENGTH) for said in found]
 
     monkeypatch.setattr(own_reading, "Generator", Written)
-    found = own_reading.own_answers(None, chat, [BUILDER, OPENED], leads, file)
+    return chat, asked, texts
+
+
+LEADS = {article.title: article.text for article in ARTICLES}
+
+
+def test_own_answers_are_greedy_ones_after_the_examples_and_kept(says, tmp_path):
+    (chat, asked, texts), file = says, tmp_path / "own.jsonl"
+    texts |= {"Answer:": " Paris.\nQuestion: more"}
+    found = own_reading.own_answers(None, chat, [BUILDER, OPENED], LEADS, file)
     assert found == {BUILDER.question: "Paris", OPENED.question: "Paris"}
-    ends = f"Text: {leads['Varn Bridge']}\nQuestion: Who built the Varn Bridge?\nAnswer:"
-    assert asked[0].endswith(ends) and asked[0].startswith("Text: The Rhine")
-    assert own_reading.own_answers(None, chat, [BUILDER, OPENED, BORN], leads, file).keys() == {
-        *found,
-        BORN.question,
+    ends = f"Text: {LEADS['Varn Bridge']}\nQuestion: Who built the Varn Bridge?\nAnswer:"
+    assert asked[0][0].endswith(ends) and asked[0][0].startswith("Text: The Rhine") and asked[0][1] == 0
+    found = own_reading.own_answers(None, chat, [BUILDER, OPENED, BORN], LEADS, file)
+    assert len(asked) == 3 and set(found) == {BUILDER.question, OPENED.question, BORN.question}
+
+
+def test_own_questions_are_those_that_pass_the_checks_and_are_answered_alike(says, tmp_path, monkeypatch):
+    (chat, asked, texts), file, tool = says, tmp_path / "own.jsonl", Bm25Search(ARTICLES, 1)
+    monkeypatch.setattr(own_reading, "FIRST_WORDS", ["Who"])
+    again = dict.fromkeys(("built the Varn Bridge", "was born in Port Ames", "lives in Port Ames"), " Mara Tolen")
+    texts |= {f"{question}?\nAnswer:": said for question, said in again.items()}
+    pages = {
+        "Varn Bridge": " built the Varn Bridge?\nAnswer: Mara Tolen\n",
+        "Mara Tolen": " was born in Port Ames?\nAnswer: Hestian",  # answered otherwise when asked again
+        "Port Ames": " lives in Port Ames?\nAnswer: Nobody",  # not on the page
+        "Oster": " knows?",  # no answer
+        "Loran (gas)": " is Loran?\nAnswer: Loran",  # in the question
     }
-    assert len(asked) == 3
+    texts |= {f"{LEADS[title]}\nQuestion: Who": said for title, said in pages.items()}
+    [found] = own_reading.own_questions(None, chat, ARTICLES, tool, file)
+    assert (found.title, found.question, found.answer) == ("Varn Bridge", "Who built the Varn Bridge?", "Mara Tolen")
+    assert found.kind == "name" and found.sentence == "It was opened in 1912 and was built by Mara Tolen."
+    assert [t for _, t in asked] == [own_reading.TEMPERATURE] * 5 + [0, 0]
+    assert own_reading.own_questions(None, chat, ARTICLES, tool, file) == [found] and len(asked) == 7
+    monkeypatch.setattr(own_reading, "fault_of", lambda *_: "subject")
+    assert own_reading.own_questions(None, chat, ARTICLES, tool, file) == []
 
 
 def test_no_evaluated_question_is_trained_on(script, llama, tmp_path, monkeypatch, capsys):
@@ -250,10 +276,10 @@ def test_no_evaluated_question_is_trained_on(script, llama, tmp_path, monkeypatc
 
 
 def test_no_article_of_the_evaluation_is_asked_about(monkeypatch):
-    titles = {draft.title for draft in cold_start.allowed_questions(ARTICLES)}
+    titles = {draft.title for draft in cold_start.rule_questions(ARTICLES)}
     assert len(titles) > 1
     monkeypatch.setattr(cold_start, "evaluated_titles", lambda: frozenset({min(titles)}))
-    assert {draft.title for draft in cold_start.allowed_questions(ARTICLES)} == titles - {min(titles)}
+    assert {draft.title for draft in cold_start.rule_questions(ARTICLES)} == titles - {min(titles)}
 
 
 def test_candidates_in_other_words_are_as_often_wrong_as_right():

@@ -3,10 +3,10 @@
     python -m asl_min.real.cold_start --out build/real/adapter
 
 It imitates demonstrations on Wikipedia, with questions that rules make of its sentences (sound_questions.py), those
-that the model itself answers alike with the page before it (own_reading.py). A page costs more to read than a question,
-so further questions on it follow in the same context. No question of an evaluated set is among them, and none on an
-article that such a question rests on. The loss is that of the tiny bases: next-token cross-entropy over the assistant's
-tokens, the verdict weighing more.
+that the model itself answers alike with the page before it, and with questions of its own (own_reading.py). A page
+costs more to read than a question, so further questions on it follow in the same context. No question of an evaluated
+set is among them, and none on an article that such a question rests on. The loss is that of the tiny bases: next-token
+cross-entropy over the assistant's tokens, the verdict weighing more.
 
 The adapter sits on layers `FIRST_LAYER` and up, so that no gradient goes further down. The state is saved every
 `SAVE_EVERY` steps; a run that was interrupted goes on from there.
@@ -38,7 +38,7 @@ from asl_min.config import Config
 from asl_min.corpus import Passage, load_corpus
 from asl_min.model import load_base, load_tokenizer, save_adapter
 from asl_min.real.drafts import Draft
-from asl_min.real.own_reading import agreed, own_answers
+from asl_min.real.own_reading import agreed, own_answers, own_questions
 from asl_min.real.people import asked_by_hash, evaluated_titles, text_hash
 from asl_min.real.prose_teacher import ProseTeacher, conversation
 from asl_min.real.sound_questions import sound_questions
@@ -56,7 +56,10 @@ LEARNING_RATE, WARM_UP, TOKENS_PER_BATCH, MAX_TOKENS = 5e-4, 10, 2000, 2048
 FOLLOW_UPS = 4
 """Questions more on a page, at most."""
 SAVE_EVERY, SEED = 25, 0
-STATE, OWN = "state.pt", "own_answers.jsonl"
+STATE, ANSWERS, QUESTIONS = "state.pt", "own_answers.jsonl", "own_questions.jsonl"
+"""Of an unfinished cold start, in the adapter's folder."""
+PAGES = 3000
+"""Articles, drawn by lot, that the model writes a question about."""
 
 
 def with_adapter(base: torch.nn.Module) -> PeftModel:
@@ -128,17 +131,30 @@ def save_state(model: PeftModel, optimizer: torch.optim.Optimizer, step: int, fi
         torch.save(state, opened)
 
 
-def allowed_questions(articles: Sequence[Passage]) -> list[Draft]:
-    """What may be shown: nothing that an evaluation asks, and nothing of an article that it asks about."""
-    asked, pages = asked_by_hash(), evaluated_titles()
-    others = [article for article in articles if article.title not in pages]
-    found = sound_questions(others, Bm25Search(articles, 1), SEED)
-    return [draft for draft in found if text_hash(draft.question) not in asked]
+def others(articles: Sequence[Passage]) -> list[Passage]:
+    """The articles that no evaluated question asks about."""
+    pages = evaluated_titles()
+    return [article for article in articles if article.title not in pages]
+
+
+def allowed(drafts: Sequence[Draft]) -> list[Draft]:
+    """Those that no evaluation asks."""
+    asked = asked_by_hash()
+    return [draft for draft in drafts if text_hash(draft.question) not in asked]
+
+
+def rule_questions(articles: Sequence[Passage]) -> list[Draft]:
+    return allowed(sound_questions(others(articles), Bm25Search(articles, 1), SEED))
+
+
+def some_pages(articles: Sequence[Passage]) -> list[Passage]:
+    found = others(articles)
+    return random.Random(SEED).sample(found, min(len(found), PAGES))
 
 
 def main(args: Namespace) -> None:
     articles, config = load_corpus(args.corpus), Config(base_model=args.base)
-    if not (sound := allowed_questions(articles)):
+    if not (sound := rule_questions(articles)):
         raise InputError(f"{args.corpus}: no question can be made of its sentences")
     if args.dry_run:
         terminal.tell(f"{args.out}: would get an adapter, {args.steps} steps, {len(sound)} questions", steps=args.steps)
@@ -147,14 +163,15 @@ def main(args: Namespace) -> None:
     chat, tokens = Chat(load_tokenizer(config), config.prompts), args.steps * TOKENS_PER_BATCH
     args.out.mkdir(parents=True, exist_ok=True)
     base, leads = load_base(config), {article.title: article.text for article in articles}
-    if not (read := agreed(sound, own_answers(base, chat, sound, leads, args.out / OWN))):
+    if not (read := agreed(sound, own_answers(base, chat, sound, leads, args.out / ANSWERS))):
         raise InputError(f"{args.base}: answers none of {len(sound)} questions as the rules do")
+    read += allowed(own_questions(base, chat, some_pages(articles), Bm25Search(articles, 1), args.out / QUESTIONS))
     samples = prose_samples(articles, read, chat, tokens)
     mean = sum(len(s.ids) for s in samples) / len(samples)
     terminal.say(f"{len(samples)} demonstrations, {mean:.0f} tokens each", "samples", n=len(samples), tokens=mean)
     model = with_adapter(base)
     train(model, samples, args.steps, args.out)
     save_adapter(model, "default", args.out)
-    for name in (STATE, OWN):
+    for name in (STATE, ANSWERS, QUESTIONS):
         (args.out / name).unlink(missing_ok=True)
     terminal.tell(str(args.out), adapter=str(args.out), steps=args.steps)

@@ -1,4 +1,5 @@
-"""How the model reads before it is trained: its own short answers to questions about a page, after a few examples.
+"""What the model makes of a page before it is trained: its own short answers, and its own questions, after a few
+examples.
 
 The cold start must teach a protocol and roles, and leave the reading as it is. An adapter that imitated answers found
 by rules lost it: of 48 validation questions, with the right page and the examples below in front, the model answers 33%
@@ -6,17 +7,21 @@ exactly; after 600 such steps 10% (LOG.md). So only those answers are imitated t
 """
 
 import json
-from collections.abc import Sequence
+import random
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from transformers import PreTrainedModel
 
 from asl_min.chat import Chat
-from asl_min.corpus import read_jsonl
+from asl_min.corpus import Passage, read_jsonl
+from asl_min.real.checks import fault_of, names
 from asl_min.real.drafts import Draft
-from asl_min.real.spans import overlap
+from asl_min.real.spans import kind_of, overlap, sentences
+from asl_min.rewards import exact_match
 from asl_min.run import terminal
 from asl_min.sampling.generate import Generator
+from asl_min.search.tool import SearchTool
 
 EXAMPLES = """\
 Text: The Rhine is one of the major rivers in Europe. It begins in the Swiss Alps and flows into the North Sea.
@@ -43,9 +48,15 @@ Answer: Penicillium
 
 """
 """Written for this purpose; about nothing that is evaluated."""
-MOST_WORDS, MOST_TOKENS = 130, 12
-"""Of a page that is read, and of an answer."""
-BATCH = 64
+FIRST_WORDS = (
+    *("Who", "When", "Where", "What", "Which", "How many", "In which", "In what", "Who was", "Where was", "When was"),
+    *("Where is", "What is the", "When did", "What did", "Who wrote"),
+)
+"""Of its own questions, so that they ask for all kinds of things."""
+MOST_WORDS, ANSWER_TOKENS, QUESTION_TOKENS, ANSWER_WORDS = 130, 12, 30, 6
+"""At most: words of a page, tokens of an answer, tokens of a question with its answer, words of that answer."""
+TEMPERATURE, BATCH, SEED = 0.7, 64, 0
+"""Of its own questions; pages or questions at a time."""
 
 
 def own_answers(
@@ -53,28 +64,103 @@ def own_answers(
 ) -> dict[str, str]:
     """The model's greedy answer by question. `leads`: an article's text by title. Answers are kept in `file`, a row
     each, and those that it has already are not asked for again."""
-    known = {row["question"]: row["answer"] for _, row in read_jsonl(file)} if file.is_file() else {}
+    known = {row["question"]: row["answer"] for row in kept(file)}
     due = [draft for draft in drafts if draft.question not in known]
-    generator = Generator(model, chat)
-    for first in range(0, len(due), BATCH):
-        batch = due[first : first + BATCH]
-        contexts = [chat.plain(asked(draft, leads[draft.title])) for draft in batch]
-        found = generator.generate(contexts, [0] * len(batch), [MOST_TOKENS] * len(batch), 0.0)
-        answers = [chat.decode(list(one.ids)).split("\n")[0].strip().rstrip(".") for one in found]
-        with file.open("a") as opened:
-            for draft, answer in zip(batch, answers, strict=True):
-                known[draft.question] = answer
-                opened.write(json.dumps({"question": draft.question, "answer": answer}) + "\n")
-        done = first + len(batch)
-        terminal.say(f"own answers: {done} of {len(due)}", "own_answers", done=done, of=len(due))
+    for batch in batched(due, "own answers"):
+        answers = answered(model, chat, [(leads[draft.title], draft.question) for draft in batch])
+        pairs = zip(batch, answers, strict=True)
+        known |= {draft.question: answer for draft, answer in pairs}
+        keep(file, [{"question": draft.question, "answer": known[draft.question]} for draft in batch])
     return known
-
-
-def asked(draft: Draft, lead: str) -> str:
-    page = " ".join(lead.split()[:MOST_WORDS])
-    return f"{EXAMPLES}Text: {page}\nQuestion: {draft.question}\nAnswer:"
 
 
 def agreed(drafts: Sequence[Draft], own: dict[str, str]) -> list[Draft]:
     """The questions to which the model gives the answer that the rule has, perhaps in more or fewer words."""
     return [draft for draft in drafts if overlap(own[draft.question], draft.answer)]
+
+
+def own_questions(
+    model: PreTrainedModel, chat: Chat, articles: Sequence[Passage], tool: SearchTool, file: Path
+) -> list[Draft]:
+    """Questions that the model itself writes, one a page at most: those that pass the checks, whose answer stands on
+    the page and is given again when they are asked. Kept in `file`, a row a page, and not written again."""
+    known = {row["title"]: row for row in kept(file)}
+    for batch in batched([article for article in articles if article.title not in known], "own questions"):
+        rows = [
+            {"title": article.title, "question": question, "answer": answer}
+            for article, (question, answer) in zip(batch, written(model, chat, batch), strict=True)
+        ]
+        asked = [(article, row) for article, row in zip(batch, rows, strict=True) if may_be_asked(article, row)]
+        again = answered(model, chat, [(article.text, row["question"]) for article, row in asked])
+        sure = {
+            row["title"] for (_, row), answer in zip(asked, again, strict=True) if exact_match(answer, [row["answer"]])
+        }
+        rows = [row if row["title"] in sure else {"title": row["title"], "question": None} for row in rows]
+        known |= {row["title"]: row for row in rows}
+        keep(file, rows)
+    drafts = [draft_of(article, known[article.title]) for article in articles if known[article.title]["question"]]
+    leads = {article.title: article.text for article in articles}
+    return [draft for draft in drafts if not fault_of(draft, leads[draft.title], tool)]
+
+
+def written(model: PreTrainedModel, chat: Chat, articles: Sequence[Passage]) -> list[tuple[str, str]]:
+    """A question with its answer for each page, sampled; either may be empty."""
+    rngs = [random.Random(f"{SEED} {article.title}") for article in articles]
+    starts = [rng.choice(FIRST_WORDS) for rng in rngs]
+    texts = [f"{before(article.text)}\nQuestion: {start}" for article, start in zip(articles, starts, strict=True)]
+    found = completed(model, chat, texts, [rng.getrandbits(63) for rng in rngs], QUESTION_TOKENS, TEMPERATURE)
+    parts = [f"{start}{text}".partition("\nAnswer:") for start, text in zip(starts, found, strict=True)]
+    return [(question.strip(), first_line(answer)) for question, _, answer in parts]
+
+
+def may_be_asked(article: Passage, row: dict) -> bool:
+    """One question, and a short answer that stands on the page and not in it."""
+    question, answer = row["question"], row["answer"]
+    short = 0 < len(answer.split()) <= ANSWER_WORDS and answer in article.text
+    return short and question.endswith("?") and "\n" not in question and not names(question, answer)
+
+
+def draft_of(article: Passage, row: dict) -> Draft:
+    answer = row["answer"].removeprefix("the ").removeprefix("The ")
+    sentence = next((s for s in sentences(article.text) if answer in s), article.text)
+    return Draft(article.title, sentence, answer, kind_of(answer), row["question"])
+
+
+def answered(model: PreTrainedModel, chat: Chat, asked: Sequence[tuple[str, str]]) -> list[str]:
+    """The greedy answer to each (page, question)."""
+    texts = [f"{before(page)}\nQuestion: {question}\nAnswer:" for page, question in asked]
+    return [first_line(text) for text in completed(model, chat, texts, [0] * len(texts), ANSWER_TOKENS, 0.0)]
+
+
+def before(page: str) -> str:
+    return f"{EXAMPLES}Text: {' '.join(page.split()[:MOST_WORDS])}"
+
+
+def completed(
+    model: PreTrainedModel, chat: Chat, texts: Sequence[str], seeds: Sequence[int], tokens: int, temperature: float
+) -> list[str]:
+    """What the model writes on, `tokens` at most."""
+    contexts = [chat.plain(text) for text in texts]
+    found = Generator(model, chat).generate(contexts, seeds, [tokens] * len(contexts), temperature)
+    return [chat.decode(list(one.ids)) for one in found]
+
+
+def first_line(text: str) -> str:
+    return text.split("\n")[0].strip().rstrip(".")
+
+
+def batched(items: Sequence, what: str) -> Iterator[Sequence]:
+    """`BATCH` at a time, saying how far it is."""
+    for first in range(0, len(items), BATCH):
+        yield items[first : first + BATCH]
+        done = min(first + BATCH, len(items))
+        terminal.say(f"{what}: {done} of {len(items)}", "own_reading", part=what, done=done, of=len(items))
+
+
+def kept(file: Path) -> list[dict]:
+    return [row for _, row in read_jsonl(file)] if file.is_file() else []
+
+
+def keep(file: Path, rows: Sequence[dict]) -> None:
+    with file.open("a") as opened:
+        opened.writelines(f"{json.dumps(row)}\n" for row in rows)
