@@ -95,8 +95,9 @@ def test_verdicts_are_balanced_and_true(shown):
     assert 0.35 < sum(verdicts) / len(verdicts) < 0.65
     for demonstration, verdict in zip(judged, verdicts, strict=True):
         found, candidate = protocol.thought(demonstration.turns[-1][0]).rsplit(" ; answer: ", 1)
-        assert candidate == demonstration.fields["answer"]
-        assert (found.lower() in candidate.lower()) == verdict
+        question, right = found.split("\nAnswer: ")
+        assert (question, candidate) == (demonstration.fields["question"], demonstration.fields["answer"])
+        assert (right.lower() in candidate.lower()) == verdict
 
 
 def test_two_hops_search_for_the_answer_of_the_first():
@@ -105,7 +106,8 @@ def test_two_hops_search_for_the_answer_of_the_first():
     calls = [protocol.tool_call(text) for text, _ in found.turns[:-1]]
     assert calls[-1].queries == ("Mara Tolen",)
     assert found.turns[-2][0].startswith("<think>Mara Tolen</think>")
-    assert found.turns[-1][0] == "<think>Port Ames</think><answer>Port Ames</answer>"
+    question = found.fields["question"]
+    assert found.turns[-1][0] == f"<think>{question}\nAnswer: Port Ames</think><answer>Port Ames</answer>"
 
 
 def test_search_by_words_in_vain_is_followed_by_one_by_the_title():
@@ -305,8 +307,9 @@ def test_follow_ups_ask_more_about_the_page_last_read(chat):
     assert {len(row) for row in rows} <= {2, 3, 4, 5} and {d.prompt for row in rows for d in row} == {"policy", "judge"}
     for first, *more in rows:
         page = first.turns[-2][1].split("\n")[1]
-        thoughts = [protocol.thought(d.turns[0][0]).split(" ; answer: ")[0] for d in more]
-        assert all(thought in page for thought in thoughts) and all(len(d.turns) == 1 for d in more)
+        read = [protocol.thought(d.turns[0][0]).split(" ; answer: ")[0].split("\nAnswer: ") for d in more]
+        assert [question for question, _ in read] == [d.fields["question"] for d in more]
+        assert all(answer in page for _, answer in read) and all(len(d.turns) == 1 for d in more)
     parts = [encode(d, chat) for d in rows[0]]
     whole = cold_start.in_one_context(parts, chat)
     between = len(whole.ids) - sum(len(part.ids) for part in parts)

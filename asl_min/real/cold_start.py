@@ -51,7 +51,7 @@ RANK, FIRST_LAYER = 16, 8
 """14 MB in float32 for a model of 30 layers and width 576."""
 LINEAR = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 """All linear layers of a block; peft takes its own word for them only where every block gets an adapter."""
-LEARNING_RATE, WARM_UP, TOKENS_PER_BATCH, MAX_TOKENS = 5e-4, 10, 2000, 2048
+LEARNING_RATE, WARM_UP, TOKENS_PER_BATCH, MAX_TOKENS = 1e-3, 10, 2000, 2048
 """AdamW, falling linearly to 0; padded tokens a step; a longer demonstration is left out."""
 FOLLOW_UPS = 4
 """Questions more on a page, at most."""

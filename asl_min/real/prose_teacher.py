@@ -2,7 +2,8 @@
 checks. Search, pages and turns are laid out as a rollout lays them out.
 
 What is thought of a page is the answer found in it; the next search, the answer or the judge's comparison starts from
-there, as in the demonstrations of the embedded world (world/tiny/teacher.py).
+there, as in the demonstrations of the embedded world (world/tiny/teacher.py). Of the last page it is the question again
+and the answer to it, in the form in which the model reads best (own_reading.py): with the question behind the page.
 """
 
 import random
@@ -81,23 +82,21 @@ class ProseTeacher:
             raise NotFound(draft.title)
         return [turn, self.open(f"not found: {bare(draft.title)}", draft)]
 
-    def look_up(self, query: Query) -> tuple[list[tuple[str, str]], str]:
-        """The search turns for all hops, and the thought that the last page gives rise to."""
+    def look_up(self, query: Query) -> list[tuple[str, str]]:
+        """The search turns for all hops."""
         turns = self.find("search", query.hops[0])
         for before, draft in pairwise(query.hops):
             turns.append(self.open(before.answer, draft))
-        return turns, query.answer.text
+        return turns
 
     # -- roles --------------------------------------------------------------------------------------------------------
 
     def solve(self, query: Query) -> Demonstration:
-        turns, thought = self.look_up(query)
-        return solved(self.worded(query.question), turns, thought, query)
+        return solved(self.worded(query.question), self.look_up(query), query)
 
     def judge(self, query: Query) -> Demonstration:
         candidate, correct = self.candidate(query)
-        turns, thought = self.look_up(query)
-        return judged(self.worded(query.question), turns, thought, candidate, correct)
+        return judged(self.worded(query.question), self.look_up(query), query, candidate, correct)
 
     def candidate(self, query: Query) -> tuple[str, bool]:
         """An answer to be judged: right half of the time; half of all in other words, whether right or wrong, so that
@@ -113,11 +112,11 @@ class ProseTeacher:
         return [self.follow_up(query) for query in self.rng.sample(others, min(len(others), most))]
 
     def follow_up(self, query: Query) -> Demonstration:
-        question, thought = self.worded(query.question), query.answer.text
+        question = self.worded(query.question)
         with suppress(NotFound):
             if self.rng.random() < 0.5:
-                return judged(question, [], thought, *self.candidate(query))
-        return solved(question, [], thought, query)
+                return judged(question, [], query, *self.candidate(query))
+        return solved(question, [], query)
 
     def wrong(self, query: Query) -> str:
         """A wrong answer of the right one's kind: the intermediate one, a near miss, another phrase of the page, or the
@@ -188,14 +187,19 @@ class ProseTeacher:
         return Demonstration(kind, fields, (*turns, (f"<think>{thought}</think>{task}", None)))
 
 
-def solved(question: str, turns: list[tuple[str, str]], thought: str, query: Query) -> Demonstration:
-    final = f"<think>{thought}</think><answer>{query.answer.text}</answer>"
+def solved(question: str, turns: list[tuple[str, str]], query: Query) -> Demonstration:
+    final = f"<think>{read(question, query)}</think><answer>{query.answer.text}</answer>"
     return Demonstration("policy", {"question": question}, (*turns, (final, None)))
 
 
-def judged(question: str, turns: list[tuple[str, str]], thought: str, candidate: str, correct: bool) -> Demonstration:
-    final = conclude(thought, candidate, correct)
+def judged(question: str, turns: list[tuple[str, str]], query: Query, candidate: str, correct: bool) -> Demonstration:
+    final = conclude(read(question, query), candidate, correct)
     return Demonstration("judge", {"question": question, "answer": candidate}, (*turns, (final, None)))
+
+
+def read(question: str, query: Query) -> str:
+    """What is thought of the last page."""
+    return f"{question}\nAnswer: {query.answer.text}"
 
 
 def other_spans(draft: Draft, lead: str) -> list[Span]:
