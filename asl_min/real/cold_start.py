@@ -19,7 +19,7 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
 
     base = argument("--base", metavar="NAME", default="build/real/smollm2-135m", help="folder or hub id of the model")
     corpus = argument("--corpus", type=Path, metavar="FILE", default=Path("build/real/articles.jsonl"))
-    steps = argument("--steps", type=int, default=200, help="optimizer steps (200)")
+    steps = argument("--steps", type=int, default=300, help="optimizer steps (300)")
     out = argument("--out", type=Path, required=True, metavar="DIR", help="folder of the adapter")
     start("asl_min.real.cold_start", __doc__, base, corpus, steps, out)
 
