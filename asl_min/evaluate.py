@@ -85,8 +85,9 @@ def judged_before(run: Path, round_number: int, config: Config) -> tuple[dict, l
     if run_dir.facts(run, round_number, "reward_model")["optimizer_steps"]:
         return None
     folder = run_dir.phase_dir(run, round_number - 1, "evaluation")
-    found, rows = json.loads((folder / "results.json").read_text())["grm"], folder / "grm.jsonl"
-    return (found, [row for _, row in read_jsonl(rows)]) if found and not run_dir.damage(folder) else None
+    if run_dir.damage(folder) or not (found := json.loads((folder / "results.json").read_text())["grm"]):
+        return None
+    return found, [row for _, row in read_jsonl(folder / "grm.jsonl")]
 
 
 def evaluate_agent(

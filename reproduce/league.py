@@ -76,10 +76,10 @@ def merged(record: Iterable[dict], rows: Iterable[dict], order: Iterable[str]) -
 
 def shared_runs(design: League, folder: Path) -> list[dict]:
     """Summaries of the runs that preregistered.yaml names too, the folder's own before the record's."""
-    known = {}
+    known, shared = {}, design.shared()
     for runs in (RESULTS / "runs", folder / "runs"):
         known |= read_summaries(runs) if any(runs.glob("*.json")) else {}
-    return [known[name] for name in design.compared() if name in known and name in design.shared()]
+    return [known[name] for name in design.compared() if name in known and name in shared]
 
 
 def read_rows(file: Path) -> list[dict]:
@@ -98,16 +98,13 @@ def chosen_rates(folder: Path) -> dict[str, float]:
     """By arm the learning rate with the highest final accuracy, mean over bases; of equals the smallest. `folder`: one
     folder of summaries for each rate. Raises `InputError` where a rate lacks a run that another one has."""
     scores: dict[str, dict[float, float]] = {}
-    there = {variant: {*read_summaries(variant)} for variant in folder.glob("*/") if variant.is_dir()}
-    lacking = [
-        f"{variant.name} lacks {run_name(*name)}"
-        for variant, own in sorted(there.items())
-        for name in sorted({*chain(*there.values())} - own)
-    ]
+    there = {variant.name: read_summaries(variant) for variant in sorted(folder.glob("*/")) if variant.is_dir()}
+    every = {*chain(*there.values())}
+    lacking = [f"{rate} lacks {run_name(*name)}" for rate, own in there.items() for name in sorted(every - own.keys())]
     if lacking:
         raise InputError(f"{folder}: {', '.join(lacking)}; `make reproduce PROFILE=league_lr` makes them")
-    for variant in sorted(found for found in folder.glob("*/") if found.is_dir()):
-        for arm, bases in by_arm(read_summaries(variant).values()).items():
+    for own in there.values():
+        for arm, bases in by_arm(own.values()).items():
             rate = next(iter(bases.values()))[0]["config"]["learning_rate"]
             scores.setdefault(arm, {})[rate] = float(np.mean([mean_over_seeds(s, m.final) for s in bases.values()]))
     if not scores:

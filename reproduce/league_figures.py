@@ -20,8 +20,8 @@ SHOWN = 8
 
 
 def draw_all(rows: Sequence[dict], bases: dict[str, dict], folder: Path, named: Collection[Name] = ()) -> list[Path]:
-    """PNG and SVG of each figure there is something to draw of; their files. Of the named runs
-    alone, where a system has all of its own."""
+    """PNG and SVG of each figure there is something to draw of; their files. Of the named runs alone, where a
+    system has all of its own."""
     own = [row for row in rows if name_of_row(row) in named]
     whole, files = table_of(own, named), []
     rows, table = (own, whole) if whole.systems else (rows, table_of(rows))

@@ -165,9 +165,7 @@ def test_verdict_weighs_where_a_tag_is_several_tokens(tokenizer):
 @pytest.fixture
 def agreeing(monkeypatch):
     """A model whose own answers are those of the rules."""
-    monkeypatch.setattr(
-        cold_start, "own_answers", lambda model, chat, drafts, *_: {d.question: d.answer for d in drafts}
-    )
+    monkeypatch.setattr(cold_start, "own_answers", lambda generator, drafts, *_: {d.question: d.answer for d in drafts})
 
 
 def run(script, llama: str, folder, out, steps: int = 4) -> dict:
@@ -203,20 +201,20 @@ def test_adapter_is_trained_and_goes_on_where_it_was_killed(script, llama, tmp_p
 def test_only_what_the_model_answers_alike_is_shown(script, llama, tmp_path, monkeypatch, capsys):
     own = {BUILDER.question: "It was Mara Tolen", OPENED.question: "1921", BORN.question: ""}
     assert own_reading.agreed([BUILDER, OPENED, BORN], own) == [BUILDER]
-    monkeypatch.setattr(cold_start, "own_answers", lambda model, chat, drafts, *_: {d.question: "?" for d in drafts})
+    monkeypatch.setattr(cold_start, "own_answers", lambda generator, drafts, *_: {d.question: "?" for d in drafts})
     with pytest.raises(AssertionError):
         run(script, llama, tmp_path, tmp_path / "out")
     assert "answers none of" in capsys.readouterr().err
 
 
 @pytest.fixture
-def says(tokenizer, monkeypatch):
+def says(tokenizer):
     """A model that writes what the test gives it: by what a context ends with, with what was asked of it."""
     chat, asked, texts = Chat(tokenizer, "tiny"), [], {}
 
     class Written:
-        def __init__(self, *_):
-            pass
+        def __init__(self):
+            self.chat = chat
 
         def generate(self, contexts, seeds, max_new, temperature):
             read = [chat.decode(list(context)) for context in contexts]
@@ -224,26 +222,25 @@ def says(tokenizer, monkeypatch):
             found = [next(said for end, said in texts.items() if text.endswith(end)) for text in read]
             return [Completion(tuple(ids := chat.plain(said)), (0.0,) * len(ids), Finish.LENGTH) for said in found]
 
-    monkeypatch.setattr(own_reading, "Generator", Written)
-    return chat, asked, texts
+    return Written(), asked, texts
 
 
 LEADS = {article.title: article.text for article in ARTICLES}
 
 
 def test_own_answers_are_greedy_ones_after_the_examples_and_kept(says, tmp_path):
-    (chat, asked, texts), file = says, tmp_path / "own.jsonl"
+    (generator, asked, texts), file = says, tmp_path / "own.jsonl"
     texts |= {"Answer:": " Paris.\nQuestion: more"}
-    found = own_reading.own_answers(None, chat, [BUILDER, OPENED], LEADS, file)
+    found = own_reading.own_answers(generator, [BUILDER, OPENED], LEADS, file)
     assert found == {BUILDER.question: "Paris", OPENED.question: "Paris"}
     ends = f"Text: {LEADS['Varn Bridge']}\nQuestion: Who built the Varn Bridge?\nAnswer:"
     assert asked[0][0].endswith(ends) and asked[0][0].startswith("Text: The Rhine") and asked[0][1] == 0
-    found = own_reading.own_answers(None, chat, [BUILDER, OPENED, BORN], LEADS, file)
+    found = own_reading.own_answers(generator, [BUILDER, OPENED, BORN], LEADS, file)
     assert len(asked) == 3 and set(found) == {BUILDER.question, OPENED.question, BORN.question}
 
 
 def test_own_questions_are_those_that_pass_the_checks_and_are_answered_alike(says, tmp_path, monkeypatch):
-    (chat, asked, texts), file, tool = says, tmp_path / "own.jsonl", Bm25Search(ARTICLES, 1)
+    (generator, asked, texts), file, tool = says, tmp_path / "own.jsonl", Bm25Search(ARTICLES, 1)
     monkeypatch.setattr(own_reading, "FIRST_WORDS", ["Who"])
     again = dict.fromkeys(("built the Varn Bridge", "was born in Port Ames", "lives in Port Ames"), " Mara Tolen")
     texts |= {f"{question}?\nAnswer:": said for question, said in again.items()}
@@ -255,13 +252,13 @@ def test_own_questions_are_those_that_pass_the_checks_and_are_answered_alike(say
         "Loran (gas)": " is Loran?\nAnswer: Loran",  # in the question
     }
     texts |= {f"{LEADS[title]}\nQuestion: Who": said for title, said in pages.items()}
-    [found] = own_reading.own_questions(None, chat, ARTICLES, tool, file)
+    [found] = own_reading.own_questions(generator, ARTICLES, tool, file)
     assert (found.title, found.question, found.answer) == ("Varn Bridge", "Who built the Varn Bridge?", "Mara Tolen")
     assert found.kind == "name" and found.sentence == "It was opened in 1912 and was built by Mara Tolen."
     assert [t for _, t in asked] == [own_reading.TEMPERATURE] * 5 + [0, 0]
-    assert own_reading.own_questions(None, chat, ARTICLES, tool, file) == [found] and len(asked) == 7
+    assert own_reading.own_questions(generator, ARTICLES, tool, file) == [found] and len(asked) == 7
     monkeypatch.setattr(own_reading, "fault_of", lambda *_: "subject")
-    assert own_reading.own_questions(None, chat, ARTICLES, tool, file) == []
+    assert own_reading.own_questions(generator, ARTICLES, tool, file) == []
 
 
 def test_no_evaluated_question_is_trained_on(script, llama, tmp_path, monkeypatch, capsys):

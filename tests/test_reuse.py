@@ -91,6 +91,12 @@ def test_judge_that_learnt_is_measured_again(changed, tmp_path):
     assert evaluate.judged_before(tmp_path, 1, config)
     assert evaluate.judged_before(tmp_path, 0, config) is None
     assert evaluate.judged_before(tmp_path, 1, changed(adapters="shared", rounds=1)) is None
+    results = tmp_path / "round_00" / "evaluation" / "results.json"
+    whole = results.read_text()
+    results.write_text(whole[:9])  # damaged: measured again
+    assert evaluate.judged_before(tmp_path, 1, config) is None
+    results.write_text(whole)
+    assert evaluate.judged_before(tmp_path, 1, config)
     done = tmp_path / "round_01" / "reward_model" / "done.json"
     done.write_text(json.dumps(json.loads(done.read_text()) | {"optimizer_steps": 1}))
     assert evaluate.judged_before(tmp_path, 1, config) is None

@@ -44,6 +44,7 @@ from asl_min.real.prose_teacher import ProseTeacher, conversation
 from asl_min.real.sound_questions import sound_questions
 from asl_min.run import durable, terminal
 from asl_min.run.errors import InputError
+from asl_min.sampling.generate import Generator
 from asl_min.search.bm25 import Bm25Search
 from asl_min.world.tiny.train_base import Sample, batches, encode, loss_of
 
@@ -152,6 +153,15 @@ def some_pages(articles: Sequence[Passage]) -> list[Passage]:
     return random.Random(SEED).sample(found, min(len(found), PAGES))
 
 
+def read_by(generator: Generator, articles: Sequence[Passage], sound: Sequence[Draft], folder: Path) -> list[Draft]:
+    """The rules' questions that the model answers alike, and its own; none where there are none of the former."""
+    leads = {article.title: article.text for article in articles}
+    if not (read := agreed(sound, own_answers(generator, sound, leads, folder / ANSWERS))):
+        return []
+    own = own_questions(generator, some_pages(articles), Bm25Search(articles, 1), folder / QUESTIONS)
+    return read + allowed(own)
+
+
 def main(args: Namespace) -> None:
     articles, config = load_corpus(args.corpus), Config(base_model=args.base)
     if not (sound := rule_questions(articles)):
@@ -162,10 +172,9 @@ def main(args: Namespace) -> None:
     torch.manual_seed(SEED)
     chat, tokens = Chat(load_tokenizer(config), config.prompts), args.steps * TOKENS_PER_BATCH
     args.out.mkdir(parents=True, exist_ok=True)
-    base, leads = load_base(config), {article.title: article.text for article in articles}
-    if not (read := agreed(sound, own_answers(base, chat, sound, leads, args.out / ANSWERS))):
+    base = load_base(config)
+    if not (read := read_by(Generator(base, chat), articles, sound, args.out)):
         raise InputError(f"{args.base}: answers none of {len(sound)} questions as the rules do")
-    read += allowed(own_questions(base, chat, some_pages(articles), Bm25Search(articles, 1), args.out / QUESTIONS))
     samples = prose_samples(articles, read, chat, tokens)
     mean = sum(len(s.ids) for s in samples) / len(samples)
     terminal.say(f"{len(samples)} demonstrations, {mean:.0f} tokens each", "samples", n=len(samples), tokens=mean)

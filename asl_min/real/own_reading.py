@@ -6,15 +6,11 @@ by rules lost it: of 48 validation questions, with the right page and the exampl
 exactly; after 600 such steps 10% (LOG.md). So only those answers are imitated that the model gives by itself.
 """
 
-import json
 import random
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from transformers import PreTrainedModel
-
-from asl_min.chat import Chat
-from asl_min.corpus import Passage, read_jsonl
+from asl_min.corpus import Passage, read_jsonl, write_jsonl
 from asl_min.real.checks import fault_of, names
 from asl_min.real.drafts import Draft
 from asl_min.real.spans import kind_of, overlap, sentences
@@ -59,19 +55,16 @@ TEMPERATURE, BATCH, SEED = 0.7, 64, 0
 """Of its own questions; pages or questions at a time."""
 
 
-def own_answers(
-    model: PreTrainedModel, chat: Chat, drafts: Sequence[Draft], leads: dict[str, str], file: Path
-) -> dict[str, str]:
+def own_answers(generator: Generator, drafts: Sequence[Draft], leads: dict[str, str], file: Path) -> dict[str, str]:
     """The model's greedy answer by question. `leads`: an article's text by title. Answers are kept in `file`, a row
     each, and those that it has already are not asked for again."""
-    known = {row["question"]: row["answer"] for row in kept(file)}
-    due = [draft for draft in drafts if draft.question not in known]
-    for batch in batched(due, "own answers"):
-        answers = answered(model, chat, [(leads[draft.title], draft.question) for draft in batch])
+    known = {row["question"]: row for row in kept(file)}
+    for batch in batched([draft for draft in drafts if draft.question not in known], "own answers"):
+        answers = answered(generator, [(leads[draft.title], draft.question) for draft in batch])
         pairs = zip(batch, answers, strict=True)
-        known |= {draft.question: answer for draft, answer in pairs}
-        keep(file, [{"question": draft.question, "answer": known[draft.question]} for draft in batch])
-    return known
+        known |= {draft.question: {"question": draft.question, "answer": answer} for draft, answer in pairs}
+        write_jsonl(file, list(known.values()))
+    return {question: row["answer"] for question, row in known.items()}
 
 
 def agreed(drafts: Sequence[Draft], own: dict[str, str]) -> list[Draft]:
@@ -79,36 +72,33 @@ def agreed(drafts: Sequence[Draft], own: dict[str, str]) -> list[Draft]:
     return [draft for draft in drafts if overlap(own[draft.question], draft.answer)]
 
 
-def own_questions(
-    model: PreTrainedModel, chat: Chat, articles: Sequence[Passage], tool: SearchTool, file: Path
-) -> list[Draft]:
+def own_questions(generator: Generator, articles: Sequence[Passage], tool: SearchTool, file: Path) -> list[Draft]:
     """Questions that the model itself writes, one a page at most: those that pass the checks, whose answer stands on
     the page and is given again when they are asked. Kept in `file`, a row a page, and not written again."""
     known = {row["title"]: row for row in kept(file)}
     for batch in batched([article for article in articles if article.title not in known], "own questions"):
         rows = [
             {"title": article.title, "question": question, "answer": answer}
-            for article, (question, answer) in zip(batch, written(model, chat, batch), strict=True)
+            for article, (question, answer) in zip(batch, written(generator, batch), strict=True)
         ]
         asked = [(article, row) for article, row in zip(batch, rows, strict=True) if may_be_asked(article, row)]
-        again = answered(model, chat, [(article.text, row["question"]) for article, row in asked])
+        again = answered(generator, [(article.text, row["question"]) for article, row in asked])
         sure = {
             row["title"] for (_, row), answer in zip(asked, again, strict=True) if exact_match(answer, [row["answer"]])
         }
-        rows = [row if row["title"] in sure else {"title": row["title"], "question": None} for row in rows]
-        known |= {row["title"]: row for row in rows}
-        keep(file, rows)
-    drafts = [draft_of(article, known[article.title]) for article in articles if known[article.title]["question"]]
-    leads = {article.title: article.text for article in articles}
-    return [draft for draft in drafts if not fault_of(draft, leads[draft.title], tool)]
+        unsure = [row["title"] for row in rows if row["title"] not in sure]
+        known |= {row["title"]: row for row in rows} | {title: {"title": title, "question": None} for title in unsure}
+        write_jsonl(file, list(known.values()))
+    found = [(article, draft_of(article, row)) for article in articles if (row := known[article.title])["question"]]
+    return [draft for article, draft in found if not fault_of(draft, article.text, tool)]
 
 
-def written(model: PreTrainedModel, chat: Chat, articles: Sequence[Passage]) -> list[tuple[str, str]]:
+def written(generator: Generator, articles: Sequence[Passage]) -> list[tuple[str, str]]:
     """A question with its answer for each page, sampled; either may be empty."""
     rngs = [random.Random(f"{SEED} {article.title}") for article in articles]
     starts = [rng.choice(FIRST_WORDS) for rng in rngs]
     texts = [f"{before(article.text)}\nQuestion: {start}" for article, start in zip(articles, starts, strict=True)]
-    found = completed(model, chat, texts, [rng.getrandbits(63) for rng in rngs], QUESTION_TOKENS, TEMPERATURE)
+    found = completed(generator, texts, [rng.getrandbits(63) for rng in rngs], QUESTION_TOKENS, TEMPERATURE)
     parts = [f"{start}{text}".partition("\nAnswer:") for start, text in zip(starts, found, strict=True)]
     return [(question.strip(), first_line(answer)) for question, _, answer in parts]
 
@@ -126,10 +116,10 @@ def draft_of(article: Passage, row: dict) -> Draft:
     return Draft(article.title, sentence, answer, kind_of(answer), row["question"])
 
 
-def answered(model: PreTrainedModel, chat: Chat, asked: Sequence[tuple[str, str]]) -> list[str]:
+def answered(generator: Generator, asked: Sequence[tuple[str, str]]) -> list[str]:
     """The greedy answer to each (page, question)."""
     texts = [f"{before(page)}\nQuestion: {question}\nAnswer:" for page, question in asked]
-    return [first_line(text) for text in completed(model, chat, texts, [0] * len(texts), ANSWER_TOKENS, 0.0)]
+    return [first_line(text) for text in completed(generator, texts, [0] * len(texts), ANSWER_TOKENS, 0.0)]
 
 
 def before(page: str) -> str:
@@ -137,12 +127,12 @@ def before(page: str) -> str:
 
 
 def completed(
-    model: PreTrainedModel, chat: Chat, texts: Sequence[str], seeds: Sequence[int], tokens: int, temperature: float
+    generator: Generator, texts: Sequence[str], seeds: Sequence[int], tokens: int, temperature: float
 ) -> list[str]:
     """What the model writes on, `tokens` at most."""
-    contexts = [chat.plain(text) for text in texts]
-    found = Generator(model, chat).generate(contexts, seeds, [tokens] * len(contexts), temperature)
-    return [chat.decode(list(one.ids)) for one in found]
+    contexts = [generator.chat.plain(text) for text in texts]
+    found = generator.generate(contexts, seeds, [tokens] * len(contexts), temperature)
+    return [generator.chat.decode(list(one.ids)) for one in found]
 
 
 def first_line(text: str) -> str:
@@ -159,8 +149,3 @@ def batched(items: Sequence, what: str) -> Iterator[Sequence]:
 
 def kept(file: Path) -> list[dict]:
     return [row for _, row in read_jsonl(file)] if file.is_file() else []
-
-
-def keep(file: Path, rows: Sequence[dict]) -> None:
-    with file.open("a") as opened:
-        opened.writelines(f"{json.dumps(row)}\n" for row in rows)
