@@ -22,7 +22,6 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
 import json
 from argparse import Namespace
 from collections.abc import Iterable
-from itertools import chain
 from pathlib import Path
 
 import numpy as np
@@ -38,7 +37,7 @@ from reproduce.league_figures import draw_all
 from reproduce.league_tables import results_text
 from reproduce.pages import refresh
 from reproduce.phase_diagram import rounded
-from reproduce.records import RESULTS, by_arm, name_of, read_bases, read_summaries, run_name
+from reproduce.records import RESULTS, by_arm, name_of, read_bases, read_summaries, read_variants
 
 PAGE = Path(__file__).parents[1] / "docs" / "league.md"
 KEPT = ("accuracy", *m.BUDGETS, "gold_labels", "n_tasks")
@@ -95,20 +94,13 @@ def read_rows(file: Path) -> list[dict]:
 
 
 def chosen_rates(folder: Path) -> dict[str, float]:
-    """By arm the learning rate with the highest final accuracy, mean over bases; of equals the smallest. `folder`: one
-    folder of summaries for each rate. Raises `InputError` where a rate lacks a run that another one has."""
+    """By arm the learning rate with the highest final accuracy, mean over bases; of equals the smallest. `folder`: as
+    in `read_variants`."""
     scores: dict[str, dict[float, float]] = {}
-    there = {variant.name: read_summaries(variant) for variant in sorted(folder.glob("*/")) if variant.is_dir()}
-    every = {*chain(*there.values())}
-    lacking = [f"{rate} lacks {run_name(*name)}" for rate, own in there.items() for name in sorted(every - own.keys())]
-    if lacking:
-        raise InputError(f"{folder}: {', '.join(lacking)}; `make reproduce PROFILE=league_lr` makes them")
-    for own in there.values():
+    for own in read_variants(folder):
         for arm, bases in by_arm(own.values()).items():
             rate = next(iter(bases.values()))[0]["config"]["learning_rate"]
             scores.setdefault(arm, {})[rate] = float(np.mean([mean_over_seeds(s, m.final) for s in bases.values()]))
-    if not scores:
-        raise InputError(f"{folder}: holds no summaries; `make reproduce PROFILE=league_lr` makes them")
     return {arm: max(sorted(found), key=found.__getitem__) for arm, found in scores.items()}
 
 

@@ -27,13 +27,12 @@ import numpy as np
 from asl_min.corpus import read_jsonl
 from asl_min.run import terminal
 from asl_min.run.durable import write_text
-from asl_min.run.errors import InputError
 from reproduce import measures as m
 from reproduce.designs import REAL, read, select
 from reproduce.pages import refresh
 from reproduce.ratings import RATINGS
 from reproduce.real_tables import before_text, headline_text, sets_text
-from reproduce.records import RESULTS, read_summaries
+from reproduce.records import RESULTS, read_summaries, read_variants
 from reproduce.tables import choices_table
 
 PAGE = Path(__file__).parents[1] / "docs" / "real_run.md"
@@ -41,16 +40,11 @@ PAGE = Path(__file__).parents[1] / "docs" / "real_run.md"
 
 def chosen(folder: Path) -> tuple[float, str]:
     """The learning rate with the highest mean accuracy of the arms, of equals the smallest, and the arm with the
-    highest accuracy at that rate. `folder`: one folder of summaries for each rate. Raises `InputError` where a rate
-    lacks an arm."""
+    highest accuracy at that rate. `folder`: as in `read_variants`."""
     found: dict[float, dict[str, float]] = {}
-    for variant in sorted(folder.glob("*/")):
-        for summary in read_summaries(variant).values():
+    for own in read_variants(folder):
+        for summary in own.values():
             found.setdefault(summary["config"]["learning_rate"], {})[summary["arm"]] = m.final(summary)
-    arms = {arm for by_arm in found.values() for arm in by_arm}
-    lacking = [f"{rate:g} lacks {arm}" for rate in sorted(found) for arm in sorted(arms - found[rate].keys())]
-    if not found or lacking:
-        raise InputError(f"{folder}: {', '.join(lacking) or 'no summaries'}; make reproduce PROFILE=real_choice")
     rate = max(sorted(found), key=lambda rate: np.mean(list(found[rate].values())))
     return rate, max(sorted(found[rate]), key=found[rate].__getitem__)
 

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Iterable
+from itertools import chain
 from pathlib import Path
 
 from asl_min.corpus import refuse_no_file
@@ -60,6 +61,18 @@ def read_summaries(folder: Path) -> dict[Name, dict]:
     if not found:
         raise InputError(f"{folder}: holds no summary of a run (*.json)")
     return found
+
+
+def read_variants(folder: Path) -> list[dict[Name, dict]]:
+    """The summaries of each variant of a small profile, which the folder has the name of. Raises `InputError` where
+    there are none, or where one variant lacks a run that another one has."""
+    there = {variant.name: read_summaries(variant) for variant in sorted(folder.glob("*/")) if variant.is_dir()}
+    every = sorted({*chain(*there.values())})
+    lacking = [f"{name} lacks {run_name(*run)}" for name, own in there.items() for run in every if run not in own]
+    if lacking or not there:
+        what = ", ".join(lacking) or "holds no summaries"
+        raise InputError(f"{folder}: {what}; `make reproduce PROFILE={folder.name}` makes them")
+    return list(there.values())
 
 
 def name_of(summary: dict) -> Name:

@@ -132,12 +132,12 @@ def test_chosen_rate_has_the_highest_final_accuracy_and_of_equals_is_the_smalles
     for rate, by_arm in finals.items():
         runs = [run for arm, found in by_arm.items() for run in gains(arm, found, config={"learning_rate": rate})]
         write_results(tmp_path / str(rate), runs)
-        (tmp_path / str(rate) / "runs").rename(tmp_path / f"rate_{rate}")
-        (tmp_path / str(rate)).rmdir()
-    assert league.chosen_rates(tmp_path) == {"ssp": 2e-4, "sqlm": 1e-4}
-    next((tmp_path / "rate_0.0001").glob("b02_ssp*")).unlink()
+        (tmp_path / "league_lr").mkdir(exist_ok=True)
+        (tmp_path / str(rate) / "runs").rename(tmp_path / "league_lr" / f"rate_{rate}")
+    assert league.chosen_rates(tmp_path / "league_lr") == {"ssp": 2e-4, "sqlm": 1e-4}
+    next((tmp_path / "league_lr" / "rate_0.0001").glob("b02_ssp*")).unlink()
     with pytest.raises(InputError, match=r"rate_0.0001 lacks b02_ssp_seed0; .* PROFILE=league_lr"):
-        league.chosen_rates(tmp_path)
+        league.chosen_rates(tmp_path / "league_lr")
     with pytest.raises(InputError, match="holds no summaries"):
         league.chosen_rates(tmp_path / "none")
 

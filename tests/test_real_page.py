@@ -126,9 +126,11 @@ def test_chosen_are_the_rate_of_the_best_mean_and_at_that_rate_the_best_mode(tmp
     assert script("reproduce.real", "--choice", "--results", tmp_path) == 0
     assert "learning rate 5e-05, three seeds of asl_hybrid" in capsys.readouterr().out
     next((tmp_path / "real_choice" / "rate_0.0003").glob("*asl_hybrid*")).unlink()
-    with pytest.raises(InputError, match=r"real_choice: 0.0003 lacks asl_hybrid; make reproduce PROFILE=real_choice"):
+    with pytest.raises(
+        InputError, match=r"real_choice: rate_0.0003 lacks .*_asl_hybrid_seed0; `make reproduce PROFILE=real"
+    ):
         real.chosen(tmp_path / "real_choice")
-    with pytest.raises(InputError, match="nothing: no summaries; make"):
+    with pytest.raises(InputError, match="nothing: holds no summaries; `make"):
         real.chosen(tmp_path / "nothing")
 
 
