@@ -5,33 +5,54 @@ it.
 import json
 import sys
 from dataclasses import asdict, dataclass, field
+from functools import cache
 from pathlib import Path
 
 from asl_min.config import Config, load_config, read_yaml
 from asl_min.corpus import refuse_no_file
-from asl_min.run.durable import write_text
+from asl_min.run.durable import digest, write_text
 from asl_min.run.errors import InputError
 from reproduce.records import base_name, compact, dump, read_summary, run_name
 
 ROOT = Path(__file__).parents[1]
-SHIPPED, REBUILT, REAL = "asl_min/world/tiny/bases", "build/bases", "build/real"
-"""Where bases lie, relative to the repository: a few are shipped, the others are rebuilt; real ones are prepared."""
+SHIPPED, RECORDED, REBUILT, REAL = "asl_min/world/tiny/bases", "reproduce/bases", "build/bases", "build/real"
+"""Where bases lie, relative to the repository: a few are shipped, the others of the record lie beside it, validation
+bases are rebuilt; real ones are prepared."""
+WEIGHTS = "model.safetensors"
 ARMS, TINY = ROOT / "configs" / "arms", "tiny.yaml"
 
 
 def base_folder(name: str) -> str:
     """A base's folder, relative to the repository; it need not exist."""
-    there = (f"{place}/{name}" for place in (SHIPPED, REAL) if (ROOT / place / name).is_dir())
+    there = (f"{place}/{name}" for place in (SHIPPED, RECORDED, REAL) if (ROOT / place / name).is_dir())
     return next(there, f"{REBUILT}/{name}")
 
 
 def refuse_missing_base(name: str) -> None:
-    """Raises `InputError` where the base is neither shipped nor rebuilt."""
+    """Raises `InputError` where the base is nowhere."""
     if not (ROOT / base_folder(name) / "config.json").is_file():
         raise InputError(
-            f"base {name!r}: neither in {SHIPPED} nor in {REBUILT} nor in {REAL}; `make population` rebuilds the tiny "
-            "bases, `make real` prepares the real one"
+            f"base {name!r}: neither in {SHIPPED} nor in {RECORDED}, {REBUILT} or {REAL}; `make population` rebuilds "
+            "the tiny bases, `make real` prepares the real one"
         )
+
+
+def weights_of(name: str) -> str | None:
+    """SHA-256 of a base's weights; None where they are not here."""
+    file = ROOT / base_folder(name) / WEIGHTS
+    return once_digested(file) if file.is_file() else None
+
+
+once_digested = cache(digest)
+
+
+def other_weights(summary: dict, base: str) -> str | None:
+    """What is wrong where a run was made on other weights than the base of that name has now: one that was trained
+    again, on another processor, is another base."""
+    old, new = summary.get("base_weights"), weights_of(base)
+    if None in (old, new) or old == new:
+        return None
+    return f"of a base {base} with weights {old[:12]}, those of {base_folder(base)} are {new[:12]}"
 
 
 def refuse_missing_files(job: "Job") -> None:
@@ -101,10 +122,14 @@ class Job:
         return [sys.executable, "-m", "asl_min.rounds", "--config", str(file), "--run", str(self.run), *words]
 
     def is_finished(self) -> bool:
-        """Is its summary kept? Raises `InputError` where the kept one is of other settings."""
+        """Is its summary kept? Raises `InputError` where the kept one is of other settings or of a base with other
+        weights."""
         if not self.result.is_file():
             return False
-        for key, (old, new) in differences(read_summary(self.result)["config"], self.config()).items():
+        summary = read_summary(self.result)
+        if reason := other_weights(summary, self.base):
+            raise InputError(f"{self.result}: {reason}; move it away to run the arm again")
+        for key, (old, new) in differences(summary["config"], self.config()).items():
             was = f"of a run with {key} = {old!r}, now {new!r}"
             raise InputError(f"{self.result}: {was}; move it away to run the arm again")
         return True
@@ -120,4 +145,5 @@ class Job:
         summary = json.loads((self.run / "summary.json").read_text())
         if self.preregistered:
             summary["preregistered"] = self.preregistered
+        summary["base_weights"] = weights_of(self.base)
         write_text(self.result, dump(compact(summary)))

@@ -3,7 +3,8 @@
     python -m reproduce.preregistration [--file reproduce/preregistered.yaml] [--results reproduce/results]
 
 Checked of every run that the file names: it started after the commit that last touched the file (without git history:
-its summary holds the file's digest), and its config is what the file demands. Runs that are missing are listed, and
+its summary holds the file's digest), its config is what the file demands, and its base had the weights that the base of
+that name has here and that its other runs had. Runs that are missing are listed, and
 those that the file does not name, which are exploratory; neither is an error. Exit code 1 where a check fails.
 """
 
@@ -23,7 +24,7 @@ from pathlib import Path
 
 from asl_min.run import terminal
 from reproduce.designs import FILE, digest, listed, read, select
-from reproduce.jobs import differences
+from reproduce.jobs import differences, other_weights
 from reproduce.records import RESULTS, Name, read_summaries, run_name
 
 
@@ -35,7 +36,19 @@ def problems(file: Path, named: dict[Name, dict]) -> list[str]:
         found += [f"{run_name(*name)}: {reason}" for reason in (age(file, committed, summary),) if reason]
         for key, (old, new) in differences(summary["config"], design.config(name)).items():
             found.append(f"{run_name(*name)}: {key} = {old!r}, the file demands {new!r}")
-    return found
+        found += [f"{run_name(*name)}: {reason}" for reason in (other_weights(summary, name[0]),) if reason]
+    return found + mixed_bases(named)
+
+
+def mixed_bases(named: dict[Name, dict]) -> list[str]:
+    """A line for each base whose runs were made on different weights. Arms are compared on one base, so that these
+    would be compared on two."""
+    weights: dict[str, set[str]] = {}
+    for (base, *_), summary in named.items():
+        weights.setdefault(base, set()).update({summary.get("base_weights")} - {None})
+    return [
+        f"{base}: its runs are of {len(found)} different weights" for base, found in weights.items() if len(found) > 1
+    ]
 
 
 def age(file: Path, committed: datetime | None, summary: dict) -> str | None:

@@ -15,6 +15,7 @@ from asl_min.world.tiny.alternate import alternate_world
 from asl_min.world.tiny.muon import Muon, orthogonal
 from asl_min.world.tiny.teacher import NO_NOISE, Teacher, demonstrate
 from asl_min.world.tiny.train_base import VERDICT_WEIGHT, Sample, batches, collate, encode, read_dials
+from reproduce import jobs
 
 RULES = yaml.safe_load(population.FILE.read_text())
 RANGES = {dial: ends for of_role in RULES["dials"].values() for dial, ends in of_role.items()}
@@ -57,8 +58,15 @@ def test_roles_are_independent_of_each_other(tmp_path):
     assert np.allclose(shares.mean(0), 0.25, atol=0.03)
 
 
-@pytest.mark.parametrize("folder", sorted(population.SHIPPED.iterdir()), ids=lambda folder: folder.name)
-def test_a_shipped_base_was_made_with_the_dials_of_its_draw(folder):
+KEPT = [f for place in (jobs.SHIPPED, jobs.RECORDED) for f in sorted((jobs.ROOT / place).iterdir()) if f.is_dir()]
+
+
+def test_every_base_of_the_population_is_kept_once():
+    assert sorted(folder.name for folder in KEPT) == RULES["bases"]
+
+
+@pytest.mark.parametrize("folder", KEPT, ids=lambda folder: folder.name)
+def test_a_kept_base_was_made_with_the_dials_of_its_draw(folder):
     values = yaml.safe_load((folder / population.DIALS).read_text())
     drawn = population.draw()[folder.name]
     assert values == {"checkpoint": drawn.checkpoint} | asdict(drawn.noise)

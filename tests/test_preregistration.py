@@ -94,6 +94,27 @@ def test_run_with_other_settings_fails(repo, check):
     assert code == 1 and "WRONG: b02_rule_reward_seed0: learning_rate = 0.1, the file demands 0.001" in said
 
 
+def test_runs_of_a_base_that_was_trained_again_in_between_fail(repo, check, monkeypatch, tmp_path):
+    monkeypatch.setattr(jobs, "ROOT", tmp_path)  # where the base is not
+    rewrite(repo, "b03_rule_reward_seed0", base_weights="1" * 64)
+    assert check(repo)[0] == 0  # the others do not say
+    rewrite(repo, "b03_rule_reward_seed1", base_weights="2" * 64)
+    code, said = check(repo)
+    assert code == 1 and "WRONG: b03: its runs are of 2 different weights" in said and said.count("WRONG") == 1
+
+
+def test_run_on_other_weights_than_the_base_of_that_name_fails(repo, check, monkeypatch, tmp_path):
+    folder = tmp_path / jobs.RECORDED / "b03"
+    folder.mkdir(parents=True)
+    (folder / jobs.WEIGHTS).write_bytes(b"trained again")
+    own = {name: summary for name, summary in read_summaries(repo / "results" / "runs").items() if name[0] == "b03"}
+    monkeypatch.setattr(jobs, "ROOT", tmp_path)
+    other, same = ({"base_weights": weights} for weights in ("1" * 64, jobs.weights_of("b03")))
+    found = [jobs.other_weights(summary | weights, "b03") for summary in own.values() for weights in (other, same, {})]
+    assert [bool(line) for line in found] == [True, False, False] * len(own)
+    assert found[0].startswith("of a base b03 with weights 111111111111, those of reproduce/bases/b03 are ")
+
+
 def test_run_that_is_not_named_is_exploratory_and_may_be_anything(repo, check):
     for run in (summary("b07", "rule_reward", 0, 0.3, 0.9), summary("b01", "r_zero", 0, 0.3, 0.9)):
         name = f"{run['config']['base_model'].rsplit('/', 1)[1]}_{run['arm']}_seed0"

@@ -12,7 +12,7 @@ from made_up import write_design
 from rich.console import Console
 
 from asl_min import train_prompt_generator
-from asl_min.run import run_dir
+from asl_min.run import durable, run_dir
 from asl_min.run.errors import InputError
 from asl_min.run.inputs import prepare
 from reproduce import designs, jobs, runner
@@ -229,6 +229,16 @@ def test_kept_summary_counts_wherever_its_base_lay(arms, commands, tmp_path):
     run([job])
     (tmp_path / "root" / jobs.SHIPPED / "b1").mkdir(parents=True)
     assert job.config().base_model.startswith(jobs.SHIPPED) and job.is_finished()
+
+
+def test_kept_summary_of_a_base_with_other_weights_is_refused(arms, commands, tmp_path, base):
+    job = jobs_of(arms)[0]
+    run([job])
+    assert json.loads(job.result.read_text())["base_weights"] == durable.digest(base / jobs.WEIGHTS)
+    (tmp_path / "root" / jobs.RECORDED / "b1").mkdir(parents=True)
+    (tmp_path / "root" / jobs.RECORDED / "b1" / jobs.WEIGHTS).write_bytes(b"trained again")
+    with pytest.raises(InputError, match=r"of a base b1 with weights .*; move it away"):
+        job.is_finished()
 
 
 def test_interrupted_run_goes_on_after_its_last_phase(arms, base, monkeypatch):
