@@ -89,7 +89,7 @@ world: setup ## rebuild the shipped facts and world
 	$(PY) -m asl_min.world.tiny.build_facts
 	$(PY) -m asl_min.world.tiny.build_world
 
-base: setup ## retrain the stages before the bases, and the shipped bases, into build/bases (hours; not timed)
+base: setup ## retrain the stages before the bases, and the shipped bases, into build/bases (two hours)
 	$(PY) -m asl_min.world.tiny.population $(notdir $(wildcard asl_min/world/tiny/bases/*)) --again
 
 population: setup ## train the whole population of bases, but for the shipped ones, into build/bases

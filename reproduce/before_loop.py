@@ -2,8 +2,9 @@
 
     python -m reproduce.before_loop --out reproduce/results/real/before.json
 
-Evaluates as a run's round 0 does, greedy too; draws 16 answers to each of some questions; and probes the roles without
-a label, as `asl-preflight` does. `reproduce.real` shows the file. Nothing is trained.
+Evaluates as a run's round 0 does, greedy too; probes the roles without a label, as `asl-preflight` does; and draws 16
+answers to each of some questions. Each part is written when it is done, and the same command goes on after the last.
+`reproduce.real` shows the file, parts that are missing left out. Nothing is trained.
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
@@ -23,6 +24,8 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
 
 import json
 from argparse import Namespace
+from dataclasses import asdict
+from pathlib import Path
 
 from asl_min.config import Config
 from asl_min.corpus import load_questions
@@ -49,15 +52,50 @@ def sampled(agent: Agent, per_hop: int) -> dict:
     return {"questions": len(questions), "samples": SAMPLES} | sampled_accuracy(answers)
 
 
-def before(config: Config, per_hop: int, tasks: int) -> dict:
-    """All of it, in shares of 1 as evaluation and probe give them."""
-    agent = Agent(config, {})
+def evaluation(agent: Agent) -> dict:
     results, _ = evaluate_agent(agent)
-    kept = {name: results[name] for name in ("accuracy", "accuracy_greedy", "grm")}
+    return {name: results[name] for name in ("accuracy", "accuracy_greedy", "grm")}
+
+
+def roles(agent: Agent, tasks: int) -> dict:
+    """What `asl-preflight` measures on so many tasks."""
     probed, _ = measure(agent, tasks, MINUTES)
     facts = {"asked": probed.asked, "tasks": len(probed.tasks)}
-    facts |= label_free(probed, config.verify_threshold, agent.tool)
-    return {"base_model": str(config.base_model)} | kept | {"sampled": sampled(agent, per_hop), "roles": facts}
+    return facts | label_free(probed, agent.config.verify_threshold, agent.tool)
+
+
+def before(config: Config, per_hop: int, tasks: int, file: Path) -> None:
+    """All of it into the file, in shares of 1 as evaluation and probe give them. Raises `InputError` where the file has
+    parts of another config."""
+    found = begun(file, config)
+    agent = Agent(config, {})
+    parts = {
+        "accuracy": lambda: evaluation(agent),
+        "roles": lambda: {"roles": roles(agent, tasks)},
+        "sampled": lambda: {"sampled": sampled(agent, per_hop)},
+    }
+    for name, part in parts.items():
+        if name not in found:
+            found |= part()
+            durable.write_text(file, json.dumps(found, indent=1) + "\n")
+
+
+def begun(file: Path, config: Config) -> dict:
+    """What the file holds already."""
+    new = {"base_model": str(config.base_model), "config": asdict(config)}
+    if not file.is_file():
+        return new
+    try:
+        found = json.loads(file.read_text())
+        old = found["config"]
+        other = [key for key, value in json.loads(json.dumps(new["config"])).items() if old[key] != value]
+    except (ValueError, KeyError, TypeError):
+        raise InputError(f"{file}: not what this command writes; move it away") from None
+    if other:
+        key = other[0]
+        was = f"{key} = {old[key]!r}, now {new['config'][key]!r}"
+        raise InputError(f"{file}: measured with {was}; move it away to measure anew")
+    return found
 
 
 def main(args: Namespace) -> None:
@@ -69,5 +107,5 @@ def main(args: Namespace) -> None:
         terminal.tell(f"would write {args.out}", files=[str(args.out)])
         return
     args.out.parent.mkdir(parents=True, exist_ok=True)
-    durable.write_text(args.out, json.dumps(before(config, args.per_hop, args.tasks), indent=1) + "\n")
+    before(config, args.per_hop, args.tasks, args.out)
     terminal.tell(str(args.out), files=[str(args.out)])

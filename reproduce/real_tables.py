@@ -48,26 +48,38 @@ def headline_text(selection: Selection, ratings: Sequence[dict]) -> str:
 
 
 def before_text(found: dict) -> str:
-    """What the model can do before the loop, from `reproduce.before_loop`'s file."""
-    drawn, roles, judge = found["sampled"], found["roles"], found["grm"]
-    some = f"{drawn['samples']} answers to each of {drawn['questions']} questions"
-    once, greedy = found["accuracy"], found["accuracy_greedy"]
+    """What the model can do before the loop, from `reproduce.before_loop`'s file; parts that are not there yet are left
+    out."""
+    once, greedy, judge = found["accuracy"], found["accuracy_greedy"], found["grm"]
     rows = [
         ("exact match, temperature 1", with_interval([once["mean"], *once["interval"]], "em")),
         ("exact match, greedy", with_interval([greedy["mean"], *greedy["interval"]], "em")),
         *((f"- {name}", with_interval(of["em"], "em")) for name, of in greedy["sets"].items() if name != ALL),
+        *(sampled_rows(found["sampled"]) if "sampled" in found else ()),
+        ("judge's balanced accuracy on gold judgments", share(judge["balanced_accuracy"])),
+        *((f"- right on: {kind.replace('_', ' ')}", share(value)) for kind, value in judge["by_kind"].items()),
+        *(role_rows(found["roles"]) if "roles" in found else ()),
+    ]
+    return markdown([["before the loop", "%"], *map(list, rows)])
+
+
+def sampled_rows(drawn: dict) -> list[tuple[str, str]]:
+    some = f"{drawn['samples']} answers to each of {drawn['questions']} questions"
+    return [
         (f"{some}: one", share(drawn["pass@1"])),
         (f"{some}: the best", share(drawn[f"pass@{drawn['samples']}"])),
         (f"{some}: the most frequent", share(drawn["majority"])),
-        ("judge's balanced accuracy on gold judgments", share(judge["balanced_accuracy"])),
-        *((f"- right on: {kind.replace('_', ' ')}", share(value)) for kind, value in judge["by_kind"].items()),
+    ]
+
+
+def role_rows(roles: dict) -> list[tuple[str, str]]:
+    return [
         (f"well-formed tasks, of {roles['asked']}", share(roles["well_formed"])),
         ("- whose votes pass the gate", share(roles["gate_share"])),
         ("- whose most frequent answer of all attempts is the writer's own", share(roles["own_majority"])),
         ("- of whose attempts a search brings the page that the task was made from", share(roles["source_found"])),
         ("agreement of two votes on one task", share(roles["vote_agreement"])),
     ]
-    return markdown([["before the loop", "%"], *map(list, rows)])
 
 
 def share(value: float | None) -> str:
