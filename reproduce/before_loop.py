@@ -38,6 +38,7 @@ from asl_min.run.errors import InputError
 from asl_min.run.inputs import check_inputs
 from asl_min.tools.preflight import measure
 from asl_min.tools.probe import label_free
+from reproduce.jobs import differences
 
 SAMPLES = 16
 MINUTES = 60.0
@@ -82,19 +83,15 @@ def before(config: Config, per_hop: int, tasks: int, file: Path) -> None:
 
 def begun(file: Path, config: Config) -> dict:
     """What the file holds already."""
-    new = {"base_model": str(config.base_model), "config": asdict(config)}
     if not file.is_file():
-        return new
+        return {"base_model": str(config.base_model), "config": asdict(config)}
     try:
         found = json.loads(file.read_text())
-        old = found["config"]
-        other = [key for key, value in json.loads(json.dumps(new["config"])).items() if old[key] != value]
+        different = differences(found["config"] | {"base_model": found["base_model"]}, config)
     except (ValueError, KeyError, TypeError):
         raise InputError(f"{file}: not what this command writes; move it away") from None
-    if other:
-        key = other[0]
-        was = f"{key} = {old[key]!r}, now {new['config'][key]!r}"
-        raise InputError(f"{file}: measured with {was}; move it away to measure anew")
+    for key, (old, new) in different.items():
+        raise InputError(f"{file}: measured with {key} = {old!r}, now {new!r}; move it away to measure anew")
     return found
 
 

@@ -16,8 +16,8 @@ from reproduce.records import base_name, compact, dump, read_summary, run_name
 
 ROOT = Path(__file__).parents[1]
 SHIPPED, RECORDED, REBUILT, REAL = "asl_min/world/tiny/bases", "reproduce/bases", "build/bases", "build/real"
-"""Where bases lie, relative to the repository: a few are shipped, the others of the record lie beside it, validation
-bases are rebuilt; real ones are prepared."""
+"""Where bases lie, relative to the repository: a few are shipped, those that the record needs besides lie beside it,
+others are rebuilt; real ones are prepared."""
 WEIGHTS = "model.safetensors"
 ARMS, TINY = ROOT / "configs" / "arms", "tiny.yaml"
 

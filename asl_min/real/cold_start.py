@@ -176,8 +176,8 @@ def main(args: Namespace) -> None:
     torch.manual_seed(SEED)
     chat, tokens = Chat(load_tokenizer(config), config.prompts), args.steps * TOKENS_PER_BATCH
     args.out.mkdir(parents=True, exist_ok=True)
-    reader = load_base(replace(config, quantization="bf16") if args.bfloat16 else config)
-    if not (read := read_by(Generator(reader, chat), articles, sound, args.out)):
+    reading = replace(config, quantization="bf16" if args.bfloat16 else None)
+    if not (read := read_by(Generator(load_base(reading), chat), articles, sound, args.out)):
         raise InputError(f"{args.base}: answers none of {len(sound)} questions as the rules do")
     samples = prose_samples(articles, read, chat, tokens)
     mean = sum(len(s.ids) for s in samples) / len(samples)
