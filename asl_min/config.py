@@ -112,8 +112,8 @@ class Config:
 
     # optimisation
     quantization: Literal["bf16", "nf4"] | None = None
-    """How the frozen base is held: null: float32; "bf16"; "nf4": QLoRA, 4 bits with double quantisation, computed in
-    bfloat16 (on a CPU float32)."""
+    """How the frozen base is held: null: float32; "bf16" (the same numbers in float32 on a CPU without units for it);
+    "nf4": QLoRA, 4 bits with double quantisation, computed in bfloat16 (on a CPU float32)."""
     gradient_checkpointing: bool = False
     """Recompute each layer in the backward pass: a third more time, and activations of one layer instead of all."""
     adapters: Literal["shared", "per_role"] = "shared"
@@ -138,7 +138,8 @@ class Config:
     max_grad_norm: PositiveFloat = 1.0
     """Gradient clipping."""
     mixed_precision: Literal["no", "bf16", "fp16"] | None = None
-    """Accelerate's "no", "bf16" or "fp16"; null: what the launcher's config file says."""
+    """Accelerate's "no", "bf16" ("no" on a CPU without units for it) or "fp16"; null: what the launcher's config file
+    says."""
     save_every: PositiveInt = 1
     """The phase's state goes to the disk after every this many steps, and after the last; a killed phase goes on from
     the last state."""

@@ -92,6 +92,13 @@ def empty_base(config: Config) -> PreTrainedModel:
         return AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(base_source(config)))
 
 
+def fast_bfloat16() -> bool:
+    """Does this machine multiply in bfloat16? Where a processor has no units for it, this takes many times as long as
+    float32. An accelerator is taken to have them."""
+    processor = getattr(torch.cpu, "get_capabilities", dict)()  # older releases of torch cannot say
+    return torch.accelerator.is_available() or any(has for unit, has in processor.items() if unit.endswith("bf16"))
+
+
 def load_base(config: Config) -> PreTrainedModel:
     """The base model as `quantization` says. Raises `InputError` where it cannot be read."""
     low = config.quantization == "bf16" or (config.quantization == "nf4" and torch.accelerator.is_available())
@@ -108,6 +115,8 @@ def load_base(config: Config) -> PreTrainedModel:
         # If bitsandbytes may use AVX512 here, an evaluation's forward pass repacks the weights, and gradients are lost.
         if hasattr(module, "support_avx512bf16_for_cpu"):
             module.support_avx512bf16_for_cpu = False
+    if config.quantization == "bf16" and not fast_bfloat16():
+        base.float()
     if config.gradient_checkpointing:
         base.activation_checkpointing_enable({"use_reentrant": False})
     return base

@@ -25,6 +25,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from accelerate.state import AcceleratorState
 from helpers import ROOT, new_tokenizer, random_model
 from hypothesis import settings
 
@@ -144,3 +145,25 @@ def script(monkeypatch) -> Callable[..., int]:
         return ended.value.code
 
     return run
+
+
+@pytest.fixture
+def units(monkeypatch) -> Callable[[bool], None]:
+    """Say whether the processor of this test has units for bfloat16."""
+
+    def say(has: bool) -> None:
+        monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx2": True, "avx512_bf16": has}, raising=False)
+
+    return say
+
+
+@pytest.fixture
+def other_precision():
+    """Accelerate keeps the precision of a process; here it changes, after a call of what this gives too."""
+
+    def forget() -> None:
+        AcceleratorState._reset_state(reset_partial_state=True)
+
+    forget()
+    yield forget
+    forget()

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import pytest
 import torch
-from accelerate.state import AcceleratorState
 from helpers import ROOT, make_episode
 from transformers import Qwen2Config, Qwen2ForCausalLM
 
@@ -66,14 +65,6 @@ def config_of(base: str, **values) -> Config:
 
 
 @pytest.fixture
-def other_precision():
-    """Accelerate keeps the precision of a process; here it changes."""
-    AcceleratorState._reset_state(reset_partial_state=True)
-    yield
-    AcceleratorState._reset_state(reset_partial_state=True)
-
-
-@pytest.fixture
 def no_network(monkeypatch):
     """An empty hub cache; whoever asks the hub fails."""
     monkeypatch.setattr("asl_min.tools.shape.try_to_load_from_cache", lambda *_: None)
@@ -99,9 +90,12 @@ def saved_bytes(learner: Learner, batch) -> int:
 
 @pytest.mark.parametrize("quantization", [None, "bf16"])
 @pytest.mark.parametrize("recompute", [False, True])
-def test_activations_are_within_15_percent_of_what_autograd_keeps(wide, quantization, recompute, other_precision):
+def test_activations_are_within_15_percent_of_what_autograd_keeps(
+    wide, quantization, recompute, units, other_precision
+):
     """One sampled token, so that logits do not count; recomputed layers are kept one at a time, so that only their
     inputs are here."""
+    units(True)
     precision = "bf16" if quantization else "no"
     config = config_of(wide, quantization=quantization, gradient_checkpointing=recompute, mixed_precision=precision)
     learner = Learner(accelerator_of(config), load_backbone(config, {}), "shared", config)
@@ -116,7 +110,8 @@ def test_activations_are_within_15_percent_of_what_autograd_keeps(wide, quantiza
 
 
 @pytest.mark.parametrize("quantization", [None, "bf16", "nf4"])
-def test_weights_are_within_15_percent(wide, quantization):
+def test_weights_are_within_15_percent(wide, quantization, units):
+    units(True)
     config = config_of(wide, quantization=quantization)
     model = load_backbone(config, {})
     base, found = model.get_base_model(), 0

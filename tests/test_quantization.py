@@ -133,10 +133,24 @@ def test_merged_checkpoint_of_an_nf4_base_computes_what_the_trainer_does(nf4, tm
     assert not torch.allclose(plain(IDS).logits, load_base(replace(nf4, quantization=None))(IDS).logits, atol=5e-2)
 
 
-def test_bf16_base_has_float32_adapters(nf4):
+def test_bf16_base_has_float32_adapters(nf4, units):
+    units(True)
     model = load_backbone(replace(nf4, quantization="bf16"), {})
     assert {str(p.dtype) for n, p in model.named_parameters() if "lora_" in n} == {"torch.float32"}
     assert {str(p.dtype) for n, p in model.named_parameters() if "lora_" not in n} == {"torch.bfloat16"}
+
+
+@pytest.mark.skipif(torch.accelerator.is_available(), reason="accelerators compute in bfloat16")
+def test_without_units_for_bfloat16_the_same_numbers_are_computed_in_float32(nf4, units, other_precision):
+    config = replace(nf4, quantization="bf16", mixed_precision="bf16")
+    units(True)
+    low, there = load_base(config), accelerator_of(config).mixed_precision
+    other_precision()
+    units(False)
+    plain, here = load_base(config), accelerator_of(config).mixed_precision
+    assert (there, here) == ("bf16", "no")
+    for weight, same in zip(low.parameters(), plain.parameters(), strict=True):
+        assert weight.dtype == torch.bfloat16 and same.dtype == torch.float32 and torch.equal(weight.float(), same)
 
 
 def test_missing_bitsandbytes_is_a_clear_error(nf4, monkeypatch):

@@ -24,6 +24,7 @@ from torch.distributed.fsdp import fully_shard
 from torch.distributed.tensor import DTensor
 
 from asl_min.config import Config
+from asl_min.model import fast_bfloat16
 from asl_min.run.errors import InputError
 
 ASKED = "ACCELERATE_USE_FSDP"
@@ -35,8 +36,10 @@ def accelerator_of(config: Config) -> Accelerator:
     Without a GPU, Accelerate must be told so: otherwise the processes of `torchrun` do not join one group, and each of
     them runs the whole loop.
     """
+    precision = config.mixed_precision
+    precision = "no" if precision == "bf16" and not fast_bfloat16() else precision
     with patch_environment(**{ASKED: "false"}):
-        return Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision=config.mixed_precision)
+        return Accelerator(cpu=not torch.accelerator.is_available(), mixed_precision=precision)
 
 
 def shard_base(model: PeftModel, accelerator: Accelerator, config: Config) -> None:
