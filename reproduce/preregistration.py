@@ -4,8 +4,8 @@
 
 Checked of every run that the file names: it started after the commit that last touched the file (without git history:
 its summary holds the file's digest), its config is what the file demands, and its base had the weights that the base of
-that name has here and that its other runs had. Runs that are missing are listed, and
-those that the file does not name, which are exploratory; neither is an error. Exit code 1 where a check fails.
+that name has here and that its other runs and its measures had. Runs that are missing are listed, and those that the
+file does not name, which are exploratory; neither is an error. Exit code 1 where a check fails.
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
@@ -25,11 +25,12 @@ from pathlib import Path
 from asl_min.run import terminal
 from reproduce.designs import FILE, digest, listed, read, select
 from reproduce.jobs import differences, other_weights
-from reproduce.records import RESULTS, Name, read_summaries, run_name
+from reproduce.records import RESULTS, Name, read_bases, read_summaries, run_name
 
 
-def problems(file: Path, named: dict[Name, dict]) -> list[str]:
-    """What is wrong with the runs that the file names, a line each."""
+def problems(file: Path, named: dict[Name, dict], bases: dict[str, dict]) -> list[str]:
+    """What is wrong with the runs that the file names, a line each. `bases`: the measures of each base before the
+    loop."""
     design, committed = read(file), last_commit(file)
     found = [f"{file} has changes that are not committed"] if is_changed(file) else []
     for name, summary in named.items():
@@ -37,17 +38,21 @@ def problems(file: Path, named: dict[Name, dict]) -> list[str]:
         for key, (old, new) in differences(summary["config"], design.config(name)).items():
             found.append(f"{run_name(*name)}: {key} = {old!r}, the file demands {new!r}")
         found += [f"{run_name(*name)}: {reason}" for reason in (other_weights(summary, name[0]),) if reason]
-    return found + mixed_bases(named)
+    own = {base: measures for base, measures in bases.items() if base in design.bases.names}
+    found += [f"measures of {base}: {why}" for base, measures in own.items() if (why := other_weights(measures, base))]
+    return found + mixed_bases(named, own)
 
 
-def mixed_bases(named: dict[Name, dict]) -> list[str]:
-    """A line for each base whose runs were made on different weights. Arms are compared on one base, so that these
-    would be compared on two."""
+def mixed_bases(named: dict[Name, dict], bases: dict[str, dict]) -> list[str]:
+    """A line for each base whose runs, or measures, were made on different weights. Arms are compared on one base, so
+    that these would be compared on two."""
     weights: dict[str, set[str]] = {}
-    for (base, *_), summary in named.items():
-        weights.setdefault(base, set()).update({summary.get("base_weights")} - {None})
+    for base, made in [*((base, summary) for (base, *_), summary in named.items()), *bases.items()]:
+        weights.setdefault(base, set()).update({made.get("base_weights")} - {None})
     return [
-        f"{base}: its runs are of {len(found)} different weights" for base, found in weights.items() if len(found) > 1
+        f"{base}: its runs and measures are of {len(found)} different weights"
+        for base, found in weights.items()
+        if len(found) > 1
     ]
 
 
@@ -85,10 +90,11 @@ def git(file: Path, *words: str) -> str:
 
 
 def main(args: Namespace) -> None:
-    file, folder = args.file or FILE, (args.results or RESULTS) / "runs"
+    file, results = args.file or FILE, args.results or RESULTS
+    folder = results / "runs"
     design = read(file)
     selection = select(design, read_summaries(folder) if any(folder.glob("*.json")) else {})
-    wrong = problems(file, selection.named)
+    wrong = problems(file, selection.named, read_bases(results / "bases"))
     counts = {name: len(getattr(selection, name)) for name in ("named", "missing", "exploratory")}
     lines = [f"runs: {counts['named']} of {len(design.names())} named ones, {counts['exploratory']} exploratory"]
     for kind in ("missing", "exploratory"):

@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from helpers import make_episode, small_tool
@@ -10,6 +11,7 @@ from test_phases import ROOMY, ScriptedSampler
 from asl_min.episode import Turn
 from asl_min.evaluate import evaluate_agent
 from asl_min.phase import Agent
+from asl_min.run.durable import digest
 from asl_min.tools.base_measures import label_free_of, measure
 from asl_min.tools.probe import title_found
 
@@ -50,7 +52,8 @@ def test_script_writes_the_file(script, base, data, tmp_path, capsys):
     words = ["--base", base, "--out", tmp_path / "base.json", *inputs, *sizes]
     assert script("asl_min.tools.base_measures", *words, "--dry-run") == 0 and not (tmp_path / "base.json").exists()
     assert script("asl_min.tools.base_measures", *words) == 0
-    assert "label_free" in json.loads((tmp_path / "base.json").read_text())
+    found = json.loads((tmp_path / "base.json").read_text())
+    assert "label_free" in found and found["base_weights"] == digest(Path(base) / "model.safetensors")
     assert script("asl_min.tools.base_measures", *words, "eval_saples=2") == 2
     assert "unknown key 'eval_saples'" in capsys.readouterr().err
 

@@ -12,7 +12,7 @@ from made_up import design_values, gains, summary, write_design, write_results
 
 from asl_min.run.errors import InputError
 from reproduce import designs, jobs, preregistration
-from reproduce.records import name_of, read_summaries
+from reproduce.records import name_of, read_bases, read_summaries
 
 COMMITTED = "2026-01-01T00:00:00+00:00"
 """The made-up runs start a day later."""
@@ -100,7 +100,19 @@ def test_runs_of_a_base_that_was_trained_again_in_between_fail(repo, check, monk
     assert check(repo)[0] == 0  # the others do not say
     rewrite(repo, "b03_rule_reward_seed1", base_weights="2" * 64)
     code, said = check(repo)
-    assert code == 1 and "WRONG: b03: its runs are of 2 different weights" in said and said.count("WRONG") == 1
+    assert "WRONG: b03: its runs and measures are of 2 different weights" in said
+    assert code == 1 and said.count("WRONG") == 1
+
+
+def test_measures_of_a_base_that_was_trained_again_since_fail(repo, check, monkeypatch, tmp_path):
+    monkeypatch.setattr(jobs, "ROOT", tmp_path)
+    rewrite(repo, "b03_rule_reward_seed0", base_weights="1" * 64)
+    (repo / "results" / "bases").mkdir()
+    measures = repo / "results" / "bases" / "b03.json"
+    for weights, wrong in (("1" * 64, 0), ("2" * 64, 1)):
+        measures.write_text(json.dumps({"base_weights": weights}))
+        code, said = check(repo)
+        assert code == wrong and said.count("WRONG: b03: its runs and measures are of 2") == wrong
 
 
 def test_run_on_other_weights_than_the_base_of_that_name_fails(repo, check, monkeypatch, tmp_path):
@@ -233,7 +245,7 @@ def test_shipped_file_names_enough_and_arms_that_exist():
 
 
 def test_recorded_runs_keep_to_the_shipped_file():
-    folder = ROOT / "reproduce" / "results" / "runs"
-    found = read_summaries(folder) if any(folder.glob("*.json")) else {}
+    folder = ROOT / "reproduce" / "results"
+    found = read_summaries(folder / "runs") if any((folder / "runs").glob("*.json")) else {}
     named = designs.select(designs.read(), found).named
-    assert preregistration.problems(designs.FILE, named) == [] or not named
+    assert preregistration.problems(designs.FILE, named, read_bases(folder / "bases")) == [] or not named

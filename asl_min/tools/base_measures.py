@@ -8,7 +8,8 @@ By gold, as `evaluate.evaluate_agent` gives them: `accuracy` (macro, hops, strat
 well-formed, answerable, own answer right); and `gold.headroom` = pass@n less majority, what sampling finds and the
 majority misses.
 
-`label_free`: what `probe.py` measures on `eval_tasks` tasks that the base writes on topics.
+`label_free`: what `probe.py` measures on `eval_tasks` tasks that the base writes on topics. `base_weights`: SHA-256 of
+the base's weights; null where they are not in one file here.
 """
 
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
@@ -24,6 +25,8 @@ import json
 import time
 from argparse import Namespace
 from dataclasses import asdict
+
+from transformers.utils import SAFE_WEIGHTS_NAME
 
 from asl_min.config import Config, check
 from asl_min.evaluate import evaluate_agent
@@ -42,7 +45,8 @@ def measure(config: Config) -> dict:
     """All measures of the config's base, by the config's sizes. Raises `InputError` on bad input."""
     start, agent = time.time(), Agent(config, {})
     results, _ = evaluate_agent(agent, config.eval_samples)
-    found = {"base_model": config.base_model, "config": asdict(config)} | results
+    weights = durable.digest(config.path(config.base_model) / SAFE_WEIGHTS_NAME) or None
+    found = {"base_model": config.base_model, "base_weights": weights, "config": asdict(config)} | results
     if results["sampled"]:
         best = results["sampled"][f"pass@{config.eval_samples}"]
         found["gold"] = {"headroom": best - results["sampled"]["majority"]}
