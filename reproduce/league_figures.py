@@ -10,7 +10,7 @@ from asl_min.tools.figures import STYLE
 from reproduce import measures as m
 from reproduce.diagram_figure import JUDGE, WRITER
 from reproduce.figures import COLOURS, GAINED, gained, labelled, legend, panels
-from reproduce.league_ranks import Table, mean_ranks, name_of_row, runs_of, table_of, winners
+from reproduce.league_ranks import Table, compared, mean_ranks, runs_of, winners
 from reproduce.phase_diagram import base_values
 from reproduce.records import Name
 from reproduce.tables import base_curves
@@ -20,11 +20,8 @@ SHOWN = 8
 
 
 def draw_all(rows: Sequence[dict], bases: dict[str, dict], folder: Path, named: Collection[Name] = ()) -> list[Path]:
-    """PNG and SVG of each figure there is something to draw of; their files. Of the named runs alone, where a
-    system has all of its own."""
-    own = [row for row in rows if name_of_row(row) in named]
-    whole, files = table_of(own, named), []
-    rows, table = (own, whole) if whole.systems else (rows, table_of(rows))
+    """PNG and SVG of each figure there is something to draw of; their files."""
+    (rows, table), files = compared(rows, named), []
     if not table.systems:
         return []
     figures = {"curves": curves_figure(rows, table), "ranks": ranks_figure(table)}

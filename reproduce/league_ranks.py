@@ -54,6 +54,14 @@ def table_of(rows: Iterable[dict], named: Collection[Name] = ()) -> Table:
     return Table(tuple(whole), tuple(bases), np.array(gains).reshape(shape), tuple(s for s in runs if s not in whole))
 
 
+def compared(rows: Sequence[dict], named: Collection[Name]) -> tuple[list[dict], Table]:
+    """The rows that are compared, the named ones where there are any, else all, and their table; while no system has
+    all of its named runs, of what there is."""
+    own = [row for row in rows if name_of_row(row) in named] or list(rows)
+    whole = table_of(own, named)
+    return own, whole if whole.systems else table_of(own)
+
+
 def name_of_row(row: dict) -> Name:
     return row["base"], row["system"], row["seed"]
 

@@ -18,6 +18,7 @@ from reproduce.league_ranks import (
     agreement,
     base_correlations,
     breaks,
+    compared,
     differences,
     first_seeds,
     gains_of,
@@ -44,17 +45,17 @@ def paid_by(system: str) -> str:
 def results_text(rows: Sequence[dict], bases: dict[str, dict], design: League) -> str:
     """Everything that the rows say; `bases`: what each base is like before the loop."""
     names = set(design.compared())
-    own = [row for row in rows if name_of_row(row) in names]
-    table = table_of(own, design.compared()) if own else table_of(rows)
-    others = [row for row in rows if name_of_row(row) not in names] if own else []
+    there = sum(name_of_row(row) in names for row in rows)
+    own, table = compared(rows, design.compared())
+    others = [row for row in rows if name_of_row(row) not in names] if there else []
     parts = [
-        f"{len(own)} of {len(names)} named runs are there"
-        + (", so this is provisional." if len(own) < len(names) else ".")
+        f"{there} of {len(names)} named runs are there"
+        + (", so this is provisional." if there < len(names) else ".")
         + f" {len(table.systems)} systems on {len(table.bases)} bases, {design.budget}, judging included. Points and "
         "percent; ± and brackets are 95% intervals over bases.",
         f"Not ranked, since runs of theirs are missing: {', '.join(table.incomplete)}." if table.incomplete else "",
         "### Ranks",
-        ranks_table(own or rows, table),
+        ranks_table(own, table),
         exploratory_text(others, table),
         "### Which differences are real",
         differences_text(table, len(design.arms)),
@@ -63,16 +64,16 @@ def results_text(rows: Sequence[dict], bases: dict[str, dict], design: League) -
         "seconds and optimizer steps as the median run on its base spent. A run that ended earlier keeps its last "
         "accuracy. Seconds are of a machine that two runs share. Rounds without tasks: in which the policy learnt "
         "nothing.",
-        budgets_table(own or rows, design.budget),
+        budgets_table(own, design.budget),
         "### Where each wins",
         winners_table(table, bases),
         "### What breaks each",
         "Sound tasks: share of the rewarded tasks that can be solved as posed, %; overpaid: share of the policy's "
         "answers that are paid for less the share that is right, points; both at the end of the run. Then points of "
         "gain for a standard deviation more of the base's judge, writer or majority (of 16 answers), each alone.",
-        breaks_table(own or rows, table, bases),
+        breaks_table(own, table, bases),
         "### Does the order hold on another base?",
-        correlation_text(own or rows, table),
+        correlation_text(own, table),
     ]
     return "\n\n".join(part for part in parts if part)
 

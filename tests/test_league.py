@@ -335,6 +335,17 @@ def test_figures_are_drawn(tmp_path):
     assert len(league_figures.draw_all(THREE, {}, tmp_path)) == 4  # no base was measured
 
 
+def test_named_rows_alone_are_compared_as_soon_as_there_are_any():
+    """Whole systems of them where there are some, else what there is."""
+    names = [(base, arm, seed) for arm in ("ssp", "sqlm") for base in ("b01", "b02") for seed in (0, 1)]
+    first = made_up(spice=[9, 9], ssp=[1, 2], sqlm=[3, 4])
+    rows, table = league_ranks.compared(first, names)
+    assert {row["system"] for row in rows} == {"ssp", "sqlm"} and table.systems == ("ssp", "sqlm")
+    second = [row | {"seed": 1} for row in first if row["system"] == "ssp"]
+    assert league_ranks.compared([*first, *second], names)[1].systems == ("ssp",)
+    assert league_ranks.compared(first[:2], names)[1].systems == ("spice",)
+
+
 def test_script_writes_rows_page_and_figures_beside_the_record(tmp_path, script, monkeypatch):
     monkeypatch.setattr(league, "RESULTS", tmp_path / "record")
     (tmp_path / "record").mkdir()
