@@ -21,8 +21,7 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
     corpus = argument("--corpus", type=Path, metavar="FILE", default=Path("build/real/articles.jsonl"))
     steps = argument("--steps", type=int, default=300, help="optimizer steps (300)")
     out = argument("--out", type=Path, required=True, metavar="DIR", help="folder of the adapter")
-    low = argument("--bfloat16", action="store_true", help="compute in it: faster on processors made for it")
-    start("asl_min.real.cold_start", __doc__, base, corpus, steps, out, low)
+    start("asl_min.real.cold_start", __doc__, base, corpus, steps, out)
 
 import random
 import time
@@ -38,7 +37,7 @@ from peft import LoraConfig, PeftModel, get_peft_model, get_peft_model_state_dic
 from asl_min.chat import Chat
 from asl_min.config import Config
 from asl_min.corpus import Passage, load_corpus
-from asl_min.model import load_base, load_tokenizer, save_adapter
+from asl_min.model import fast_bfloat16, load_base, load_tokenizer, save_adapter
 from asl_min.real.drafts import Draft
 from asl_min.real.own_reading import agreed, own_answers, own_questions
 from asl_min.real.people import asked_by_hash, evaluated_titles, text_hash
@@ -102,9 +101,9 @@ def endless(samples: list[Sample]) -> Iterator[list[Sample]]:
         yield from batches(samples, TOKENS_PER_BATCH, rng)
 
 
-def train(model: PeftModel, samples: list[Sample], steps: int, folder: Path, bfloat16: bool = False) -> None:
-    """Goes on from the state in the folder, where there is one. `bfloat16`: the format of products; weights and adapter
-    stay in float32."""
+def train(model: PeftModel, samples: list[Sample], steps: int, folder: Path) -> None:
+    """Goes on from the state in the folder, where there is one. Products are in bfloat16 where this is fast; weights
+    and adapter stay in float32."""
     trained = [p for p in model.parameters() if p.requires_grad]
     optimizer, done = torch.optim.AdamW(trained, lr=LEARNING_RATE, weight_decay=0.0), 0
     if (file := folder / STATE).is_file():
@@ -118,7 +117,7 @@ def train(model: PeftModel, samples: list[Sample], steps: int, folder: Path, bfl
             continue
         for group in optimizer.param_groups:
             group["lr"] = LEARNING_RATE * min((step + 1) / WARM_UP, 1.0) * (1 - step / steps)
-        with torch.autocast("cpu", torch.bfloat16, enabled=bfloat16):
+        with torch.autocast("cpu", torch.bfloat16, enabled=fast_bfloat16()):
             loss = loss_of(model, batch)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(trained, 1.0)
@@ -176,14 +175,14 @@ def main(args: Namespace) -> None:
     torch.manual_seed(SEED)
     chat, tokens = Chat(load_tokenizer(config), config.prompts), args.steps * TOKENS_PER_BATCH
     args.out.mkdir(parents=True, exist_ok=True)
-    reading = replace(config, quantization="bf16" if args.bfloat16 else None)
+    reading = replace(config, quantization="bf16")
     if not (read := read_by(Generator(load_base(reading), chat), articles, sound, args.out)):
         raise InputError(f"{args.base}: answers none of {len(sound)} questions as the rules do")
     samples = prose_samples(articles, read, chat, tokens)
     mean = sum(len(s.ids) for s in samples) / len(samples)
     terminal.say(f"{len(samples)} demonstrations, {mean:.0f} tokens each", "samples", n=len(samples), tokens=mean)
     model = with_adapter(load_base(config))
-    train(model, samples, args.steps, args.out, args.bfloat16)
+    train(model, samples, args.steps, args.out)
     save_adapter(model, "default", args.out)
     for name in (STATE, ANSWERS, QUESTIONS):
         (args.out / name).unlink(missing_ok=True)
