@@ -2,7 +2,10 @@
 
 import dataclasses
 import json
+import os
 import re
+import signal
+import subprocess
 import sys
 
 import pytest
@@ -215,6 +218,26 @@ def test_runs_are_kept_beside_where_the_command_is_given(arms, commands, monkeyp
     assert script("reproduce.runner", "--profile", "one", "--arms", arms) == 0
     assert commands == ["one_b2_rule_reward_seed0"]
     assert (arms.parent / "runs" / "results" / "one" / "runs" / "b2_rule_reward_seed0.json").is_file()
+
+
+def test_sigterm_ends_the_runs_too(arms, monkeypatch, script):
+    before, own = signal.getsignal(signal.SIGTERM), os.getpid()
+    code = f"import os, signal, time; os.kill({own}, signal.SIGTERM); time.sleep(60)"
+    processes = []
+
+    def popen(*words, **more):
+        processes.append(started(*words, **more))
+        return processes[-1]
+
+    started = subprocess.Popen
+    monkeypatch.setattr(subprocess, "Popen", popen)
+    monkeypatch.setattr(runner.Job, "command", lambda job: [sys.executable, "-c", code])
+    folders = ("--runs", arms.parent / "runs", "--results", arms.parent / "results")
+    try:
+        ended = script("reproduce.runner", "--profile", "small", "--arms", arms, "--jobs", 1, *folders)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    assert ended == 143 and [process.poll() for process in processes] == [-signal.SIGTERM]
 
 
 def test_kept_summary_of_other_settings_is_refused(arms, commands):
