@@ -666,6 +666,24 @@ def test_merged_checkpoint_computes_the_same_and_old_readers_find_what_they_look
     assert not (tmp_path / "merged" / "generation_config.json").exists()
 
 
+@pytest.mark.parametrize("pair", ["tgi"], indirect=True)
+def test_checkpoint_that_was_not_written_whole_is_written_anew(pair, chat, monkeypatch):
+    """The trainer is killed while it writes: servers are not told of it, and the next time it is written again."""
+    _, client = pair
+
+    def killed(model, name, config, folder):
+        save_merged(model, name, config, folder)
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(tgi, "save_merged", killed)
+        sample(client, chat)
+    assert [path.suffix for path in client.folder.glob("merged-*")] == [".partial"]
+    assert not (client.folder / CURRENT).exists()
+    sample(client, chat)
+    assert list(client.folder.glob("merged-*")) == [client._merged]
+
+
 def test_sidecar_starts_restarts_and_ends_its_server(tmp_path):
     """The server is a process that writes its checkpoint's name and waits."""
     said, child = (
