@@ -8,7 +8,7 @@ from helpers import random_model
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from asl_min.model import hidden_states, load_backbone, merged, use
-from asl_min.sampling.decoder import Decoder
+from asl_min.sampling.decoder import Decoder, spans_of
 from asl_min.sampling.generate import Generator
 from asl_min.sampling.prefix_cache import CacheLayer
 
@@ -51,7 +51,7 @@ def test_hidden_states_are_those_of_transformers(model):
     def states(start: int, end: int, lasts: torch.Tensor) -> torch.Tensor:
         positions = torch.arange(start, end).expand(3, -1)
         for layer in layers:
-            layer.go_to(0, positions, end)
+            layer.go_to(None, positions, end)
         return decoder(ids[:, start:end], positions, end, lasts, layers)
 
     for layer in layers:
@@ -59,6 +59,11 @@ def test_hidden_states_are_those_of_transformers(model):
     for start, end, lasts in ((0, 16, (15, 7, 0)), (16, 20, (3, 0, 2)), (20, 21, (0, 0, 0))):
         found = states(start, end, torch.tensor(lasts))
         assert torch.allclose(found, expected[torch.arange(3), start + torch.tensor(lasts)], atol=1e-4)
+
+
+def test_neighbours_that_see_as_many_columns_are_one_span():
+    assert spans_of([100] * 8 + [97] * 8 + [40] * 8 + [10, 90]) == [(0, 16, 112), (16, 24, 48), (24, 26, 96)]
+    assert spans_of([1]) == [(0, 1, 16)]
 
 
 def test_samples_are_those_of_transformers_own_pass(model, chat, tokenizer, monkeypatch):

@@ -6,6 +6,7 @@ one product, their rotation in three operations, one mask for all layers. Other 
 merged, are left to transformers.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,10 +17,13 @@ from torch.nn.functional import linear, rms_norm, scaled_dot_product_attention, 
 from transformers import PreTrainedModel
 from transformers.cache_utils import CacheLayerMixin
 
-from asl_min.model import plain
+from asl_min.model import padded, plain
 
 Affine = tuple[torch.Tensor, torch.Tensor | None]
 """Weight [out, in] and bias [out] of a linear layer."""
+Span = tuple[int, int, int]
+"""First place, end, and how many columns the places between see."""
+SPAN = 8  # places whose attention is computed apart: on a CPU most of its time goes into reading keys and values
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,17 @@ class _Block:
     gate: Affine
     up: Affine
     down: Affine
+
+
+def spans_of(seen: Sequence[int]) -> list[Span]:
+    """`SPAN` places each, or more where neighbours see as many columns. `seen`: columns that each place sees."""
+    spans: list[Span] = []
+    for first in range(0, len(seen), SPAN):
+        end, most = min(first + SPAN, len(seen)), padded(max(seen[first : first + SPAN]))
+        if spans and spans[-1][2] == most:
+            first = spans.pop()[0]
+        spans.append((first, end, most))
+    return spans
 
 
 class Decoder:
@@ -69,6 +84,8 @@ class Decoder:
         rows, columns = torch.arange(places, device=ids.device), torch.arange(length, device=ids.device)
         cos, sin = self.cos[positions][:, :, None], self.sin[positions][:, :, None]  # [places, tokens, 1, head dim]
         mask = None if length == tokens else self._mask(columns <= positions[..., None])
+        apart = tokens == 1 and ids.device.type == "cpu"
+        spans = spans_of((positions[:, 0] + 1).tolist()) if apart else [(0, places, length)]
         hidden = self.embedding[ids.flatten()]  # [places x tokens, hidden]
         for block, layer in zip(self.blocks, cache, strict=True):
             qkv = linear(self._normed(hidden, block.norms[0]), *block.qkv).view(places, tokens, -1, 2 * self.half)
@@ -79,7 +96,7 @@ class Decoder:
             if block is self.blocks[-1] and tokens > 1:  # of the other tokens only keys and values are needed
                 hidden, query = hidden.view(places, tokens, -1)[rows, lasts], query[rows, lasts, None]
                 mask = self._mask(columns <= positions[rows, lasts, None, None])
-            hidden = hidden + linear(self._attention(query, keys, values, mask), *block.out)
+            hidden = hidden + linear(self._attention(query, keys, values, mask, spans), *block.out)
             normed = self._normed(hidden, block.norms[1])
             hidden = hidden + linear(silu(linear(normed, *block.gate)).mul_(linear(normed, *block.up)), *block.down)
         return self._normed(hidden, self.norm)
@@ -92,14 +109,28 @@ class Decoder:
         return rms_norm(hidden, weight.shape, weight, self.eps)
 
     def _attention(
-        self, query: torch.Tensor, keys: torch.Tensor, values: torch.Tensor, mask: torch.Tensor | None
+        self,
+        query: torch.Tensor,
+        keys: torch.Tensor,
+        values: torch.Tensor,
+        mask: torch.Tensor | None,
+        spans: Sequence[Span],
     ) -> torch.Tensor:
         """[places x tokens, hidden] of query [places, tokens, heads, head dim]. Of single tokens, the heads that share
-        a key head are the rows of one product."""
+        a key head are the rows of one product, and places that see fewer columns are computed apart."""
         places, tokens, _, width = query.shape
         if tokens == 1:
             query = query.reshape(places, self.kv_heads, -1, width)
-            return scaled_dot_product_attention(query, keys, values, mask).reshape(places, -1)
+            found = [
+                scaled_dot_product_attention(
+                    query[first:end],
+                    keys[first:end, :, :seen],
+                    values[first:end, :, :seen],
+                    mask[first:end, ..., :seen],
+                )
+                for first, end, seen in spans
+            ]
+            return torch.cat(found).reshape(places, -1)
         query, causal = query.transpose(1, 2), mask is None
         found = scaled_dot_product_attention(query, keys, values, mask, is_causal=causal, enable_gqa=True)
         return found.transpose(1, 2).reshape(places * tokens, -1)

@@ -15,7 +15,6 @@ Two samples of the prompt 5 6 7, at most 3 new tokens:
 
 import math
 from collections.abc import Sequence
-from itertools import pairwise
 
 import torch
 from transformers import PreTrainedModel
@@ -32,8 +31,9 @@ KeysValues = list[tuple[torch.Tensor, torch.Tensor]]
 
 
 class CacheLayer(CacheLayerMixin):
-    """Keys and values of one decoder layer, both [places, heads, columns, head dim]. A forward pass covers consecutive
-    places, from `first` on; its tokens are at `positions` [places of the pass, tokens] and see columns up to `length`.
+    """Keys and values of one decoder layer, both [places, heads, columns, head dim]. A forward pass covers the places
+    `at`, the first ones if that is None; its tokens are at `positions` [places of the pass, tokens] and see columns up
+    to `length`.
 
     Every batch uses the memory of the batch before: to allocate it anew takes as long as the forward passes.
     """
@@ -50,9 +50,9 @@ class CacheLayer(CacheLayerMixin):
         self.places, self.columns, self.prompts, self.pasts = places, columns, prompts, pasts
         self.is_initialized = False
 
-    def go_to(self, first: int, positions: torch.Tensor, length: int) -> None:
+    def go_to(self, at: torch.Tensor | None, positions: torch.Tensor, length: int) -> None:
         """Where the next forward pass takes place."""
-        self.first, self.positions, self.length = first, positions, length
+        self.at, self.positions, self.length = at, positions, length
 
     def lazy_initialization(self, keys: torch.Tensor, values: torch.Tensor) -> None:
         self._allocate(keys, values)
@@ -79,11 +79,11 @@ class CacheLayer(CacheLayerMixin):
         """Enter keys and values [places of the pass, heads, tokens, head dim]; return all that these places see."""
         if not self.is_initialized:
             self.lazy_initialization(keys, values)
-        end = self.first + len(keys)
-        rows = torch.arange(self.first, end, device=keys.device)[:, None]
+        at = torch.arange(len(keys), device=keys.device) if self.at is None else self.at
         for block, new in ((self.keys, keys), (self.values, values)):
-            block[rows, :, self.positions] = new.transpose(1, 2)
-        return self.keys[self.first : end, :, : self.length], self.values[self.first : end, :, : self.length]
+            block[at[:, None], :, self.positions] = new.transpose(1, 2)
+        read = slice(len(keys)) if self.at is None else at  # the first places are a view, others a copy
+        return self.keys[read, :, : self.length], self.values[read, :, : self.length]
 
     def copy(self, sources: torch.Tensor, targets: torch.Tensor, places: int, length: int) -> None:
         """Copy the first `length` columns of the places `sources` to `targets`, after making room for at least `places`
@@ -92,7 +92,8 @@ class CacheLayer(CacheLayerMixin):
             self.places = max(places, 2 * self.places)
             self._allocate(self.keys, self.values)
         for block in (self.keys, self.values):
-            block[targets, :, :length] = block[sources, :, :length]
+            seen = block[:, :, :length]
+            seen.index_copy_(0, targets, seen.index_select(0, sources))
 
     def get_mask_sizes(self, query_length: int) -> tuple[int, int]:
         return self.length, 0
@@ -122,14 +123,14 @@ class PrefixCache:
     ):
         self.model, self.device, self.layers = model, model.device, layers
         starts = {c: n - 1 if n and c[: n - 1] in kept else 0 for c, n in zip(contexts, known, strict=True)}
-        order = sorted(starts, key=lambda context: len(context) - starts[context])
+        order = sorted(starts, key=len, reverse=True)  # so that neighbours see as many columns
         number = {context: place for place, context in enumerate(order)}
         self.row_places = torch.tensor([number[context] for context in contexts], device=self.device)
-        self.new = [context[starts[context] :] for context in order]  # tokens to be computed; the longest come last
+        self.new = [context[starts[context] :] for context in order]  # tokens to be computed
         self.used, self.starts = len(order), torch.tensor([starts[context] for context in order], device=self.device)
         self.positions = torch.zeros(len(contexts), dtype=torch.long, device=self.device)  # of a place's next token
         self.positions[: self.used] = torch.tensor([len(context) for context in order], device=self.device)
-        self.length = padded(max(starts.values()) + padded(len(self.new[-1])))  # columns that have been cleared
+        self.length = padded(max(starts.values()) + padded(max(map(len, self.new))))  # columns that have been cleared
         columns = max(self.length, padded(max(map(len, contexts)) + max_new))
         self.decoder = Decoder.of(model, columns)
         pasts = {number[context]: kept[context[:start]] for context, start in starts.items() if start}
@@ -139,24 +140,27 @@ class PrefixCache:
     def prefill(self) -> tuple[torch.Tensor, torch.Tensor]:
         """Compute the contexts. Returns the place of each row [rows] and the logits of each place's next token
         [places, vocabulary]."""
-        logits = []
-        for first, end in pairwise(self._cuts()):
-            new, starts = self.new[first:end], self.starts[first:end]
-            width, known = padded(len(new[-1])), int(starts.max())
+        passes, logits = self._passes(), []
+        for group in passes:
+            new, starts = [self.new[place] for place in group], self.starts[group]
+            width, known = padded(max(map(len, new))), int(starts.max())
             ids = torch.tensor([(*part, *(0,) * (width - len(part))) for part in new], device=self.device)
             positions = starts[:, None] + torch.arange(width, device=self.device)
             lasts = torch.tensor([len(part) - 1 for part in new], device=self.device)
-            logits.append(logits_of(self.model, self._forward(first, ids, positions, known + width, lasts)))
-        return self.row_places, torch.cat(logits)
+            places = torch.tensor(group, device=self.device)
+            logits.append(logits_of(self.model, self._forward(places, ids, positions, known + width, lasts)))
+        order = torch.tensor([place for group in passes for place in group], device=self.device)
+        return self.row_places, torch.cat(logits)[order.argsort()]
 
-    def _cuts(self) -> list[int]:
-        """Where the contexts are cut into forward passes of at most `PREFILL_TOKENS` padded tokens, one context at
-        least."""
-        cuts = [0]
-        for place, new in enumerate(self.new):
-            if place > cuts[-1] and (place + 1 - cuts[-1]) * padded(len(new)) > PREFILL_TOKENS:
-                cuts.append(place)
-        return [*cuts, self.used]
+    def _passes(self) -> list[list[int]]:
+        """The places of each forward pass over contexts: of as many new tokens, and at most `PREFILL_TOKENS` padded
+        ones, one context at least."""
+        starts, passes = self.starts.tolist(), [[]]
+        for place in sorted(range(self.used), key=lambda i: (padded(len(self.new[i])), starts[i])):
+            if passes[-1] and (len(passes[-1]) + 1) * padded(len(self.new[place])) > PREFILL_TOKENS:
+                passes.append([])
+            passes[-1].append(place)
+        return passes
 
     def grow(self, places: torch.Tensor, tokens: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Append one token to each row that goes on; `places` and `tokens` are [rows]. Returns as `prefill`."""
@@ -171,25 +175,22 @@ class PrefixCache:
             for layer in self.layers:
                 layer.clear(self.length, length)
             self.length = length
-        hidden = self._forward(0, ids, positions, length, torch.zeros_like(ids[:, 0]))
+        hidden = self._forward(None, ids, positions, length, torch.zeros_like(ids[:, 0]))
         self.positions += 1
         return places[index], logits_of(self.model, hidden)
 
     def _fork(self, parents: torch.Tensor) -> torch.Tensor:
         """A place for every sequence of the next step, given the place it continues, sorted [sequences]. The first to
-        continue a place stays there and the others get a copy of it, or all are packed into the first places."""
-        if len(parents) <= KEEP_SHARE * self.used:
-            self.used = len(parents)
-            children = torch.arange(self.used, device=self.device)
-        else:
-            later = torch.zeros_like(parents, dtype=torch.bool)
-            later[1:] = parents[1:] == parents[:-1]
-            free = torch.ones(len(self.positions), dtype=torch.bool, device=self.device)
-            free[parents] = False
-            children = parents.clone()
-            children[later] = free.nonzero()[: int(later.sum()), 0]
-            self.used = int(children.max()) + 1
-        moved = (children != parents).nonzero()[:, 0]
+        continue a place stays there and the others get a copy of it. If there are few, those behind their number move
+        to the places that are free before it."""
+        pack = len(parents) <= KEEP_SHARE * self.used
+        moves = parents >= (len(parents) if pack else self.used)
+        moves[1:] |= parents[1:] == parents[:-1]
+        free = torch.ones(len(self.positions), dtype=torch.bool, device=self.device)
+        free[parents[~moves]] = False
+        children, moved = parents.clone(), moves.nonzero()[:, 0]
+        children[moved] = free.nonzero()[: len(moved), 0]
+        self.used = int(children.max()) + 1
         if len(moved):
             sources, targets = parents[moved], children[moved]
             for layer in self.layers:
@@ -198,13 +199,13 @@ class PrefixCache:
         return children
 
     def _forward(
-        self, first: int, ids: torch.Tensor, positions: torch.Tensor, length: int, lasts: torch.Tensor
+        self, at: torch.Tensor | None, ids: torch.Tensor, positions: torch.Tensor, length: int, lasts: torch.Tensor
     ) -> torch.Tensor:
         """Hidden states [places, hidden] of the tokens `lasts` [places] of new tokens [places, tokens], which are at
-        `positions` [places, tokens] of consecutive places from `first` on. They see the columns up to their own, of the
-        first `length`."""
+        `positions` [places, tokens] of the places `at`, of the first ones if that is None. They see the columns up to
+        their own, of the first `length`."""
         for layer in self.layers:
-            layer.go_to(first, positions, length)
+            layer.go_to(at, positions, length)
         if self.decoder:
             return self.decoder(ids, positions, length, lasts, self.layers)
         arguments = {"past_key_values": Cache(layers=self.layers), "use_cache": True}
