@@ -1,10 +1,12 @@
 """The written-out forward pass computes what transformers' own does, and is used only where it does."""
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
 from helpers import random_model
+from peft import LoraConfig, PeftModel
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
 from asl_min.model import hidden_states, load_backbone, merged, use
@@ -78,19 +80,71 @@ def test_samples_are_those_of_transformers_own_pass(model, chat, tokenizer, monk
 
 
 def test_other_models_are_left_to_transformers():
-    assert Decoder.of(llama(), 8)
+    assert Decoder.of(llama(), 8) and Decoder.of(llama().bfloat16(), 8)
     scaled = {"rope_type": "linear", "factor": 2.0, "rope_theta": 10_000.0}
-    for other in (llama().bfloat16(), llama(hidden_act="gelu"), llama(rope_parameters=scaled)):
+    for other in (llama().half(), llama(hidden_act="gelu"), llama(rope_parameters=scaled)):
         assert Decoder.of(other, 8) is None
     assert Decoder.of(MistralForCausalLM(MistralConfig(**SHAPE)), 8) is None
 
 
-def test_adapters_that_are_not_merged_are_left_to_transformers(config):
-    adapted = load_backbone(config, {})
-    use(adapted, "shared")
-    assert Decoder.of(adapted, 8) is None
-    with merged(adapted, "shared"):
-        assert Decoder.of(adapted, 8)
-    with adapted.disable_adapter():
-        assert Decoder.of(adapted, 8)
-    assert Decoder.of(adapted, 8) is None
+def adapted(config, **values) -> PeftModel:
+    """The base with an adapter that has an effect, switched on."""
+    model = load_backbone(config, {})
+    model.add_adapter("other", LoraConfig(r=4, lora_alpha=12, task_type="CAUSAL_LM", **values))
+    torch.manual_seed(1)
+    for name, parameter in model.named_parameters():
+        if ".other." in name:
+            parameter.data += 0.2 * torch.randn(parameter.shape)
+    use(model, "other")
+    return model
+
+
+@pytest.mark.parametrize("layers", ["all-linear", ["q_proj", "v_proj", "down_proj"]], ids=["all layers", "three"])
+def test_adapter_that_is_not_merged_is_computed_as_peft_does(layers, config, chat, monkeypatch):
+    model, contexts = adapted(config, target_modules=layers), [[20, 30, 40], [20, 31, 50, 60], [22] * 20]
+    decoders, of = [], Decoder.of
+    monkeypatch.setattr(Decoder, "of", lambda *words: decoders.append(of(*words)) or decoders[-1])
+    found = Generator(model, chat).generate(contexts, range(3), [20] * 3, 1.0)
+    assert all(decoders)
+    monkeypatch.setattr(Decoder, "of", lambda *_: None)
+    expected = Generator(model, chat).generate(contexts, range(3), [20] * 3, 1.0)
+    with model.disable_adapter():
+        without = Generator(model, chat).generate(contexts, range(3), [20] * 3, 1.0)
+    assert [c.ids for c in found] == [c.ids for c in expected] != [c.ids for c in without]
+    for a, b in zip(found, expected, strict=True):
+        assert a.logprobs == pytest.approx(b.logprobs, abs=1e-4)
+
+
+def test_bfloat16_is_as_far_from_float32_as_transformers_own_pass(config, chat, units):
+    """It rounds elsewhere, not more."""
+    units(True)
+    contexts = [[20 + i, 30, 40 + i] * 5 for i in range(12)]
+    exact, low = (
+        adapted(config, target_modules="all-linear"),
+        adapted(replace(config, quantization="bf16"), target_modules="all-linear"),
+    )
+    completions = Generator(exact, chat).generate(contexts, range(12), [20] * 12, 1.0)
+
+    def gap(written_out: bool) -> float:
+        with pytest.MonkeyPatch.context() as patched:
+            if not written_out:
+                patched.setattr(Decoder, "of", lambda *_: None)
+            gaps = []
+            for context, own in zip(contexts, completions, strict=True):
+                known = [*context, *own.ids[:-1]]
+                (said,) = Generator(low, chat).generate([known], [0], [1], 0.0)
+                (right,) = Generator(exact, chat).generate([known], [0], [1], 0.0)
+                gaps.append(abs(said.logprobs[0] - right.logprobs[0]))
+            return sum(gaps) / len(gaps)
+
+    assert 0 < gap(True) < 2 * gap(False)
+
+
+def test_adapters_of_other_kinds_are_left_to_peft(config):
+    assert Decoder.of(adapted(config, target_modules="all-linear"), 8)
+    assert Decoder.of(adapted(config, target_modules="all-linear", use_dora=True), 8) is None
+    model = adapted(config, target_modules="all-linear")
+    model.base_model.set_adapter(["shared", "other"])
+    assert Decoder.of(model, 8) is None
+    with merged(model, "other"):
+        assert Decoder.of(model, 8)

@@ -18,6 +18,7 @@ from asl_min.packing import micro_batches
 from asl_min.phase import accelerator_of
 from asl_min.run import run_dir
 from asl_min.run.errors import InputError
+from asl_min.sampling.decoder import Decoder
 from asl_min.sampling.generate import Generator
 from reproduce.bench.nf4_phase import copy_up_to_phase
 
@@ -131,6 +132,14 @@ def test_merged_checkpoint_of_an_nf4_base_computes_what_the_trainer_does(nf4, tm
     plain = AutoModelForCausalLM.from_pretrained(tmp_path)
     assert torch.allclose(plain(IDS).logits, learner.model(IDS).logits, atol=2e-2)
     assert not torch.allclose(plain(IDS).logits, load_base(replace(nf4, quantization=None))(IDS).logits, atol=5e-2)
+
+
+def test_quantised_layers_are_not_computed_as_plain_ones(nf4):
+    """On a GPU the other weights are bfloat16, as are the numbers that nf4 is packed into."""
+    base = load_base(nf4)
+    for parameter in base.parameters():
+        parameter.data = parameter.data if hasattr(parameter, "quant_state") else parameter.data.bfloat16()
+    assert {parameter.dtype for parameter in base.parameters()} == {torch.bfloat16} and Decoder.of(base, 8) is None
 
 
 def test_bf16_base_has_float32_adapters(nf4, units):
