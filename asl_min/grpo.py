@@ -16,6 +16,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import reduce
 from peft import PeftModel
+from peft.helpers import disable_input_dtype_casting
 from torch import nn
 from torch.utils.checkpoint import checkpoint
 
@@ -168,10 +169,12 @@ class Learner:
             for part in range(self.config.minibatches)
         ]
         batches = [self._share(part) for part in parts if part]
-        if len(batches) > 1:
-            batches = [[self._with_old(batch) for batch in part] for part in batches]
-        for number, part in enumerate(batches):
-            self._optimizer_step(part, sums, measure_kl=number == 0)
+        # autocast gives the adapters' layers their input in its own format; peft need not turn it into theirs before
+        with disable_input_dtype_casting(self.model, self.accelerator.mixed_precision != "no"):
+            if len(batches) > 1:
+                batches = [[self._with_old(batch) for batch in part] for part in batches]
+            for number, part in enumerate(batches):
+                self._optimizer_step(part, sums, measure_kl=number == 0)
         return groups, sums.metrics(self.accelerator)
 
     def _share(self, episodes: list[Episode]) -> list[MicroBatch]:

@@ -162,6 +162,19 @@ def test_without_units_for_bfloat16_the_same_numbers_are_computed_in_float32(nf4
         assert weight.dtype == torch.bfloat16 and same.dtype == torch.float32 and torch.equal(weight.float(), same)
 
 
+def test_autocast_with_recomputed_layers_makes_the_same_update(nf4, units, other_precision):
+    """The second pass of a recomputed layer runs outside of the first one's contexts."""
+    units(True)
+    config, found = replace(nf4, quantization="bf16", mixed_precision="bf16"), []
+    for recompute in (False, True):
+        sized = replace(config, gradient_checkpointing=recompute)
+        learner = Learner(accelerator_of(sized), load_backbone(sized, {}), "shared", sized)
+        learner.step(make_groups(2, 4))
+        found.append([p.detach().clone() for p in learner.parameters])
+        assert learner.optimizer_steps == 1
+    assert all(map(torch.equal, *found))
+
+
 def test_missing_bitsandbytes_is_a_clear_error(nf4, monkeypatch):
     find = importlib.util.find_spec
     monkeypatch.setattr(

@@ -16,7 +16,7 @@ of queries and of keys (or values); m: MLP width; V: vocabulary; r: LoRA rank; b
     activations   T · (L · layer), or with gradient_checkpointing T · ((L + 1) · h · b + layer); and T² · b for the
                   attention mask of packed episodes. Bytes of a layer, a token:
                   float32   (6h + 3q + 2k + 4m + 7r) · 4
-                  bfloat16  (9h + 3q + 2k + 4m + 14r) · 2   (norms are computed in float32)
+                  bfloat16  (6h + 2q + 2k + 4m + 14r) · 2   (norms are computed in float32)
     logits        4 · min(T · V, LOGITS_AT_ONCE) · 4
     sampling      backend local: generation_batch_size · (longest episode · 2kL · b + 24 V). Sampling and the update
                   (activations, logits, gradients) take turns, so only the larger one counts.
@@ -122,7 +122,7 @@ def layer_bytes(shape: Shape, rank: int, b: int) -> int:
     h, q, k, m = shape.hidden, shape.queries, shape.keys, shape.mlp
     if b == 4:
         return (6 * h + 3 * q + 2 * k + 4 * m + 7 * rank) * 4
-    return (9 * h + 3 * q + 2 * k + 4 * m + 14 * rank) * 2
+    return (6 * h + 2 * q + 2 * k + 4 * m + 14 * rank) * 2
 
 
 def work_of(config: Config) -> dict[str, int]:
