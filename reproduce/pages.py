@@ -129,8 +129,9 @@ def results_text(population: Population, rows: list[dict], audits: list[dict]) -
     parts += ["## Exploratory", f"Runs that were not named before: {listed(selection.exploratory) or 'none'}."]
     if timed := [row for row in rows if row["family"] == "exploratory"]:
         parts += [
-            "How long a run takes depends on what else its machine does, and these runs shared one with other work "
-            "(LOG.md). So the claims on seconds, without that part:",
+            "How long a run takes depends on its machine and on what else this does. These runs were made on two kinds "
+            "of processor, beside other work, and with sampling code that became faster meanwhile (LOG.md). So the "
+            "claims on seconds, without that part:",
             claims_table(timed),
         ]
     return "\n\n".join(part for part in parts if part) + "\n"
