@@ -8,7 +8,7 @@ first optimizer step; with 1 they are those of the update's own forward pass, so
 """
 
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 
 import numpy as np
@@ -169,13 +169,16 @@ class Learner:
             for part in range(self.config.minibatches)
         ]
         batches = [self._share(part) for part in parts if part]
-        # autocast gives the adapters' layers their input in its own format; peft need not turn it into theirs before
-        with disable_input_dtype_casting(self.model, self.accelerator.mixed_precision != "no"):
+        with self._inputs_as_they_are():
             if len(batches) > 1:
                 batches = [[self._with_old(batch) for batch in part] for part in batches]
             for number, part in enumerate(batches):
                 self._optimizer_step(part, sums, measure_kl=number == 0)
         return groups, sums.metrics(self.accelerator)
+
+    def _inputs_as_they_are(self) -> AbstractContextManager[None]:
+        """Autocast gives the adapters' layers their input in its own format; peft need not turn it into theirs."""
+        return disable_input_dtype_casting(self.model, self.accelerator.mixed_precision != "no")
 
     def _share(self, episodes: list[Episode]) -> list[MicroBatch]:
         """This process's micro-batches; every process gets equally many, filled up with copies that carry no loss."""

@@ -5,11 +5,11 @@ from dataclasses import replace
 
 import pytest
 import torch
-from helpers import random_model
+from helpers import move, random_model
 from peft import LoraConfig, PeftModel
 from transformers import LlamaConfig, LlamaForCausalLM, MistralConfig, MistralForCausalLM
 
-from asl_min.model import hidden_states, load_backbone, merged, use
+from asl_min.model import hidden_states, load_backbone, merged
 from asl_min.sampling.decoder import Decoder, spans_of
 from asl_min.sampling.generate import Generator
 from asl_min.sampling.prefix_cache import CacheLayer
@@ -91,12 +91,7 @@ def adapted(config, **values) -> PeftModel:
     """The base with an adapter that has an effect, switched on."""
     model = load_backbone(config, {})
     model.add_adapter("other", LoraConfig(r=4, lora_alpha=12, task_type="CAUSAL_LM", **values))
-    torch.manual_seed(1)
-    for name, parameter in model.named_parameters():
-        if ".other." in name:
-            parameter.data += 0.2 * torch.randn(parameter.shape)
-    use(model, "other")
-    return model
+    return move(model, "other", 1)
 
 
 @pytest.mark.parametrize("layers", ["all-linear", ["q_proj", "v_proj", "down_proj"]], ids=["all layers", "three"])

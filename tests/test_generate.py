@@ -6,9 +6,9 @@ import random
 import numpy as np
 import pytest
 import torch
-from helpers import bigram_model, random_model
+from helpers import bigram_model, move, random_model
 
-from asl_min.model import load_backbone, use
+from asl_min.model import load_backbone
 from asl_min.protocol import STOP_STRINGS
 from asl_min.sampling import generate
 from asl_min.sampling.generate import Generator, sample
@@ -44,16 +44,6 @@ def assert_same(found: list[Completion], expected: list[Completion]) -> None:
     assert [c.finish_reason for c in found] == [c.finish_reason for c in expected]
     for a, b in zip(found, expected, strict=True):
         assert a.logprobs == pytest.approx(b.logprobs, abs=1e-4)
-
-
-def use_shared(model):
-    """The shared adapter, made active and given an effect."""
-    torch.manual_seed(1)
-    for key, parameter in model.named_parameters():
-        if ".shared." in key:
-            parameter.data += 0.2 * torch.randn(parameter.shape)
-    use(model, "shared")
-    return model
 
 
 def count_tokens(monkeypatch) -> list[int]:
@@ -186,7 +176,7 @@ def test_what_is_kept_is_dropped(dropped_by, chat, config, contexts, monkeypatch
     """At the end of serving, because the weights may then change; by a new batch, because memory must not grow."""
     eager = copy.copy(chat)
     eager.eos_ids = frozenset(range(0, len(chat.tokenizer), 5))
-    adapted = use_shared(load_backbone(config, {}))
+    adapted = move(load_backbone(config, {}), "shared", 1)
     sampler, passes = Generator(adapted, eager), count_tokens(monkeypatch)
     with sampler.serving("shared"):
         (first,) = sampler.generate(contexts[9:10], [0], [40], 1.0)
@@ -200,7 +190,7 @@ def test_what_is_kept_is_dropped(dropped_by, chat, config, contexts, monkeypatch
 
 
 def test_serving_samples_with_the_adapter_or_without(chat, config, contexts):
-    adapted, plain = use_shared(load_backbone(config, {})), None
+    adapted, plain = move(load_backbone(config, {}), "shared", 1), None
     sampler = Generator(adapted, chat)
     for base in (True, False):
         with sampler.serving("shared", base):
