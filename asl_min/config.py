@@ -137,7 +137,7 @@ class Config:
     """Padded tokens of one forward and backward pass."""
     max_grad_norm: PositiveFloat = 1.0
     """Gradient clipping."""
-    mixed_precision: Literal["no", "bf16", "fp16"] | None = None
+    mixed_precision: Literal["no", "bf16"] | None = None
     """Accelerate's "no", "bf16" ("no" on a CPU without units for it) or "fp16"; null: what the launcher's config file
     says."""
     save_every: PositiveInt = 1

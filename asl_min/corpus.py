@@ -13,6 +13,9 @@ from asl_min.run import gold
 from asl_min.run.durable import write_text
 from asl_min.run.errors import InputError
 
+TEXTS = ("kind", "relation", "phrasing", "path_kind", "dataset")
+"""Of a row's metadata."""
+
 
 @dataclass(frozen=True)
 class Passage:
@@ -123,16 +126,32 @@ def load_judgments(path: str | Path) -> list[dict]:
     return rows
 
 
+def in_split(rows: list[dict], size: int, split: str = "test", per_hop: bool = False) -> list[dict]:
+    """The first `size` rows for "test", the next ones for "validation"; `per_hop`: of each number of hops. Raises
+    `InputError` where there are none."""
+    groups: dict[object, list[dict]] = {}
+    for row in rows:
+        groups.setdefault(row["metadata"].get("hops") if per_hop else None, []).append(row)
+    wanted = slice(0, size) if split == "test" else slice(size, 2 * size)
+    found = [row for group in groups.values() for row in group[wanted]]
+    if not found:
+        raise InputError(f"eval_split: {split!r}: there are only {len(rows)} rows, too few for {size} to be left over")
+    return found
+
+
 def metadata(row: dict, where: str) -> dict:
-    """A row's metadata; read are `hops`, `kind`, and of the embedded world's questions `relation`, `phrasing` and
-    `path_kind`. Raises `InputError` naming `where`."""
+    """A row's metadata, of which `hops`, `pages` and `TEXTS` are read. Raises `InputError` naming `where`."""
     found = {} if row.get("metadata") is None else row["metadata"]
     if not isinstance(found, dict):
         raise InputError(f"{where}: 'metadata' must be an object, found {found!r}")
     if type(hops := found.get("hops", 1)) is not int or hops < 1:
         raise InputError(f"{where}: 'hops' must be a whole number above 0, found {hops!r}")
-    if not isinstance(kind := found.get("kind", ""), str):
-        raise InputError(f"{where}: 'kind' must be a text, found {kind!r}")
+    for key in TEXTS:
+        if not isinstance(text := found.get(key) or "", str):
+            raise InputError(f"{where}: {key!r} must be a text, found {text!r}")
+    pages = found.get("pages", [])
+    if not isinstance(pages, list) or not all(isinstance(p, str | list) for p in pages):
+        raise InputError(f"{where}: 'pages' must be a list of titles, or of lists of them, found {pages!r}")
     return found
 
 

@@ -83,6 +83,11 @@ class Episode:
         return sum(turn.response is not None for turn in self.turns)
 
     @property
+    def n_searches(self) -> int:
+        """Tool calls that could be read."""
+        return sum(bool(turn.queries) for turn in self.turns)
+
+    @property
     def n_sampled(self) -> int:
         return sum(self.mask)
 

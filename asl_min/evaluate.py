@@ -12,11 +12,11 @@ Nothing measured here is read by training; the gold guard would refuse it.
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
     from pathlib import Path
 
-    from asl_min.run.command import CONFIG, OVERRIDES, argument, start
+    from asl_min.run.command import CONFIG, OVERRIDES, adapter_folder, argument, start
 
     run = argument("--run", type=Path, metavar="DIR", help="run folder")
     number = argument("--round", type=int, metavar="N", default=0, help="round of the run, 0 for the base")
-    adapter = argument("--adapter", type=Path, help="without --run: a peft adapter folder, used for all three roles")
+    adapter = argument("--adapter", type=adapter_folder, help="without --run: a peft adapter, for all three roles")
     start("asl_min.evaluate", __doc__, CONFIG, run, number, adapter, OVERRIDES)
 
 import json
@@ -28,9 +28,9 @@ from pathlib import Path
 
 import numpy as np
 
-from asl_min import rewards, roles
+from asl_min import recipes, rewards, roles
 from asl_min.config import Config
-from asl_min.corpus import load_judgments, load_questions, read_jsonl, topics, write_jsonl
+from asl_min.corpus import in_split, load_judgments, load_questions, read_jsonl, topics, write_jsonl
 from asl_min.episode import Episode, Task
 from asl_min.metrics.accuracy import Answer, accuracy, found_pages, measures, sampled_accuracy
 from asl_min.metrics.judging import judging
@@ -82,7 +82,7 @@ def judged_before(run: Path, round_number: int, config: Config) -> tuple[dict, l
     """What the evaluation before found of the judge, where it is still the same: it would find the same again."""
     if not round_number or config.adapters == "shared" or not run_dir.is_done(run, round_number - 1, "evaluation"):
         return None
-    if run_dir.facts(run, round_number, "reward_model")["optimizer_steps"]:
+    if run_dir.facts(run, round_number, recipes.load(config).judge_role)["optimizer_steps"]:
         return None
     folder = run_dir.phase_dir(run, round_number - 1, "evaluation")
     if run_dir.damage(folder) or not (found := json.loads((folder / "results.json").read_text())["grm"]):
@@ -100,7 +100,7 @@ def evaluate_agent(
     rows: dict[str, list[dict]] = {}
     if config.questions and config.eval_per_hop:
         known = load_questions(config.path(config.questions))
-        questions = chosen_per_hop(known, config.eval_per_hop, config.eval_split)
+        questions = in_split(known, config.eval_per_hop, config.eval_split, per_hop=True)
         for name, temperature in {"": 1.0, "_greedy": 0.0}.items() if config.eval_greedy else [("", 1.0)]:
             tell_part(f"{len(questions)} questions at temperature {temperature:g}")
             results[f"accuracy{name}"], answers = policy_accuracy(agent, questions, temperature)
@@ -109,7 +109,7 @@ def evaluate_agent(
             tell_part(f"{samples} samples of each question")
             results["sampled"] = sampled_accuracy(policy_answers(agent, questions, samples, 1.0, "sampled"))
     if config.judgments and config.eval_judgments:
-        gold = load_judgments(config.path(config.judgments))[part(config.eval_judgments, config.eval_split)]
+        gold = in_split(load_judgments(config.path(config.judgments)), config.eval_judgments, config.eval_split)
         tell_part(f"{len(gold)} judgments")
         results["grm"], rows["grm.jsonl"] = judged or judge_accuracy(agent, gold)
     if config.oracle and config.eval_tasks:
@@ -123,23 +123,7 @@ def tell_part(what: str) -> None:
     terminal.say(f"evaluation: {what}", "evaluating", what=what)
 
 
-def part(size: int, split: str) -> slice:
-    """The rows of a split: the first `size` for "test", the next ones for "validation"."""
-    return slice(0, size) if split == "test" else slice(size, 2 * size)
-
-
 # --- the policy
-
-
-def chosen_per_hop(questions: list[dict], per_hop: int, split: str = "test") -> list[dict]:
-    """The split's `per_hop` questions of each number of hops (of all questions, where hops are not given)."""
-    by_hop: dict[object, list[dict]] = {}
-    for row in questions:
-        by_hop.setdefault(row["metadata"].get("hops"), []).append(row)
-    found = [row for group in by_hop.values() for row in group[part(per_hop, split)]]
-    if not found:
-        raise InputError(f"eval_split: {split!r}: there are only {len(questions)} questions")
-    return found
 
 
 def policy_accuracy(agent: Agent, questions: list[dict], temperature: float) -> tuple[dict, list[Answer]]:
@@ -190,7 +174,8 @@ def judge_accuracy(agent: Agent, gold: list[dict]) -> tuple[dict, list[dict]]:
 
 
 def _judge(agent: Agent, pairs: list[tuple[str, str | None]]) -> list[bool | None]:
-    return roles.judge(agent.as_role("reward_model", 1.0), pairs, agent.config.seed, "evaluate")
+    role = recipes.load(agent.config).judge_role
+    return roles.judge(agent.as_role(role, 1.0), pairs, agent.config.seed, "evaluate")
 
 
 # --- the task writer
@@ -231,8 +216,9 @@ def write_tasks(agent: Agent, meta_prompts: list[dict], *seed_key: object) -> li
 
 
 def base_policy(agent: Agent, tasks: Sequence[Task], oracle: Oracle) -> dict:
-    """The base model, all adapters off, at a round's tasks: how hard they are by a measure that does not learn. One
-    attempt each; `accuracy`: share right among the tasks that the oracle can answer; `answerable`: share of these."""
+    """The base model, all adapters off, at the first `eval_tasks` of a round's tasks: how hard they are by a measure
+    that does not learn. `accuracy`: share right, one attempt each, of those that the oracle can answer; `answerable`:
+    share of these."""
     tasks = tasks[: agent.config.eval_tasks]
     requests = roles.solve_requests([task.question for task in tasks], 1, agent.config.seed, "evaluate", "frozen")
     answers = [roles.answer_of(episode) for episode in agent.rollout("policy", requests, 1.0, base=True)]
@@ -255,4 +241,4 @@ def main(args: Namespace) -> None:
     else:
         agent = Agent(config, dict.fromkeys(ROLES, args.adapter) if args.adapter else {})
         results, _ = evaluate_agent(agent, config.eval_samples)
-    print(json.dumps(results, indent=1))
+    terminal.tell(json.dumps(results, indent=1), **results)

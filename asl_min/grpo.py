@@ -2,9 +2,9 @@
 
 `advantages` and `grpo_loss` are the formulas; `Learner.step` is one step of training with them. The loss is summed over
 the sampled tokens of all episodes of a minibatch and divided by their number (token-level normalisation). Departures
-from the paper's PPO: no critic, no GAE, no entropy bonus. Groups without spread are skipped. Old log-probabilities are
-the trainer's, never the sampler's; their difference is logged. With `minibatches` > 1 they are recomputed before the
-first optimizer step; with 1 they are those of the update's own forward pass, so that the ratio is 1 and the clip idle.
+from the paper's PPO: no critic, no GAE, no entropy bonus. Old log-probabilities are the trainer's, never the sampler's;
+their difference is logged. With `minibatches` > 1 they are recomputed before the first optimizer step; with 1 they are
+those of the update's own forward pass, so that the ratio is 1 and the clip idle.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,7 +31,7 @@ LOGITS_AT_ONCE = 2**27  # half a GiB of float32; more are computed in chunks and
 
 def advantages(rewards: np.ndarray) -> np.ndarray:
     """A = (r - mean r) / (std r + 1e-6) within each group: advantages [prompts, samples] of rewards [prompts, samples].
-    Exactly 0 in groups whose rewards are all equal or not finite."""
+    Exactly 0 in groups whose rewards are all equal, or one of which is not finite."""
     rewards = np.asarray(rewards, dtype=np.float64)
     usable = np.isfinite(rewards).all(1, keepdims=True)
     rewards = np.where(usable, rewards, 0.0)
@@ -78,7 +78,7 @@ class Scorer(nn.Module):
 
     def __init__(self, model: PeftModel, temperature: float, recompute: bool = False):
         super().__init__()
-        self.model, self.temperature, self.recompute = model, temperature or 1.0, recompute
+        self.model, self.temperature, self.recompute = model, temperature, recompute
 
     def forward(
         self,
@@ -231,7 +231,7 @@ class Learner:
         loss = grpo_loss(logprobs, old, batch.advantages.to(logprobs.device), config.clip, weights)
         if reference is not None:
             kl = k3(logprobs, reference)
-            loss = loss + config.kl_coef * kl.sum()
+            loss = loss + config.kl_coef * kl.sum() if config.kl_coef else loss
             sums.add_kl(kl)
         sums.add_tokens(loss, entropies, is_clipped(logprobs, old, config.clip), (old - sampler).abs())
         return loss
@@ -290,6 +290,6 @@ class _Sums:
         return found | {
             "kl": k3 / n_kl if n_kl else 0.0,
             "frac_reward_zero_std": self.share,
-            "grad_norm": norm,
+            "grad_norm": norm if np.isfinite(norm) else None,  # an update was skipped
             "loss_tokens": int(self.tokens),
         }

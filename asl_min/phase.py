@@ -123,7 +123,7 @@ class Phase:
 
     @property
     def rollouts(self) -> int:
-        """What the phase has spent so far: episodes of all roles, an interrupted attempt's included."""
+        """Episodes of all roles that the phase has played so far, up to its last save also before an interruption."""
         return self.agent.budget["episodes"] + self.agent.budget["judge_calls"]
 
     @property
@@ -133,7 +133,7 @@ class Phase:
 
     def fits(self) -> bool:
         """Is another step expected to fit into what is left? One as dear as the mean of the phase's steps so far; the
-        first always. So a round spends less than one step too much."""
+        first always. So a round spends less than one step too much, and a phase with a dear first step ends early."""
         steps = len(self.rewards)
         return self.rollouts_left > 0 and self.rollouts_left >= (self.rollouts / steps if steps else 0)
 

@@ -14,7 +14,7 @@ from asl_min.protocol import opens_with_think
 
 def label_reward(verdict: bool | None, label: bool) -> float:
     """GRM reward: 1 if the conclusion equals the label, else 0; 0 for an unreadable conclusion."""
-    return float(verdict is not None and verdict == label)
+    return float(verdict == label)
 
 
 def verdict_reward(verdict: bool | None) -> float:
@@ -55,12 +55,12 @@ def balanced(triples: Sequence[Triple], rng: random.Random) -> list[Triple]:
     return kept
 
 
-def distinct(tasks: Iterable[Task]) -> list[Task]:
-    """Tasks whose question, normalised, has not occurred before."""
+def distinct(tasks: Iterable[Task]) -> dict[str, Task]:
+    """The first task of each question, by the question, normalised."""
     first: dict[str, Task] = {}
     for task in tasks:
         first.setdefault(normalize(task.question), task)
-    return list(first.values())
+    return first
 
 
 def plateaued(rewards: Sequence[float], window: int, threshold: float) -> bool:

@@ -94,5 +94,6 @@ def main(args: Namespace) -> None:
     elif not args.prepare:
         with run_dir.lock(run):
             summary = run_rounds(run)
-        facts = {"run": str(run), "rounds": len(summary.get("rounds", []))}
-        terminal.tell(json.dumps(facts), **facts)
+        if summary:
+            facts = {"run": str(run), "rounds": len(summary["rounds"])}
+            terminal.tell(json.dumps(facts), **facts)

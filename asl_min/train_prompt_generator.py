@@ -34,8 +34,8 @@ ROLE = "prompt_generator"
 def run_phase(run: Path, round_number: int) -> None:
     """Writes tasks.jsonl (the kept tasks), drafts.jsonl (all, with rewards) and verification.jsonl."""
     with Phase.open(run, round_number, ROLE) as phase:
-        prompts, kept, before = meta_prompts(phase), {}, phase.rows["drafts"]  # before: in an interrupted attempt
-        keep(kept, [Task.of_record(row) for row in before if row["kept"]])
+        prompts, before = meta_prompts(phase), phase.rows["drafts"]  # before: in an interrupted attempt
+        kept = rewards.distinct(Task.of_record(row) for row in before if row["kept"])
         for step in phase.steps(0 if any(row["fresh"] for row in before) else phase.config.pg_max_steps):
             if len(kept) >= most_tasks(phase):
                 break
@@ -92,14 +92,8 @@ def draft(
         tasks = [replace(task, kept=one) for task, one in zip(tasks, chosen, strict=True)]
     phase.add("drafts", [task.record() for task in tasks], remember=False)
     phase.add("verification", [triple.record() for triple in triples(tasks)], remember=False)
-    keep(kept, [task for task in tasks if task.kept])
+    kept.update(rewards.distinct([*kept.values(), *(task for task in tasks if task.kept)]))
     return tasks, episodes
-
-
-def keep(kept: dict[str, Task], tasks: Sequence[Task]) -> None:
-    """Add to the round's tasks those whose question, normalised, is not among them yet."""
-    for task in tasks:
-        kept.setdefault(rewards.normalize(task.question), task)
 
 
 def most_tasks(phase: Phase) -> int:

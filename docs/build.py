@@ -45,6 +45,9 @@ _asl_min() {{
   for ((i = 1; i < COMP_CWORD - 1; i++)); do
     [[ ${{COMP_WORDS[i]}} == -m ]] && module=${{COMP_WORDS[i + 1]}}
   done
+  case ${{COMP_WORDS[0]##*/}} in
+{programs}
+  esac
   case $module in
 {cases}
   esac
@@ -53,7 +56,7 @@ _asl_min() {{
   [[ ${{COMPREPLY[0]}} == *= ]] && compopt -o nospace
 }}
 _asl_min_keys="{keys}"
-complete -o default -F _asl_min python python3 accelerate torchrun
+complete -o default -F _asl_min python python3 accelerate torchrun {names}
 """
 
 
@@ -147,8 +150,11 @@ def completion() -> str:
     """What each script takes."""
     cases = {module: words_of(parser_of(module)) for module in sorted([*command.SCRIPTS.values(), *REPRODUCE])}
     lines = "\n".join(f'    {module}) words="{words}" ;;' for module, words in cases.items())
+    programs = "\n".join(f"    {name}) module={module} ;;" for name, module in command.SCRIPTS.items())
     keys = " ".join(f"{field.name}=" for field in fields(Config))
-    return COMPLETION.format(cases=lines, modules=" ".join(cases), keys=keys)
+    return COMPLETION.format(
+        cases=lines, modules=" ".join(cases), keys=keys, programs=programs, names=" ".join(command.SCRIPTS)
+    )
 
 
 PAGES = {

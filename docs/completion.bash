@@ -8,6 +8,26 @@ _asl_min() {
   for ((i = 1; i < COMP_CWORD - 1; i++)); do
     [[ ${COMP_WORDS[i]} == -m ]] && module=${COMP_WORDS[i + 1]}
   done
+  case ${COMP_WORDS[0]##*/} in
+    asl-rounds) module=asl_min.rounds ;;
+    asl-train-prompt-generator) module=asl_min.train_prompt_generator ;;
+    asl-train-reward-model) module=asl_min.train_reward_model ;;
+    asl-train-policy) module=asl_min.train_policy ;;
+    asl-evaluate) module=asl_min.evaluate ;;
+    asl-ask) module=asl_min.tools.ask ;;
+    asl-report) module=asl_min.tools.report ;;
+    asl-serve) module=asl_min.tools.serve ;;
+    asl-share) module=asl_min.tools.share ;;
+    asl-plan) module=asl_min.tools.plan ;;
+    asl-base-measures) module=asl_min.tools.base_measures ;;
+    asl-preflight) module=asl_min.tools.preflight ;;
+    asl-population) module=asl_min.world.tiny.population ;;
+    asl-ingest) module=asl_min.search.ingest ;;
+    asl-index) module=asl_min.search.disk ;;
+    asl-search-server) module=asl_min.search.server ;;
+    asl-hub) module=asl_min.search.hub ;;
+    asl-people) module=asl_min.real.people ;;
+  esac
   case $module in
     asl_min.evaluate) words="--help --config --run --round --adapter --dry-run --quiet --json $_asl_min_keys" ;;
     asl_min.real.people) words="--help --out --folder --dry-run --quiet --json" ;;
@@ -43,4 +63,4 @@ _asl_min() {
   [[ ${COMPREPLY[0]} == *= ]] && compopt -o nospace
 }
 _asl_min_keys="recipe= arm= seed= rounds= round_rollouts= frozen= base_model= prompts= corpus= questions= judgments= oracle= search_url= top_k= policy_tasks= labelled_questions= labelled_judgments= inject_round= inject_share= oracle_from_round= max_turns= max_turn_tokens= max_episode_tokens= temperature= generation_batch_size= backend= server_url= server_folder= server_tolerance= quantization= gradient_checkpointing= adapters= lora_rank= learning_rate= clip= ratio_cap= kl_coef= kl_reference= minibatches= micro_batch_tokens= max_grad_norm= mixed_precision= save_every= threads= trackers= pg_prompts= pg_samples= pg_max_steps= attempts= verify_samples= verify_threshold= max_tasks_first= max_tasks= fresh_share= grm_prompts= grm_samples= grm_max_steps= grm_plateau= policy_prompts= policy_samples= policy_max_steps= policy_plateau= plateau_threshold= width_rounds= meta_prompts= eval_split= eval_per_hop= eval_greedy= eval_samples= eval_judgments= eval_tasks="
-complete -o default -F _asl_min python python3 accelerate torchrun
+complete -o default -F _asl_min python python3 accelerate torchrun asl-rounds asl-train-prompt-generator asl-train-reward-model asl-train-policy asl-evaluate asl-ask asl-report asl-serve asl-share asl-plan asl-base-measures asl-preflight asl-population asl-ingest asl-index asl-search-server asl-hub asl-people

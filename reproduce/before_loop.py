@@ -28,8 +28,8 @@ from dataclasses import asdict
 from pathlib import Path
 
 from asl_min.config import Config
-from asl_min.corpus import load_questions
-from asl_min.evaluate import chosen_per_hop, evaluate_agent, policy_answers
+from asl_min.corpus import in_split, load_questions
+from asl_min.evaluate import evaluate_agent, policy_answers
 from asl_min.metrics.accuracy import sampled_accuracy
 from asl_min.phase import Agent
 from asl_min.run import durable, terminal
@@ -48,7 +48,8 @@ MINUTES = 60.0
 def sampled(agent: Agent, per_hop: int) -> dict:
     """`sampled_accuracy` of `SAMPLES` answers to the first questions of each number of hops."""
     config = agent.config
-    questions = chosen_per_hop(load_questions(config.path(config.questions)), per_hop, config.eval_split)
+    known = load_questions(config.path(config.questions))
+    questions = in_split(known, per_hop, config.eval_split, per_hop=True)
     answers = policy_answers(agent, questions, SAMPLES, 1.0, "sampled")
     return {"questions": len(questions), "samples": SAMPLES} | sampled_accuracy(answers)
 

@@ -116,7 +116,10 @@ def results_text(population: Population, rows: list[dict], audits: list[dict]) -
         "those with a held-out phrasing, those with a held-out path, and by hops.",
         strata_table(population),
         "## Budgets",
-        "What a run spends in all rounds, and its mean held-out accuracy up to the least that a run on its base spent.",
+        "What a run spends in all rounds, and its mean held-out accuracy up to the least that a run on its base spent. "
+        "A verdict of the judge is one of the rollouts; a match with an answer and a verdict of the oracle are none, so "
+        "that arms without a judge train their policy on more episodes and by more steps. C5, C9 and C14 compare such "
+        "arms at equal rollouts: what they find is due to the reward and to these steps together.",
         budgets_table(population),
     ]
     for title, keys in ROUND_TABLES.items():

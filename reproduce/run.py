@@ -11,7 +11,7 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
 
     TINY = Path(__file__).parents[1] / "configs" / "tiny.yaml"
     config = argument("--config", type=Path, metavar="FILE", default=TINY, help="YAML file (default: the miniature)")
-    run = argument("--run", type=Path, metavar="DIR", help="run folder (default: runs/RECIPE_seedSEED)")
+    run = argument("--run", type=Path, metavar="DIR", help="run folder (default: runs/ARM_seedSEED)")
     seed = argument("--seed", type=int, default=0)
     start("reproduce.run", __doc__, config, run, seed, OVERRIDES)
 

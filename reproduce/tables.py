@@ -147,10 +147,11 @@ def strata_table(population: Population) -> str:
 def budgets_table(population: Population) -> str:
     """What a run spends, and mean accuracy up to the least that any run of the base spent, by each budget."""
     names = [budget.replace("_", " ") for budget in m.BUDGETS]
-    cells = [["arm", "bases", *names, "gold labels", *(f"accuracy over equal {name}" for name in names)]]
+    cells = [["arm", "bases", *names, "judge calls", "gold labels", *(f"accuracy over equal {name}" for name in names)]]
     for arm in population.arms():
         summaries = [s for found in population.runs[arm].values() for s in found]
         used = [f"{np.mean([m.spent(s, budget)[-1] for s in summaries]):.0f}" for budget in m.BUDGETS]
+        used.append(f"{np.mean([sum(row['judge_calls'] for row in s['rounds']) for s in summaries]):.0f}")
         labels = max(row["gold_labels"] for summary in summaries for row in summary["rounds"])
         equal = []
         for budget in m.BUDGETS:

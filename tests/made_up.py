@@ -13,7 +13,7 @@ from reproduce.designs import Preregistration
 from reproduce.records import Runs, by_arm, dump, name_of, run_name
 
 ROLES = ("prompt_generator", "reward_model", "policy")
-SPENT = {"rollouts": 1000, "tokens": 5000, "seconds": 50.0, "optimizer_steps": 10, "gold_labels": 0}
+SPENT = {"rollouts": 1000, "tokens": 5000, "seconds": 50.0, "optimizer_steps": 10, "gold_labels": 0, "judge_calls": 600}
 
 
 def entry(number: int, accuracy: float, **values) -> dict:

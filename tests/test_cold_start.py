@@ -312,3 +312,13 @@ def test_follow_ups_ask_more_about_the_page_last_read(chat):
     between = len(whole.ids) - sum(len(part.ids) for part in parts)
     assert whole.weights.sum() == sum(part.weights.sum() for part in parts) and between
     assert whole.ids[-len(parts[-1].ids) :].tolist() == parts[-1].ids.tolist()
+
+
+def test_unfinished_start_of_another_model_is_not_gone_on_with(script, llama, tmp_path, monkeypatch, capsys, agreeing):
+    monkeypatch.setattr(cold_start, "FIRST_LAYER", 1)
+    monkeypatch.setattr(cold_start, "train", lambda *_: pytest.fail("trained"))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / cold_start.BEGUN).write_text('{"base": "another"}')
+    with pytest.raises(AssertionError):
+        run(script, llama, tmp_path, tmp_path / "out")
+    assert "holds an unfinished cold start of {'base': 'another'}, not of" in capsys.readouterr().err

@@ -177,7 +177,7 @@ def test_interruption_is_one_line(capsys):
     with pytest.raises(SystemExit) as ended, command.clear_errors():
         raise KeyboardInterrupt
     assert ended.value.code == 130
-    assert capsys.readouterr().err == "interrupted; the same command goes on from the last saved step\n"
+    assert capsys.readouterr().err == "interrupted; a run goes on from its last saved step by the same command\n"
 
 
 @pytest.mark.parametrize("error", [FileNotFoundError("no file is named"), ConnectionError("gone"), KeyError("a bug")])
@@ -368,7 +368,7 @@ def test_cached_model_is_used_where_the_hub_does_not_answer(no_hub, monkeypatch)
 
 
 @pytest.mark.parametrize(
-    ("name", "is_id"),
+    ("name", "is_meant"),
     [
         ("Owner/adapter-1.5", True),
         ("tests/nope", False),
@@ -378,9 +378,9 @@ def test_cached_model_is_used_where_the_hub_does_not_answer(no_hub, monkeypatch)
         ("a", False),
     ],
 )
-def test_hub_id_is_two_words_and_no_path_below_a_folder_that_there_is(name, is_id, monkeypatch):
+def test_hub_id_is_two_words_and_no_path_below_a_folder_that_there_is(name, is_meant, monkeypatch):
     monkeypatch.chdir(ROOT)
-    assert hub.is_id(name) is is_id
+    assert hub.is_meant(name) is is_meant
 
 
 # --- rounds that a run does not have, and starts that failed
@@ -406,3 +406,45 @@ def test_failed_start_does_not_refuse_the_corrected_command(changed, tmp_path):
 def test_real_verification_data_needs_a_judge_that_may_read_it(changed):
     with pytest.raises(InputError, match="'inject_round' is 1, but the recipe 'absolute_zero' gives its judge no gold"):
         check_inputs(changed(recipe="absolute_zero", inject_round=1))
+
+
+@pytest.mark.parametrize("name", ["config.yaml", "prompts.yaml"])
+def test_file_of_the_users_own_is_not_replaced(name, config, tmp_path):
+    (tmp_path / name).write_text("my: own file")
+    with pytest.raises(InputError, match=rf"{name}: is not of a run, and would be replaced"):
+        run_dir.create(tmp_path, config)
+    assert (tmp_path / name).read_text() == "my: own file" and not (tmp_path / run_dir.STARTED).exists()
+
+
+@pytest.mark.parametrize("text", ["recipe: [a]", "pg_reward: x\npolicy_reward: y"])
+def test_config_that_no_run_wrote_is_named(text, config, tmp_path):
+    run_dir.create(tmp_path, config)
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"config\.yaml: "):
+        run_dir.read_config(tmp_path)
+
+
+def test_split_without_rows_is_refused_before_the_run(changed, tmp_path):
+    row = {"question": "q", "golden_answers": ["x"], "answer": "x", "label": True}
+    write_jsonl(tmp_path / "rows.jsonl", [row] * 4)
+    for key, size in {"questions": "eval_per_hop", "judgments": "eval_judgments"}.items():
+        few = {"eval_per_hop": 0, "eval_judgments": 0, "eval_split": "validation"}
+        few |= {key: str(tmp_path / "rows.jsonl"), size: 4}
+        with pytest.raises(InputError, match="eval_split: 'validation': there are only 4 rows"):
+            check_inputs(changed(**few))
+        check_inputs(changed(**few | {size: 3}))
+
+
+def test_budget_below_one_step_of_the_task_writer_is_noted(changed, capsys):
+    check_inputs(changed(round_rollouts=3, pg_prompts=1, pg_samples=2, verify_samples=1, attempts=1))
+    assert "round_rollouts: 3, but the Prompt Generator's first step alone may take 8" in " ".join(
+        capsys.readouterr().err.split()
+    )
+
+
+def test_files_are_whole_though_two_processes_write_them(tmp_path):
+    code = "import sys; from pathlib import Path; from asl_min.run.durable import write_text\n"
+    code += "for n in range(60): write_text(Path(sys.argv[1]), sys.argv[2] * 20000)"
+    writers = [subprocess.Popen([sys.executable, "-c", code, tmp_path / "f", letter], cwd=ROOT) for letter in "ab"]
+    assert [writer.wait() for writer in writers] == [0, 0]
+    assert (tmp_path / "f").read_text() in ("a" * 20000, "b" * 20000) and len(list(tmp_path.iterdir())) == 1

@@ -6,8 +6,7 @@ import random
 import numpy as np
 import pytest
 
-from asl_min.corpus import load_judgments, load_questions, write_jsonl
-from asl_min.evaluate import chosen_per_hop
+from asl_min.corpus import in_split, load_judgments, load_questions, write_jsonl
 from asl_min.metrics.accuracy import f1, found_pages
 from asl_min.real.evaluation_sets import judgments, own_questions, wrong_answers
 from asl_min.real.spans import kind_of, overlap
@@ -89,7 +88,7 @@ def test_script_writes_sets_that_evaluation_reads(script, tmp_path, capsys):
     words = ("--corpus", corpus, "--people", people, "--out", tmp_path / "out")
     assert script("asl_min.real.evaluation_sets", *words) == 0
     rows = load_questions(tmp_path / "out" / "test.jsonl")
-    assert len(chosen_per_hop(rows, 400)) == len(rows) == 1 + len(own_questions("test"))
+    assert len(in_split(rows, 400, per_hop=True)) == len(rows) == 1 + len(own_questions("test"))
     (theirs,) = [r for r in rows if r["id"] == "test"]
     assert theirs["metadata"] == {"dataset": "nq_dev", "pages": [["Oster", "Port Ames"]]}
     assert load_judgments(tmp_path / "out" / "judgments_validation.jsonl")

@@ -23,7 +23,7 @@ from asl_min.tools.figures import Line, Panel, beside_panels, draw, side_by_side
 from asl_min.tools.html import episodes as html_episodes
 from asl_min.tools.html import page as html_page
 from asl_min.tools.html.episodes import held_out_row
-from asl_min.tools.report import load_claims, summary_of, write_report
+from asl_min.tools.report import evaluated, load_claims, write_report
 from asl_min.tools.summary import BUDGET
 from asl_min.tools.table import ACCURACY, LONG_NAMES
 from asl_min.world.oracle import Oracle
@@ -207,10 +207,12 @@ def test_passages_of_the_evaluation_are_shown_and_their_lack_is_told():
 def test_another_run_stands_beside_with_its_figures_its_table_and_what_differs(measured_run, changed, tmp_path):
     run, other = (shutil.copytree(measured_run, tmp_path / name) for name in ("run", "other"))
     (other / "config.yaml").write_text(dump_config(changed(learning_rate=0.25)))
+    (other / "summary.json").unlink(missing_ok=True)
     text = write_report(run, beside=other).read_text()
     assert text.count('<table class="wide"') == 2 and f"Beside {other}</h2>" in text
     assert "<code>learning_rate</code> 0.25 (here 0.001)" in " ".join(text.split())
     assert text.count("<svg") == 5 + 5  # of rounds and steps, and of five measures of both
+    assert not (other / "summary.json").exists()  # it may be another user's, or at work
 
 
 def test_run_beside_that_is_none_is_refused(run, tmp_path, script, capsys):
@@ -219,7 +221,7 @@ def test_run_beside_that_is_none_is_refused(run, tmp_path, script, capsys):
 
 
 def test_panels_beside_have_a_line_for_each_run(measured_run):
-    panels = beside_panels({"a": summary_of(measured_run), "b": summary_of(measured_run)})
+    panels = beside_panels({"a": evaluated(measured_run), "b": evaluated(measured_run)})
     assert len(panels) == 5 and all([line.label for line in panel.lines] == ["a", "b"] for panel in panels)
 
 

@@ -296,3 +296,9 @@ def test_markup_that_the_parser_rejects_is_an_unreadable_file(tmp_path):
     (tmp_path / "x.html").write_text("<p>words</p><![foo[bar]]>")
     with pytest.raises(InputError, match=r"x\.html: cannot be read"):
         passages(tmp_path / "x.html")
+
+
+def test_document_is_not_replaced_by_the_corpus(folder, script, capsys):
+    assert script("asl_min.search.ingest", folder / "a.txt", "--out", folder / "a.txt") == 2
+    assert "a.txt: is one of the documents" in capsys.readouterr().err
+    assert (folder / "a.txt").read_text() == TEXTS["a.txt"]

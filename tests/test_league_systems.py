@@ -350,7 +350,7 @@ def test_round_trains_the_policy_without_gold(scripted_run, name):  # noqa: F811
     assert bool(facts["policy"]["judge_calls"]) == (name in ("b_star", "pae"))
     assert bool(facts["prompt_generator"]["judge_calls"]) == (name == "sgs")
     drafts = [Task.of_record(row) for row in rows(folders["prompt_generator"], "drafts.jsonl")]
-    kept = [t.question for t in rewards.distinct(t for t in drafts if t.kept)]
+    kept = [t.question for t in rewards.distinct(t for t in drafts if t.kept).values()]
     assert [t["question"] for t in rows(folders["prompt_generator"], "tasks.jsonl")] == kept
     assert (facts["prompt_generator"]["optimizer_steps"] == 0) == (name in FROZEN)
 

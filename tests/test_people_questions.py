@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from asl_min.config import Config
-from asl_min.corpus import load_questions, write_jsonl
-from asl_min.evaluate import chosen_per_hop
+from asl_min.corpus import in_split, load_questions, write_jsonl
 from asl_min.real import people
 from asl_min.run.errors import InputError
 from asl_min.search import hub
@@ -75,7 +74,7 @@ def test_labels_are_the_first_64_kept_ones_in_hash_order(written):
 
 def test_first_questions_of_a_half_come_from_both_sets(written):
     for half in ("test", "validation"):
-        first = chosen_per_hop(written[f"{half}.jsonl"], 12)
+        first = in_split(written[f"{half}.jsonl"], 12, per_hop=True)
         assert {row["metadata"]["dataset"] for row in first} == {"nq_dev", "webq_test"}
 
 

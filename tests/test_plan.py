@@ -260,7 +260,7 @@ def test_command_tells_what_nodes_give_and_one_node_as_before(script, capsys):
 @pytest.mark.parametrize("value", ["-3", "0"])
 def test_options_must_be_above_zero(script, capsys, option, value):
     assert script("asl_min.tools.plan", str(ROOT / "configs" / "tiny.yaml"), option, value) == 2
-    assert capsys.readouterr().err == f"error: {option}: {value}, must be above 0\n"
+    assert capsys.readouterr().err == f"error: argument {option}: {value}, must be above 0 (see --help)\n"
 
 
 @pytest.mark.parametrize(("number", "text"), [(919_680, "0.9M"), (40_400_000, "40.4M"), (7_615_616_512, "7.62B")])
@@ -300,3 +300,9 @@ def test_shipped_configs_fit_the_cards_that_they_name(name, gib, no_network):
     memory = memory_of(config, shape)
     check_fit(config, shape, memory, gib)
     assert memory.total < gib * GIB
+
+
+def test_nodes_of_a_round_without_rollouts_cannot_be_planned(script, capsys):
+    nothing = [f"{key}=0" for key in ("pg_max_steps", "grm_max_steps", "policy_max_steps", "round_rollouts")]
+    assert script("asl_min.tools.plan", ROOT / "configs" / "tiny.yaml", "--nodes", "2", *nothing) == 2
+    assert "a round without rollouts cannot be planned for" in capsys.readouterr().err

@@ -207,10 +207,25 @@ def test_dry_run_measures_nothing(told, monkeypatch):
 
 def test_bad_options_are_refused(script, capsys):
     assert script("asl_min.tools.preflight", "--config", "configs/tiny.yaml", "--minutes", "0") == 2
-    assert capsys.readouterr().err == "error: --minutes: 0, must be above 0\n"
+    assert capsys.readouterr().err == "error: argument --minutes: 0, must be above 0 (see --help)\n"
 
 
 def test_corpus_without_titles_is_one_line(agent, monkeypatch):
     monkeypatch.setattr("asl_min.tools.probe.topics", lambda passages: [])
     with pytest.raises(InputError, match="no passage has a title"):
         preflight.measure(agent, 8, 1)
+
+
+def test_damaged_diagram_is_found_before_anything_is_measured(changed, tmp_path, monkeypatch, script, capsys):
+    monkeypatch.setattr(preflight, "measure", lambda *_: pytest.fail("measured"))
+    (tmp_path / "config.yaml").write_text(dump_config(changed(**ROOMY)))
+    (tmp_path / "d.json").write_text("[{}]")
+    words = ("--config", tmp_path / "config.yaml", "--diagram", tmp_path / "d.json")
+    assert script("asl_min.tools.preflight", *words) == 2
+    assert "d.json: expected a list of rows with" in capsys.readouterr().err
+
+
+def test_adapter_that_is_none_is_refused_by_a_dry_run_too(script, tmp_path, capsys):
+    for module in ("asl_min.tools.preflight", "asl_min.evaluate"):
+        assert script(module, "--config", "configs/tiny.yaml", "--adapter", tmp_path, "--dry-run") == 2
+        assert f"argument --adapter: {tmp_path}: holds no peft adapter" in capsys.readouterr().err

@@ -18,19 +18,18 @@ from asl_min.search.bm25 import Bm25Search
 TOOL = Bm25Search(ARTICLES, 1)
 
 
-def found(sentence: str, *titles: str) -> list[tuple[str, str]]:
-    return [(span.text, span.kind) for span in spans(sentence, frozenset(titles))]
+def found(sentence: str) -> list[tuple[str, str]]:
+    return [(span.text, span.kind) for span in spans(sentence)]
 
 
-def test_spans_are_dates_years_numbers_names_and_titles():
+def test_spans_are_dates_years_numbers_and_names():
     text = "Born on 7 November 1867, Ada King of Hull sold 2.5 million lamps from 1890 to May 3, 1901."
-    assert found(text, "lamps") == [
+    assert found(text) == [
         ("7 November 1867", "date"),
         ("May 3, 1901", "date"),
         ("1890", "year"),
         ("2.5 million", "number"),
         ("Ada King of Hull", "name"),
-        ("lamps", "term"),
     ]
 
 

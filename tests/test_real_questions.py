@@ -132,5 +132,15 @@ def test_script_lists_the_faults(script, tmp_path, capsys):
     questions.write_text(json.dumps(question("On which island is it?", "Kyushu")) + "\n")
     assert script("asl_min.tools.check_questions", corpus, questions) == 2
     said = capsys.readouterr()
-    assert said.out.splitlines() == ["x: no golden answer in the last page", "0 of 1 questions fit their pages"]
+    assert said.out.splitlines() == [
+        f"{questions}: x: no golden answer in the last page",
+        "0 of 1 questions fit their pages",
+    ]
     assert said.err == f"error: {corpus}: 1 of 1 questions do not fit these pages\n"
+    more = tmp_path / "more.jsonl"
+    more.write_text(json.dumps(question("On which island is it?", "Honshu")) + "\n")  # of the same id
+    assert script("asl_min.tools.check_questions", corpus, questions, more) == 2
+    assert "1 of 2 questions fit their pages\n" in capsys.readouterr().out
+    assert faults({"question": "q", "golden_answers": ["x"], "metadata": {}}, PAGES) == [
+        "names no page (metadata.pages)"
+    ]

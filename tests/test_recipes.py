@@ -13,9 +13,9 @@ from test_phases import PHASES, ROOMY, ScriptedSampler, copy_of, new_run, rows
 
 from asl_min import recipes, rewards, roles, train_prompt_generator
 from asl_min.config import Config, check, load_config
-from asl_min.corpus import load_judgments, load_questions, write_jsonl
+from asl_min.corpus import in_split, load_judgments, load_questions, write_jsonl
 from asl_min.episode import Episode, Task
-from asl_min.evaluate import chosen_per_hop, evaluate_round
+from asl_min.evaluate import evaluate_round
 from asl_min.model import ROLES
 from asl_min.phase import Agent
 from asl_min.run import gold, run_dir
@@ -119,10 +119,12 @@ def test_labels_of_the_labelled_judgments_are_true(world):
 
 def test_validation_questions_are_none_of_the_test():
     questions = load_questions(TARGET / "questions.jsonl")
-    test, validation = (chosen_per_hop(questions, Config().eval_per_hop, split) for split in ("test", "validation"))
+    test, validation = (
+        in_split(questions, Config().eval_per_hop, split, per_hop=True) for split in ("test", "validation")
+    )
     assert len(test) == len(validation) == 408 and not queries(test) & queries(validation)
-    with pytest.raises(InputError, match="only 816 questions"):
-        chosen_per_hop(questions, 300, "validation")
+    with pytest.raises(InputError, match="only 816 rows"):
+        in_split(questions, 300, "validation", per_hop=True)
 
 
 # --- the guard

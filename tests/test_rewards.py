@@ -152,7 +152,7 @@ def test_rule_mode_asks_whether_the_attempt_contains_the_tasks_answer(answer, ke
 
 def test_distinct_keeps_the_first_of_each_normalised_question():
     tasks = [Task(question, str(n)) for n, question in enumerate(["Where is the UK?", "where is UK", "Where is Peru?"])]
-    assert [task.answer for task in rewards.distinct(tasks)] == ["0", "2"]
+    assert [task.answer for task in rewards.distinct(tasks).values()] == ["0", "2"]
 
 
 def test_groups_are_neighbours():

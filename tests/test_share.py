@@ -369,3 +369,10 @@ def test_citation_names_paper_and_software():
     assert {"cff-version", "message", "title", "authors"} <= set(found) and found["references"][0]["title"].startswith(
         "Towards Agentic Self-Learning"
     )
+
+
+def test_readme_of_another_kind_is_not_replaced(run, tmp_path):
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(InputError, match=r"README\.md: is not of a data set"):
+        share.export(run, tmp_path)
+    assert (tmp_path / "README.md").read_text() == "mine"

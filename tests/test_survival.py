@@ -328,6 +328,7 @@ DAMAGES = {
     "truncated": lambda path: path.write_bytes(path.read_bytes()[:-1]),
     "one bit": flip,
     "gone": lambda path: path.unlink(),
+    "of another form": lambda path: path.write_text('{"files": []}'),
 }
 
 

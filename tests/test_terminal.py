@@ -111,7 +111,7 @@ def test_plan_counts_the_episodes_of_a_round(changed):
         7 * 8 * 9,
     ]
     assert dry_run.rollouts(config, "policy") == 2 * 2 * 2 * 2  # steps, tasks, samples; an answer and its verdict
-    assert dry_run.rollouts(config, "evaluation") == 2 * 4 * 2 + 3 * 4 + 4 * 4  # temperatures, hops, questions
+    assert dry_run.rollouts(config, "evaluation") == 2 * 4 * 2 + 3 * 4 + 5 * 4  # temperatures, hops, questions
 
 
 def test_plan_of_a_limited_round_is_its_limit(changed):

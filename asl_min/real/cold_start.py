@@ -15,14 +15,15 @@ The adapter sits on layers `FIRST_LAYER` and up, so that no gradient goes furthe
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
     from pathlib import Path
 
-    from asl_min.run.command import argument, start
+    from asl_min.run.command import above_zero, argument, start
 
     base = argument("--base", metavar="NAME", default="build/real/smollm2-135m", help="folder or hub id of the model")
     corpus = argument("--corpus", type=Path, metavar="FILE", default=Path("build/real/articles.jsonl"))
-    steps = argument("--steps", type=int, default=300, help="optimizer steps (300)")
+    steps = argument("--steps", type=above_zero(int), default=300, help="optimizer steps (300)")
     out = argument("--out", type=Path, required=True, metavar="DIR", help="folder of the adapter")
     start("asl_min.real.cold_start", __doc__, base, corpus, steps, out)
 
+import json
 import random
 import time
 from argparse import Namespace
@@ -58,7 +59,7 @@ LEARNING_RATE, WARM_UP, TOKENS_PER_BATCH, MAX_TOKENS = 1e-3, 10, 2000, 2048
 FOLLOW_UPS = 4
 """Questions more on a page, at most."""
 SAVE_EVERY, SEED = 25, 0
-STATE, ANSWERS, QUESTIONS = "state.pt", "own_answers.jsonl", "own_questions.jsonl"
+STATE, ANSWERS, QUESTIONS, BEGUN = "state.pt", "own_answers.jsonl", "own_questions.jsonl", "begun.json"
 """Of an unfinished cold start, in the adapter's folder."""
 PAGES = 3000
 """Articles, drawn by lot, that the model writes a question about."""
@@ -135,6 +136,15 @@ def save_state(model: PeftModel, optimizer: torch.optim.Optimizer, step: int, fi
         torch.save(state, opened)
 
 
+def refuse_other(folder: Path, begun: dict) -> None:
+    """Raises `InputError` where an unfinished cold start lies in the folder that began with something else: its answers
+    would be another model's."""
+    file = folder / BEGUN
+    if file.is_file() and (there := json.loads(file.read_text())) != begun:
+        raise InputError(f"{folder}: holds an unfinished cold start of {there}, not of {begun}; take another --out")
+    durable.write_text(file, json.dumps(begun))
+
+
 def others(articles: Sequence[Passage]) -> list[Passage]:
     """The articles that no evaluated question asks about."""
     pages = evaluated_titles()
@@ -175,6 +185,7 @@ def main(args: Namespace) -> None:
     torch.manual_seed(SEED)
     chat, tokens = Chat(load_tokenizer(config), config.prompts), args.steps * TOKENS_PER_BATCH
     args.out.mkdir(parents=True, exist_ok=True)
+    refuse_other(args.out, {"base": args.base, "corpus": durable.digest(args.corpus), "steps": args.steps})
     reading = replace(config, quantization="bf16")
     if not (read := read_by(Generator(load_base(reading), chat), articles, sound, args.out)):
         raise InputError(f"{args.base}: answers none of {len(sound)} questions as the rules do")
@@ -184,6 +195,6 @@ def main(args: Namespace) -> None:
     model = with_adapter(load_base(config))
     train(model, samples, args.steps, args.out)
     save_adapter(model, "default", args.out)
-    for name in (STATE, ANSWERS, QUESTIONS):
+    for name in (STATE, ANSWERS, QUESTIONS, BEGUN):
         (args.out / name).unlink(missing_ok=True)
     terminal.tell(str(args.out), adapter=str(args.out), steps=args.steps)

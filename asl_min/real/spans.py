@@ -3,7 +3,6 @@ else they can be written."""
 
 import random
 import re
-from collections.abc import Container
 from dataclasses import dataclass
 
 from asl_min.rewards import normalize
@@ -37,7 +36,6 @@ NO_NAMES = frozenset(
     )
 )
 """Capitalised because they open a sentence."""
-LONGEST_TITLE = 5
 """Words of a title that is looked for in a text."""
 
 
@@ -58,9 +56,8 @@ def sentences(text: str) -> list[str]:
     return re.split(r"(?<!\b[A-Z]\.)(?<!\b[A-Z][a-z]\.)(?<=[.!?]) (?=[A-Z\"“])", text)
 
 
-def spans(sentence: str, titles: Container[str] = frozenset()) -> list[Span]:
-    """What a question can ask for, in the order of kinds, none within another. `titles`: titles of articles in lower
-    case; words in lower case count only as these."""
+def spans(sentence: str) -> list[Span]:
+    """What a question can ask for, in the order of kinds, none within another."""
     found, taken = [], [False] * len(sentence)
     for kind, pattern in PATTERNS.items():
         for match in re.finditer(pattern, sentence):
@@ -68,7 +65,7 @@ def spans(sentence: str, titles: Container[str] = frozenset()) -> list[Span]:
             if start < end and not any(taken[start:end]):
                 taken[start:end] = [True] * (end - start)
                 found.append(Span(sentence[start:end], kind))
-    return found + terms(sentence, taken, titles)
+    return found
 
 
 def name_in(match: re.Match) -> tuple[int, int]:
@@ -81,19 +78,6 @@ def name_in(match: re.Match) -> tuple[int, int]:
         end -= len(words[-1]) + 1
     initials = re.fullmatch(r"(?:[A-Z]\. ?)+", match.string[start:end])
     return (end, end) if initials or (start == 0 and " " not in match.group()) else (start, end)
-
-
-def terms(sentence: str, taken: list[bool], titles: Container[str]) -> list[Span]:
-    """Titles in lower case, the longest first, of four letters or more."""
-    words, found = list(re.finditer(r"[\w-]+", sentence)), []
-    for length in range(LONGEST_TITLE, 0, -1):
-        for first, last in zip(words, words[length - 1 :], strict=False):
-            start, end = first.start(), last.end()
-            text = sentence[start:end]
-            if len(text) > 3 and text.islower() and text in titles and not any(taken[start:end]):
-                taken[start:end] = [True] * (end - start)
-                found.append(Span(text, "term"))
-    return found
 
 
 def overlap(one: str, other: str) -> bool:

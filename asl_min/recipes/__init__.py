@@ -8,7 +8,7 @@ import pkgutil
 import random
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -24,7 +24,7 @@ Verdict = bool | None
 """Of an attempt: right, wrong, or no answer (or a judgment that cannot be read)."""
 
 
-class Recipe(Protocol):
+class Recipe:
     """The methods in the order in which a round calls them. Each has a default, the plainest choice: tasks are not
     voted on, an attempt is right if it matches the task's own answer, there is no judge to train, a group is the
     episodes of one prompt."""
@@ -37,6 +37,8 @@ class Recipe(Protocol):
     """Tasks a prompt that the writer writes after its last update of the round; they alone are the round's tasks. 0:
     the round's tasks are those that it wrote while it learnt."""
 
+    judge_role = "reward_model"
+    """Whose adapter answers the judge's prompt."""
     attempt_rollouts = 1
     """Rollouts that an attempt of the policy phase takes with its verdict; 2 where a judge is asked. How many fresh
     tasks are wanted depends on it."""
@@ -62,8 +64,8 @@ class Recipe(Protocol):
         return 0.0
 
     def judge(self, phase: "Phase", pairs: Sequence[tuple[str, str | None]], *seed_key: object) -> list[Verdict]:
-        """Verdicts on (question, answer) pairs where a judge is asked: by default the Generative Reward Model."""
-        return roles.judge(phase.agent.as_role("reward_model"), pairs, *seed_key)
+        """Verdicts on (question, answer) pairs where a judge is asked."""
+        return roles.judge(phase.agent.as_role(self.judge_role), pairs, *seed_key)
 
     def matches(self, answer: str, key: Sequence[str]) -> bool:
         """Is an answer right by the key, where there is one?"""
@@ -138,8 +140,9 @@ class Recipe(Protocol):
         return [tasks[(step * n + i) % len(tasks)] for i in range(n)]
 
     def temperature(self, phase: "Phase", tasks: Sequence["Task"]) -> float | None:
-        """Sampling temperature of the policy's episodes, asked at each step; None: the config's. What it depends on
-        belongs into `phase.rows`, from which an interrupted phase goes on."""
+        """Sampling temperature of the policy's episodes, asked at each step; None: the config's. The update always uses
+        the config's, so another one is for recipes whose policy imitates. What it depends on belongs into `phase.rows`,
+        from which an interrupted phase goes on."""
         return None
 
     def policy_key(self, task: "Task", answers: Sequence[str | None]) -> list[str] | None:

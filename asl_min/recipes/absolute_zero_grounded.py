@@ -1,5 +1,5 @@
-"""Absolute Zero in which a task whose answer does not occur verbatim in a tool response of its writer counts as
-malformed: it is not attempted, earns -1 and is not kept.
+"""Absolute Zero in which a task whose answer does not occur verbatim in a tool response of its writer, be it as a part
+of a word, counts as malformed: it is not attempted, earns -1 and is not kept.
 
     task      Absolute Zero's, -1 also if its answer stands in no page that its writer read
     policy    Absolute Zero's

@@ -32,7 +32,7 @@ def weight(hits: Sequence[bool]) -> float:
 class Recipe(r_zero.Recipe):
     def task_rewards(self, tasks: Sequence[Task], episodes: Sequence[Episode]) -> list[float]:
         plain = super().task_rewards(tasks, episodes)
-        return [reward + 0.05 * min(episode.n_tool_calls, 4) for reward, episode in zip(plain, episodes, strict=True)]
+        return [reward + 0.05 * min(episode.n_searches, 4) for reward, episode in zip(plain, episodes, strict=True)]
 
     def answer_advantages(self, groups: Sequence[list[Episode]], tasks: Sequence[Task]) -> list[np.ndarray]:
         return [weight(task.verdicts) * group_advantages(group) for group, task in zip(groups, tasks, strict=True)]

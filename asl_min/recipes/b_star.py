@@ -83,7 +83,7 @@ class Recipe(recipes.Recipe):
         for (i, answer), verdict in zip(pairs, said, strict=True):
             if self.answer_reward(verdict) > threshold:
                 selected[i] += 1
-                right[i] += self.matches(answer or "", [tasks[i].answer])
+                right[i] += answer is not None and self.matches(answer, [tasks[i].answer])
         return float(np.mean([balance_score(c, m) for c, m in zip(right, selected, strict=True)]))
 
     def answer_groups(self, episodes: Sequence[Episode]) -> list[list[Episode]]:

@@ -39,7 +39,7 @@ def format_score(episode: Episode, task: Task) -> float:
     """
     if not task.well_formed or gives_away(task):
         return 0.0
-    hops, calls = int(episode.request.fields["hops"]), episode.n_tool_calls
+    hops, calls = int(episode.request.fields["hops"]), episode.n_searches
     searched = min((1 + calls) / hops, 1.0) if calls else float(hops == 1)
     thinks = sum(opens_with_think(turn.text) for turn in episode.turns) / max(len(episode.turns), 1)
     return (1 + thinks + searched + grounded(task.answer, episode)) / 4

@@ -17,13 +17,9 @@ began.
 """
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
 
-from asl_min import recipes, roles
+from asl_min import recipes
 from asl_min.episode import Episode, Task
-
-if TYPE_CHECKING:
-    from asl_min.phase import Phase
 
 
 def task_reward(task: Task) -> float:
@@ -35,12 +31,8 @@ def task_reward(task: Task) -> float:
 class Recipe(recipes.Recipe):
     explains_tasks = True
     fresh_samples = 1
+    judge_role = "policy"
     attempt_rollouts = 2
-
-    def judge(
-        self, phase: "Phase", pairs: Sequence[tuple[str, str | None]], *seed_key: object
-    ) -> list[recipes.Verdict]:
-        return roles.judge(phase.agent.as_role("policy"), pairs, *seed_key)
 
     def votes(self) -> int:
         return 1

@@ -47,7 +47,8 @@ class Recipe(recipes.Recipe):
     def accepts(self, task: Task, episode: Episode) -> bool:
         asked = searches(episode)
         given_away = task.answer.lower() in task.question.lower()
-        return len(task.question.split()) >= WORDS and not given_away and 1 < len(asked) == len(set(asked))
+        enough = len(task.question.split()) >= WORDS and episode.n_searches > 1
+        return enough and not given_away and len(asked) == len(set(asked))
 
     def played(
         self, phase: "Phase", tasks: list[Task], episodes: list[Episode], *seed_key: object
@@ -57,7 +58,7 @@ class Recipe(recipes.Recipe):
         pages = {i: list(dict.fromkeys(page for own in of for page in own)) for i, of in found.items() if any(of)}
         requests = [self._request(i, tasks[i].question, pages, *seed_key) for i in pages]
         answers = map(roles.answer_of, phase.agent.rollout("policy", requests))
-        right = {i: self.matches(a or "", [tasks[i].answer]) for i, a in zip(pages, answers, strict=True)}
+        right = {i: a is not None and self.matches(a, [tasks[i].answer]) for i, a in zip(pages, answers, strict=True)}
         return [replace(task, well_formed=right.get(i, False)) for i, task in enumerate(tasks)], episodes
 
     def _request(self, i: int, question: str, pages: dict[int, list[Passage]], *seed_key: object) -> Request:

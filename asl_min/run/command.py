@@ -7,10 +7,11 @@ is set before torch is there. `start` then imports the script as a module and ca
 import argparse
 import errno
 import importlib
+import math
 import os
 import runpy
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -36,9 +37,9 @@ OVERRIDES = argument("overrides", nargs="*", default=[], metavar="key=value", he
 SPIN_COUNT = "12000"
 """How often a waiting thread of OpenMP looks for work before it sleeps. The default, 300000, makes a phase many times
 slower beside other busy processes; much fewer make it slower alone (docs/speed.md)."""
-UNREADABLE = (PermissionError, FileExistsError, FileNotFoundError, NotADirectoryError, IsADirectoryError)
 EXTRAS = {"fastapi": "chat", "uvicorn": "chat", "faiss": "retrieval", "tenacity": "serve"}
 """What pip calls the extra that has a package which scripts import."""
+MAX_PORT = 65535
 INTERRUPTED = 130
 """Exit code after Ctrl-C, as shells have it."""
 SCRIPTS = {
@@ -97,6 +98,27 @@ def path(text: str) -> Path:
     return Path(text)
 
 
+def above_zero(kind: type[int] | type[float], highest: float = math.inf) -> Callable[[str], float]:
+    """For `type=` of an argument: a number above 0, `highest` at most."""
+
+    def convert(text: str) -> float:
+        value = kind(text)
+        if not 0 < value <= highest:
+            allowed = "above 0" if highest == math.inf else f"1 to {highest:g}"
+            raise argparse.ArgumentTypeError(f"{value:g}, must be {allowed}")
+        return value
+
+    convert.__name__ = kind.__name__  # argparse calls it so where the text is no number
+    return convert
+
+
+def adapter_folder(text: str) -> Path:
+    """For `type=` of an argument: the folder of a peft adapter."""
+    if not (path(text) / "adapter_config.json").is_file():
+        raise argparse.ArgumentTypeError(f"{text}: holds no peft adapter (no adapter_config.json)")
+    return Path(text)
+
+
 def parser_of(module: str, description: str, *arguments: Argument) -> argparse.ArgumentParser:
     """A script's arguments, and the three flags that all scripts take."""
     program = Path(sys.argv[0]).stem
@@ -149,7 +171,7 @@ def clear_errors() -> Iterator[None]:
         print(f"error: {needed}", file=sys.stderr)
         raise SystemExit(2) from None
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last saved step", file=sys.stderr)
+        print("interrupted; a run goes on from its last saved step by the same command", file=sys.stderr)
         raise SystemExit(INTERRUPTED) from None
     except (OSError, SafetensorError) as error:
         if not (reason := file_error(error)):
@@ -162,9 +184,9 @@ def file_error(error: OSError | SafetensorError) -> str | None:
     """What is wrong with which file; None where the error names no file."""
     if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
         return f"no space left on the disk ({error}); free some, then the same command goes on"
-    if isinstance(error, UNREADABLE):
+    if isinstance(error, OSError):
         return f"{error.filename}: {error.strerror}" if error.filename else None
-    return str(error) if isinstance(error, SafetensorError) else None
+    return str(error)
 
 
 def open_run(args: argparse.Namespace) -> tuple[Path | None, Config]:

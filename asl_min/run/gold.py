@@ -3,7 +3,7 @@
 Training phases run inside `training()`. There, `refuse_in_training` raises, and so does Python's `open` on any file
 that was declared gold: a QA set, the facts of the embedded world, the output of an evaluation. An audit hook of the
 interpreter watches every `open`, whatever code calls it. It does not see readers written in C++ that do not use
-Python's `open`. A recipe that uses gold says so in its YAML, and `training()` is told which files it may read.
+Python's `open`. A recipe that uses gold names the files (`Recipe.gold_files`), and `training()` lets these through.
 """
 
 import os

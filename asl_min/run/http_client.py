@@ -38,8 +38,10 @@ class Refused(InputError):
         self.status = status
 
 
-PASSING = (Busy, httpx2.HTTPError, AttributeError, KeyError, IndexError, TypeError, ValueError)
-"""Faults that another attempt may mend. From AttributeError on: what reading a malformed answer raises."""
+MALFORMED = (AttributeError, KeyError, IndexError, TypeError, ValueError, RecursionError)
+"""What reading a malformed answer raises."""
+PASSING = (Busy, httpx2.HTTPError, *MALFORMED)
+"""Faults that another attempt may mend."""
 
 
 class HttpClient:

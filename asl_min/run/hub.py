@@ -14,8 +14,13 @@ SECONDS = 5.0
 
 
 def is_id(name: str) -> bool:
-    """Does it look like OWNER/NAME, and not like a path below a folder that there is?"""
-    return re.fullmatch(r"\w[\w.-]*/[\w.-]+", name) is not None and not Path(name).parent.exists()
+    """Does it look like OWNER/NAME?"""
+    return re.fullmatch(r"\w[\w.-]*/[\w.-]+", name) is not None
+
+
+def is_meant(name: str) -> bool:
+    """Is the hub's OWNER/NAME meant, and not a path below a folder that there is?"""
+    return is_id(name) and not Path(name).parent.exists()
 
 
 def require(name: str, file: str) -> None:

@@ -9,7 +9,7 @@ from typing import TypeVar
 from asl_min import recipes
 from asl_min.chat import Chat
 from asl_min.config import Config
-from asl_min.corpus import Passage, load_corpus, load_judgments, load_questions, topics
+from asl_min.corpus import Passage, in_split, load_corpus, load_judgments, load_questions, topics
 from asl_min.model import empty_base, load_tokenizer
 from asl_min.run import run_dir, terminal
 from asl_min.run.errors import InputError
@@ -38,9 +38,13 @@ def check_inputs(config: Config, run: Path | None = None, noting: bool = True) -
     empty_base(config)
     passages = check_file(config, "corpus", load_corpus)
     if config.questions:
-        check_file(config, "questions", load_questions)
+        questions = check_file(config, "questions", load_questions)
+        if config.eval_per_hop:
+            in_split(questions, config.eval_per_hop, config.eval_split, per_hop=True)
     if config.judgments:
-        check_file(config, "judgments", load_judgments)
+        judgments = check_file(config, "judgments", load_judgments)
+        if config.eval_judgments:
+            in_split(judgments, config.eval_judgments, config.eval_split)
     if recipes.load(config).labelled_questions():
         check_file(config, "labelled_questions", load_questions)
     if config.inject_round:
@@ -71,6 +75,12 @@ def doubts(config: Config, passages: list[Passage], chat: Chat) -> list[str]:
         found.append(
             "base_model: a tiny base reads nothing but pages of the embedded world; expect nothing of use on another "
             "corpus (docs/own_documents.md)"
+        )
+    step = config.pg_prompts * config.pg_samples * (1 + config.verify_samples + 2 * config.attempts)
+    if 0 < config.round_rollouts < step:
+        found.append(
+            f"round_rollouts: {config.round_rollouts}, but the Prompt Generator's first step alone may take {step}; "
+            "the other roles get what it leaves"
         )
     lengths = [len(chat.plain(passage.contents)) for passage in passages[:: -(-len(passages) // SAMPLE)]]
     response = round(median(lengths) * min(config.top_k, len(passages)))

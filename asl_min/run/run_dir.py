@@ -35,15 +35,16 @@ CARD = "README.md"
 
 def create(run: Path, config: Config) -> None:
     """Make the folder, or accept one that holds this run, and write the values that may change. The start time is kept
-    once a round has begun. Raises `InputError` where it cannot be written, holds another run, or is worked on."""
+    once a round has begun. Raises `InputError` where it cannot be written, holds another run or a config.yaml that is
+    of no run, or is worked on."""
     check_place(run)
     run.mkdir(parents=True, exist_ok=True)
     with held(run):
         refuse_conflict(run, config)
-        durable.write_text(run / "config.yaml", dump_config(config))
-        durable.write_text(run / "prompts.yaml", yaml.safe_dump(load_prompts(config.prompts), sort_keys=False))
         if not has_begun(run):
             note_start(run)
+        durable.write_text(run / "config.yaml", dump_config(config))
+        durable.write_text(run / "prompts.yaml", yaml.safe_dump(load_prompts(config.prompts), sort_keys=False))
 
 
 def note_start(run: Path) -> None:
@@ -71,8 +72,11 @@ def check_place(run: Path) -> None:
 
 
 def refuse_conflict(run: Path, config: Config) -> None:
-    """Raises `InputError` where the folder holds a run with another value of a key that must not change. A run that
-    has not begun a round may be replaced: its start failed, say."""
+    """Raises `InputError` where the folder holds a run with another value of a key that must not change, or files of
+    these names that no run wrote. A run that has not begun a round may be replaced: its start failed, say."""
+    own = next((file for name in ("config.yaml", "prompts.yaml") if (file := run / name).exists()), None)
+    if own and not has_begun(run) and not (run / STARTED).is_file():
+        raise InputError(f"{own}: is not of a run, and would be replaced; take another --run folder")
     if not (run / "config.yaml").is_file() or not has_begun(run):
         return
     old = asdict(read_config(run))
@@ -92,7 +96,10 @@ def read_config(run: Path) -> Config:
     values = read_yaml(file.read_bytes(), str(file))
     if not isinstance(values, dict):
         raise InputError(f"{file}: expected keys and values, found {type(values).__name__}")
-    return check(upgrade_config(values), str(file))
+    try:
+        return check(upgrade_config(values), str(file))
+    except (KeyError, TypeError) as error:
+        raise InputError(f"{file}: is not what a run wrote: {error!r}") from None
 
 
 def check_round(config: Config, number: int, first: int = 1) -> None:
@@ -120,6 +127,8 @@ def begin(run: Path, round_number: int, phase: str) -> Path:
 
 def finish(folder: Path, facts: dict) -> None:
     """Mark a phase as done by writing done.json, after all its other files: `facts` and each file's checksum."""
+    for path in folder.rglob("*" + durable.TEMPORARY):
+        path.unlink()
     kept = [path for path in sorted(folder.rglob("*")) if path.is_file() and path.name not in (DONE, CARD)]
     files = [path for path in kept if not path.name.startswith(checkpoint.PREFIX)]
     for path in files:
@@ -142,10 +151,10 @@ def rollouts(run: Path, round_number: int, phases: Sequence[str]) -> int:
 def damage(folder: Path) -> str | None:
     """The first file of a finished phase that has changed since the phase ended; None if there is none."""
     try:
-        files = json.loads((folder / DONE).read_text())["files"]
-    except (ValueError, KeyError, TypeError):
+        files = json.loads((folder / DONE).read_text())["files"].items()
+    except (ValueError, KeyError, TypeError, AttributeError):
         return DONE
-    changed = (name for name, known in files.items() if durable.digest(folder / name) != known)
+    changed = (name for name, known in files if durable.digest(folder / name) != known)
     return next((name for name in changed if Path(name).name != CARD), None)
 
 
@@ -165,8 +174,8 @@ def mend(run: Path, rounds: int) -> list[str]:
             )
         if name or (broken and is_done(run, number, phase)):
             (folder / DONE).unlink()
-        elif is_done(run, number, phase):
-            checkpoint.clear(folder)  # left by a process that was killed right after the end of the phase
+        elif broken or is_done(run, number, phase):  # done: a process was killed right after the end of the phase
+            checkpoint.clear(folder)
         broken = broken or bool(name and phase != "evaluation")
     return found
 

@@ -1,5 +1,6 @@
-"""Generation by vLLM's OpenAI-compatible server, started with `--enable-lora` and VLLM_ALLOW_RUNTIME_LORA_UPDATING=True
-(see compose.yaml). It takes and returns token ids, and loads adapters while it runs.
+"""Generation by vLLM's OpenAI-compatible server, started with `--enable-lora`, `--logprobs-mode processed_logprobs` and
+VLLM_ALLOW_RUNTIME_LORA_UPDATING=True (see compose.yaml). Without the mode its log-probabilities are those at
+temperature 1, which no proof here notices. It takes and returns token ids, and loads adapters while it runs.
 
 A server that was started again knows no adapter, and answers 404 where one is asked for. It then gets the present one
 once more, and has to prove it.

@@ -9,6 +9,7 @@ import re
 import bm25s
 
 from asl_min.corpus import Passage
+from asl_min.run.errors import InputError
 from asl_min.search.tool import MAX_QUERY_CHARS
 
 WORD = re.compile(r"\b\w\w+\b")
@@ -19,8 +20,10 @@ class Bm25Search:
 
     def __init__(self, passages: list[Passage], top_k: int = 3):
         self.passages, self.top_k = passages, min(top_k, len(passages))
-        self._index = bm25s.BM25()
-        self._index.index(tokenize([indexed(p) for p in passages]), show_progress=False)
+        self._index, found = bm25s.BM25(), tokenize([indexed(p) for p in passages])
+        if not any(found):
+            raise InputError(f"corpus: none of {len(passages)} passages has a word of two letters to be found by")
+        self._index.index(found, show_progress=False)
 
     def retrieve(self, queries: list[str]) -> list[list[Passage]]:
         """For each query the passages that share a word with it, best first, at most `top_k`."""

@@ -12,11 +12,11 @@ that corpus, ready for asl_min.search.server. questions: questions.jsonl, `--per
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
     from pathlib import Path
 
-    from asl_min.run.command import argument, start
+    from asl_min.run.command import above_zero, argument, start
 
     what = argument("what", choices=("corpus", "e5", "questions"))
     out = argument("--out", type=Path, required=True, help="folder")
-    per_set = argument("--per-set", type=int, default=100, help="questions of each set (100)")
+    per_set = argument("--per-set", type=above_zero(int), default=100, help="questions of each set (100)")
     start("asl_min.search.hub", __doc__, what, out, per_set)
 
 import gzip

@@ -14,11 +14,11 @@ folders, which are not counted.
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
     from pathlib import Path
 
-    from asl_min.run.command import argument, start
+    from asl_min.run.command import above_zero, argument, start
 
     paths = argument("paths", type=Path, nargs="+", metavar="PATH", help="a document, or a folder of documents")
     out = argument("--out", type=Path, required=True, help="corpus file, JSONL")
-    words = argument("--words", type=int, default=100, help="of a passage at most (100)")
+    words = argument("--words", type=above_zero(int), default=100, help="of a passage at most (100)")
     strict = argument("--strict", action="store_true", help="end at the first document that cannot be read")
     start("asl_min.search.ingest", __doc__, paths, out, words, strict)
 
@@ -191,9 +191,9 @@ def tell(found: Ingested, out: Path, dry_run: bool) -> None:
 
 
 def main(args: Namespace) -> None:
-    if args.words < 1:
-        raise InputError(f"--words: {args.words}, must be above 0")
     check_out(args.out)
+    if args.out.resolve() in [file.resolve() for file in files_of(args.paths)[0]]:
+        raise InputError(f"--out: {args.out}: is one of the documents")
     found = ingest(args.paths, args.words, args.strict)
     if not args.dry_run:
         write_jsonl(args.out, found.rows)

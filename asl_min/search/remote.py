@@ -3,6 +3,8 @@
 import json
 import sqlite3
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from asl_min.corpus import Passage, parse_passage
@@ -20,10 +22,9 @@ class RemoteSearch:
     def __init__(self, url: str, top_k: int, cache: Path):
         self.http, self.top_k, self.lock = HttpClient(url, "search_url", CONNECTIONS), top_k, threading.Lock()
         cache.parent.mkdir(parents=True, exist_ok=True)
-        try:
+        self.file = cache
+        with self._usable():
             self.cache = kept_in(cache)
-        except sqlite3.Error as error:
-            raise InputError(f"{cache}: cannot keep the answers of the search server here: {error}") from None
         if not (index := self._index_name()):
             self.cache.close()
             self.cache = kept_in(":memory:")
@@ -48,14 +49,21 @@ class RemoteSearch:
                 self._keep(query, found)
         return [known[query] for query in queries]
 
+    @contextmanager
+    def _usable(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise InputError(f"{self.file}: cannot keep the answers of the search server here: {error}") from None
+
     def _known(self, query: str) -> list[Passage] | None:
-        with self.lock:
+        with self.lock, self._usable():
             row = self.cache.execute("select passages from found where key = ?", (self.server + query,)).fetchone()
         return [Passage(*passage) for passage in json.loads(row[0])] if row else None
 
     def _keep(self, query: str, found: list[Passage]) -> None:
         rows = json.dumps([[p.id, p.title, p.text] for p in found])
-        with self.lock:
+        with self.lock, self._usable():
             self.cache.execute("insert or replace into found values (?, ?)", (self.server + query, rows))
 
 

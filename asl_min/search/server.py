@@ -10,12 +10,12 @@ POST /retrieve {"queries": ["…"], "topk": 3, "return_scores": true} answers {"
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
     from pathlib import Path
 
-    from asl_min.run.command import argument, start
+    from asl_min.run.command import MAX_PORT, above_zero, argument, start
 
     index = argument("--index", type=Path, required=True, help="folder, made by asl_min.search.disk")
     host = argument("--host", default="127.0.0.1")
-    port = argument("--port", type=int, default=8001)
-    top_k = argument("--top-k", type=int, default=3, help="for requests without topk")
+    port = argument("--port", type=above_zero(int, MAX_PORT), default=8001)
+    top_k = argument("--top-k", type=above_zero(int, 100), default=3, help="for requests without topk")
     start("asl_min.search.server", __doc__, index, host, port, top_k)
 
 from argparse import Namespace
@@ -29,11 +29,11 @@ from starlette.routing import Route
 
 from asl_min.corpus import Passage
 from asl_min.run import terminal
-from asl_min.run.errors import InputError
 from asl_min.search.disk import DiskSearch
 from asl_min.search.together import MAX_QUERIES, SearchTogether
 
-MAX_TOP_K, MAX_PORT = 100, 65535
+MAX_TOP_K = 100
+"""Of a request, as of --top-k."""
 MAX_BYTES = 10 * 2**20
 """Of a request."""
 
@@ -73,15 +73,7 @@ def answer(passage: Passage, score: float, with_score: bool) -> dict:
     return {"document": document, "score": score} if with_score else document
 
 
-def check_range(name: str, value: int, highest: int) -> None:
-    """Raises `InputError` for a value that is not 1 to `highest`."""
-    if not 1 <= value <= highest:
-        raise InputError(f"{name}: {value}, must be 1 to {highest}")
-
-
 def main(args: Namespace) -> None:
-    check_range("--port", args.port, MAX_PORT)
-    check_range("--top-k", args.top_k, MAX_TOP_K)
     search, url = DiskSearch(args.index, args.top_k), f"http://{args.host}:{args.port}"
     if args.dry_run:
         terminal.tell(f"{args.index}: would be served at {url}", url=url, **search.facts)

@@ -20,8 +20,8 @@ from asl_min.run.errors import InputError
 from asl_min.run.inputs import prepare
 from asl_min.tools import ask
 from asl_min.tools.figures import round_panels, side_by_side, step_panels
-from asl_min.tools.report import summary_of
-from asl_min.tools.summary import write_summary
+from asl_min.tools.report import evaluated
+from asl_min.tools.summary import summary_of
 from asl_min.world.task_quality import read_tasks
 
 
@@ -66,12 +66,12 @@ class Run:
 
     def summary(self) -> dict:
         """What `summary.json` holds: one entry in "rounds" for each evaluated round, the base first."""
-        return write_summary(self.folder)
+        return summary_of(self.folder)
 
     def figure(self) -> Figure:
         """What was measured round by round, and the reward of every training step; a notebook shows it. Raises
         `InputError` if the base is not evaluated."""
-        return side_by_side([*round_panels([summary_of(self.folder)]), *step_panels(self.folder)])
+        return side_by_side([*round_panels([evaluated(self.folder)]), *step_panels(self.folder)])
 
     def tasks(self, number: int) -> list[Task]:
         """The tasks that a round kept."""

@@ -25,7 +25,6 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
     )
 
 
-import json
 import sys
 from argparse import Namespace
 from collections.abc import Iterator
@@ -63,7 +62,7 @@ def adapters_of(checkpoint: str, config: Config) -> dict[str, Path]:
     number = path.name.removeprefix("round_")
     if (path.parent / "config.yaml").is_file() and number != path.name and number.isdigit():
         return adapters_after(path.parent, int(number), config)
-    if hub.is_id(checkpoint):
+    if hub.is_meant(checkpoint):
         return dict.fromkeys(ROLES, hub.adapter(checkpoint))
     require_path(path)
     raise InputError(f"{checkpoint}: neither a run, nor a round of one, nor a peft adapter, nor 'base'")
@@ -99,7 +98,7 @@ def config_of(checkpoints: list[str], file: Path | None, overrides: list[str]) -
         return command.config_of(file, None if file else run, overrides)
     if not trained:
         return load_config(MINIATURE, **command.parse_overrides(overrides))
-    if hub.is_id(trained[0]):
+    if hub.is_meant(trained[0]):
         raise InputError(f"{trained[0]}: no such path here; if it is an adapter of the hub, name a --config")
     require_path(Path(trained[0]))
     raise InputError(f"{trained[0]}: belongs to no run; name a --config")
@@ -189,9 +188,6 @@ def answer(agents: dict[str, Agent], question: str) -> None:
         console.print(side_by_side if console.width >= WIDE else Group(*panels))
         return
     for checkpoint, episode in episodes.items():
-        found = {"checkpoint": checkpoint, "question": question, "answer": roles.answer_of(episode)}
-        print(
-            json.dumps(found | {"turns": [asdict(t) for t in episode.turns]})
-            if terminal.mode == "json"
-            else found["answer"]
-        )
+        said, turns = roles.answer_of(episode), [asdict(turn) for turn in episode.turns]
+        facts = {"checkpoint": checkpoint, "question": question, "answer": said, "turns": turns}
+        terminal.tell(clean(str(said)), **facts)

@@ -74,7 +74,7 @@ def model_card(run: Path, round_number: int, role: str, repo: str | None = None,
     roles = tuple(METRICS) if config.adapters == "shared" else (role,)
     front = ModelCardData(
         license=licence or licence_of(Path(base)),
-        base_model=config.base_model if hub.is_id(config.base_model) else None,
+        base_model=config.base_model if hub.is_meant(config.base_model) else None,
         library_name="peft",
         pipeline_tag="text-generation",
         tags=["lora", *TAGS],

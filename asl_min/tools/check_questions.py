@@ -30,11 +30,11 @@ def main(args: Namespace) -> None:
         terminal.tell(f"would check {', '.join(map(str, args.questions))}", questions=list(map(str, args.questions)))
         return
     pages = pages_of(load_corpus(args.corpus))
-    found = {row["id"]: faults(row, pages) for file in args.questions for row in load_questions(file)}
-    bad = {id: listed for id, listed in found.items() if listed}
-    lines = [f"{id}: {fault}" for id, listed in bad.items() for fault in listed]
+    found = [(f"{file}: {row['id']}", faults(row, pages)) for file in args.questions for row in load_questions(file)]
+    bad = [(place, listed) for place, listed in found if listed]
+    lines = [f"{place}: {fault}" for place, listed in bad for fault in listed]
     lines.append(f"{len(found) - len(bad)} of {len(found)} questions fit their pages")
-    terminal.tell("\n".join(lines), questions=len(found), faults=bad)
+    terminal.tell("\n".join(lines), questions=len(found), faults=dict(bad))
     if bad:
         raise InputError(f"{args.corpus}: {len(bad)} of {len(found)} questions do not fit these pages")
 
@@ -53,7 +53,9 @@ def faults(row: dict, pages: Mapping[str, str]) -> list[str]:
     Every page must exist, a golden answer must stand in the last page, and none in the question. Of two hops, the
     first page must name the bridge, the question must not, and no golden answer may stand in the first page.
     """
-    titles, bridge = row["metadata"]["pages"], row["metadata"].get("bridge")
+    titles, bridge = row["metadata"].get("pages"), row["metadata"].get("bridge")
+    if not titles:
+        return ["names no page (metadata.pages)"]
     found = [f"no page '{title}'" for title in titles if title not in pages]
     if found:
         return found

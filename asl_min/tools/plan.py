@@ -29,20 +29,29 @@ second and GPU). What several nodes give: --nodes, and the formulas in `nodes.py
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
     from pathlib import Path
 
-    from asl_min.run.command import OVERRIDES, argument, start
+    from asl_min.run.command import OVERRIDES, above_zero, argument, start
 
     start(
         "asl_min.tools.plan",
         __doc__,
         argument("config", type=Path, help="YAML file"),
-        argument("--gpus", type=int, help="trainer's GPUs, of each node; default: those here, at least one"),
-        argument("--nodes", type=int, default=1, help="trainer's nodes, as with configs/accelerate/multi_node.yaml"),
+        argument(
+            "--gpus", type=above_zero(int), help="trainer's GPUs, of each node; default: those here, at least one"
+        ),
+        argument(
+            "--nodes",
+            type=above_zero(int),
+            default=1,
+            help="trainer's nodes, as with configs/accelerate/multi_node.yaml",
+        ),
         argument("--fsdp", action="store_true", help="they share the base, as with configs/accelerate/fsdp.yaml"),
         argument(
-            "--gib", type=float, help="memory of one GPU; default: of the one here. Not known: no size is refused"
+            "--gib",
+            type=above_zero(float),
+            help="memory of one GPU; default: of the one here. Not known: no size is refused",
         ),
-        argument("--sample-rate", type=float, help="tokens a second and GPU"),
-        argument("--train-rate", type=float, help="tokens a second and GPU"),
+        argument("--sample-rate", type=above_zero(float), help="tokens a second and GPU"),
+        argument("--train-rate", type=above_zero(float), help="tokens a second and GPU"),
         OVERRIDES,
     )
 
@@ -160,13 +169,6 @@ def check_fit(config: Config, shape: Shape, memory: Memory, gib: float | None) -
         )
 
 
-def check_positive(**values: float | None) -> None:
-    """Raises `InputError` naming the first option that is not above 0; None is an option that was not given."""
-    for name, value in values.items():
-        if value is not None and not value > 0:
-            raise InputError(f"--{name.replace('_', '-')}: {value:g}, must be above 0")
-
-
 def report(config: Config, shape: Shape, memory: Memory, gpus: int, sample_rate: float, train_rate: float) -> str:
     """The plan as text; rates in tokens a second and GPU."""
     lines = [
@@ -210,8 +212,6 @@ def work_text(config: Config, gpus: int, sample_rate: float, train_rate: float) 
 
 def main(args: Namespace) -> None:
     config = config_of(args.config, None, args.overrides)
-    rates = {"sample_rate": args.sample_rate, "train_rate": args.train_rate}
-    check_positive(gpus=args.gpus, nodes=args.nodes, gib=args.gib, **rates)
     here = torch.cuda.get_device_properties(0).total_memory / GIB if torch.cuda.is_available() else None
     gib, gpus = here if args.gib is None else args.gib, args.gpus or max(torch.cuda.device_count(), 1)
     sample_rate, train_rate = args.sample_rate or SAMPLE_RATE, args.train_rate or TRAIN_RATE
@@ -220,6 +220,8 @@ def main(args: Namespace) -> None:
     text, more = report(config, shape, memory, gpus, sample_rate, train_rate), {}
     if args.nodes > 1:
         work, rates = work_of(config), (sample_rate, train_rate)
+        if not work["rollouts"]:
+            raise InputError("--nodes: a round without rollouts cannot be planned for; no phase has a step")
         one, several = (hours_of(config, shape, work, n, gpus, rates, args.fsdp) for n in (1, args.nodes))
         text += "\n" + nodes_text(several, one, args.nodes, gpus, micro_batches(config, work))
         more = {"nodes": args.nodes, "hours": asdict(several), "hours_of_one_node": asdict(one)}

@@ -11,17 +11,22 @@ Without a phase diagram no gain is predicted. Nothing is trained or written.
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
     from pathlib import Path
 
-    from asl_min.run.command import OVERRIDES, argument, start
+    from asl_min.run.command import OVERRIDES, above_zero, adapter_folder, argument, start
     from asl_min.run.shipped import DIAGRAM
 
     start(
         "asl_min.tools.preflight",
         __doc__,
         argument("--config", type=Path, metavar="FILE", required=True, help="YAML file of the run that is planned"),
-        argument("--adapter", type=Path, metavar="DIR", help="a peft adapter on the base model, for all three roles"),
+        argument(
+            "--adapter",
+            type=adapter_folder,
+            metavar="DIR",
+            help="a peft adapter on the base model, for all three roles",
+        ),
         argument("--diagram", type=Path, metavar="FILE", default=DIAGRAM, help=f"JSON file (default: {DIAGRAM})"),
-        argument("--tasks", type=int, default=96, help="tasks to be written at most (96)"),
-        argument("--minutes", type=float, default=10, help="how long this may take (10)"),
+        argument("--tasks", type=above_zero(int), default=96, help="tasks to be written at most (96)"),
+        argument("--minutes", type=above_zero(float), default=10, help="how long this may take (10)"),
         OVERRIDES,
     )
 
@@ -36,7 +41,6 @@ from asl_min.model import ROLES
 from asl_min.phase import Agent
 from asl_min.run import terminal
 from asl_min.run.command import config_of
-from asl_min.run.errors import InputError
 from asl_min.run.inputs import check_inputs
 from asl_min.run.shipped import shipped
 from asl_min.tools.predict import PREDICTORS, Prediction, predictions, read_diagram
@@ -109,11 +113,10 @@ def advice(found: dict[str, float]) -> tuple[str, str]:
     return weakest, ADVICE[weakest]
 
 
-def predicted(file: Path, measures: dict[str, float | None]) -> tuple[list[Prediction], str]:
-    """The predictions by a phase diagram, and why there are none."""
-    if not shipped(file).is_file():
+def predicted(file: Path, rows: list[dict] | None, measures: dict[str, float | None]) -> tuple[list[Prediction], str]:
+    """The predictions by the rows of a phase diagram, and why there are none."""
+    if rows is None:
         return [], f"no prediction is possible: {file} is missing (it comes with the repository; --diagram names one)"
-    rows = read_diagram(shipped(file))
     found = predictions(rows, measures)
     if found:
         return found, ""
@@ -154,10 +157,8 @@ def line(found: Prediction) -> str:
 
 def main(args: Namespace) -> None:
     config = config_of(args.config, None, args.overrides)
-    for name, value in {"tasks": args.tasks, "minutes": args.minutes}.items():
-        if not value > 0:
-            raise InputError(f"--{name}: {value:g}, must be above 0")
     check_inputs(config)
+    diagram = read_diagram(file) if (file := shipped(args.diagram)).is_file() else None
     if args.dry_run:
         text = f"would let {config.base_model} write {args.tasks} tasks at most on {config.corpus}"
         terminal.tell(text, base_model=config.base_model, corpus=config.corpus, diagram=str(args.diagram))
@@ -168,6 +169,6 @@ def main(args: Namespace) -> None:
     weakest, what = advice(skills(measures, config.attempts))
     facts = {"asked": found.asked, "tasks": len(found.tasks), "seconds": round(seconds, 1), "label_free": measures}
     facts |= {"tokens_per_second": agent.budget["tokens"] / seconds, "weakest": weakest, "advice": what}
-    by_arm, why = predicted(args.diagram, measures)
+    by_arm, why = predicted(args.diagram, diagram, measures)
     told = {"predictions": [asdict(prediction) for prediction in by_arm], "no_prediction": why or None}
     terminal.tell("\n".join(lines(config, facts, by_arm, why)), base_model=config.base_model, **facts, **told)

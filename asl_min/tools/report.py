@@ -28,7 +28,7 @@ from asl_min.tools.diagram_panels import diagram_panels
 from asl_min.tools.figures import Panel, beside_panels, round_panels, side_by_side, step_panels
 from asl_min.tools.html.page import write_html
 from asl_min.tools.predict import read_diagram
-from asl_min.tools.summary import write_summary
+from asl_min.tools.summary import summary_of, write_summary
 from asl_min.tools.table import LEGEND, markdown, table
 
 
@@ -39,7 +39,8 @@ def write_report(run: Path, claims: Path | None = None, beside: Path | None = No
     Raises `InputError` if round 0 is not evaluated or the claims cannot be read.
     """
     found = load_claims(claims) if claims else []
-    summary, other = summary_of(run), {str(beside): summary_of(beside)} if beside else {}
+    summary, other = evaluated(run), {str(beside): evaluated(beside)} if beside else {}
+    write_summary(run)
     (run / "report").mkdir(exist_ok=True)
     panels = {"rounds": round_panels([summary]), "steps": step_panels(run)}
     if shipped(DIAGRAM).is_file():
@@ -50,12 +51,12 @@ def write_report(run: Path, claims: Path | None = None, beside: Path | None = No
     return write_html(run, summary, panels, found, other)
 
 
-def summary_of(run: Path) -> dict:
-    """The summary of a run, written anew. Raises `InputError` if round 0 is not evaluated."""
-    summary = write_summary(run)
-    if not summary["rounds"]:
+def evaluated(run: Path) -> dict:
+    """The summary of a run. Raises `InputError` if round 0 is not evaluated."""
+    found = summary_of(run)
+    if not found["rounds"]:
         raise InputError(missing_base(run))
-    return summary
+    return found
 
 
 def write_markdown(folder: Path, summary: dict, panels: dict[str, list[Panel]]) -> None:

@@ -5,9 +5,9 @@ page that shows two checkpoints side by side.
     python -m asl_min.tools.serve runs/NAME/round_02 --compare base --port 8002
 
 Checkpoints are those of asl_min.tools.ask. POST /v1/chat/completions takes `model` (a checkpoint as given here),
-`messages`, `stream`, `temperature` (0 unless given: greedy) and `seed`; every other key of OpenAI's is accepted and
-means nothing here. The question is the last message of the user: the policy answers single questions and has learnt
-nothing of conversations. GET /v1/models lists the checkpoints, GET / is the page.
+`messages`, `stream`, `temperature` (0 unless given: greedy) and `seed`; `n` is 1, and every other key of OpenAI's is
+accepted and means nothing here. The question is the last message of the user: the policy answers single questions and
+has learnt nothing of conversations. GET /v1/models lists the checkpoints, GET / is the page.
 
 Bound to the loopback. Episodes are played one after the other; MAX_WAITING requests are held at once, the next one is
 told to come again (429).
@@ -16,7 +16,7 @@ told to come again (429).
 if __name__ == "__main__":  # before torch is imported, so that --help answers at once
     from pathlib import Path
 
-    from asl_min.run.command import CONFIG, argument, start
+    from asl_min.run.command import CONFIG, MAX_PORT, above_zero, argument, start
 
     start(
         "asl_min.tools.serve",
@@ -24,7 +24,7 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
         argument("checkpoint", help="a run, a round of it, a peft adapter, or 'base'"),
         argument("overrides", nargs="*", default=[], metavar="key=value", help="values over those of the config"),
         argument("--compare", metavar="CHECKPOINT", help="a second one, served too"),
-        argument("--port", type=int, default=8002),
+        argument("--port", type=above_zero(int, MAX_PORT), default=8002),
         CONFIG,
     )
 
@@ -50,7 +50,6 @@ from asl_min.episode import Episode, Turn
 from asl_min.phase import Agent
 from asl_min.run import terminal
 from asl_min.run.errors import InputError
-from asl_min.search.server import MAX_PORT, check_range
 from asl_min.tools import ask, chat_format
 
 HOST = "127.0.0.1"
@@ -217,7 +216,6 @@ def fault(error: RequestValidationError) -> str:
 
 
 def main(args: Namespace) -> None:
-    check_range("--port", args.port, MAX_PORT)
     checkpoints = [c for c in (args.checkpoint, args.compare) if c]
     config = ask.config_of(checkpoints, args.config, args.overrides)
     adapters, url = {c: ask.adapters_of(c, config) for c in checkpoints}, f"http://{HOST}:{args.port}"

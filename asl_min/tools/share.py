@@ -57,9 +57,11 @@ def export(run: Path, folder: Path, repo: str | None = None, licence: str | None
     """Write tasks.jsonl, judgments.jsonl and README.md of the finished rounds into `folder`. Returns the number of rows
     by table. `repo`: of the hub, where the data set will lie.
 
-    Raises `InputError` if no round is finished, or where `folder` cannot be written.
+    Raises `InputError` if no round is finished, or where `folder` cannot be written or holds a README of another kind.
     """
     run_dir.check_place(folder)
+    if (folder / "README.md").exists() and not (folder / "tasks.jsonl").exists():
+        raise InputError(f"--out: {folder / 'README.md'}: is not of a data set, and would be replaced")
     rounds = finished_rounds(run)
     tables = {
         "tasks": [row for n in rounds for row in tasks(run, n)],

@@ -36,7 +36,14 @@ BUDGET = (
 
 
 def write_summary(run: Path) -> dict:
-    """Write `summary.json`: one entry for each evaluated round up to the first that is not; entry 0 is the base model.
+    """Write `summary.json`; returns what it holds."""
+    found = summary_of(run)
+    durable.write_text(run / "summary.json", json.dumps(found, indent=1))
+    return found
+
+
+def summary_of(run: Path) -> dict:
+    """One entry in "rounds" for each evaluated round up to the first that is not; entry 0 is the base model.
 
     `pg_answerable` is measured on the same meta prompts in every entry. Entry 0 has no phases, so its other figures of
     tasks and policy come from its evaluation: all tasks written there, and one attempt at each task on a topic.
@@ -47,7 +54,7 @@ def write_summary(run: Path) -> dict:
         if not run_dir.is_done(run, number, "evaluation"):
             break
         rounds.append(round_summary(run, number))
-    summary = {
+    return {
         "arm": config.name,
         "recipe": config.recipe,
         "seed": config.seed,
@@ -55,8 +62,6 @@ def write_summary(run: Path) -> dict:
         "config": asdict(config),
         "rounds": rounds,
     }
-    durable.write_text(run / "summary.json", json.dumps(summary, indent=1))
-    return summary
 
 
 def round_summary(run: Path, number: int) -> dict:

@@ -17,7 +17,6 @@ import yaml
 HELD_OUT_ASKS, HELD_OUT_NOUNS = 2, 1
 FRAMES = ("Do you know {}?", "Can you name {}?", "Tell me, what is {}?")
 """Wordings that all relations share, around their first noun."""
-PHRASINGS = ("seen", "held_out")
 MAX_HOPS = 4
 HELD_OUT_SHARE = 0.18
 """Of the pairs. Of the paths of 2, 3 and 4 hops 22, 30 and 48% have one (tests/test_world.py)."""

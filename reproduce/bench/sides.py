@@ -10,8 +10,7 @@ from pathlib import Path
 from asl_min import roles
 from asl_min.chat import Chat
 from asl_min.config import Config
-from asl_min.corpus import load_corpus, load_questions
-from asl_min.evaluate import chosen_per_hop
+from asl_min.corpus import in_split, load_corpus, load_questions
 from asl_min.grpo import Learner
 from asl_min.model import adapter_name, load_backbone, load_tokenizer
 from asl_min.phase import Agent
@@ -105,8 +104,8 @@ def reward_of(answer: str | None, gold: list[str]) -> float:
 def splits(config: Config) -> tuple[list[dict], list[dict]]:
     """Questions to train on and held-out ones: disjoint parts of the target half's."""
     rows = load_questions(config.path(config.questions))
-    held = chosen_per_hop(rows, HELD_OUT)
-    kept = {row["id"] for row in chosen_per_hop(rows, config.eval_per_hop)}  # what evaluation may ask
+    held = in_split(rows, HELD_OUT, per_hop=True)
+    kept = {row["id"] for row in in_split(rows, config.eval_per_hop, per_hop=True)}  # what evaluation may ask
     return [row for row in rows if row["id"] not in kept], held
 
 

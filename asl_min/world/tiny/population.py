@@ -10,7 +10,7 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
     import os
     from pathlib import Path
 
-    from asl_min.run.command import argument, start
+    from asl_min.run.command import above_zero, argument, start
 
     start(
         "asl_min.world.tiny.population",
@@ -21,7 +21,7 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
         ),
         argument("--out", type=Path, metavar="DIR", default=Path("build/bases"), help="where the bases go"),
         argument("--again", action="store_true", help="also those that are shipped"),
-        argument("--jobs", type=int, default=os.cpu_count(), help="bases at a time (default: one a core)"),
+        argument("--jobs", type=above_zero(int), default=os.cpu_count(), help="bases at a time (default: one a core)"),
     )
 
 import os
@@ -102,9 +102,9 @@ def main(args: Namespace) -> None:
         return
     for stage, words in stages.items():
         module(stage, *words, log=args.stages / f"{stage}.log", threads=os.cpu_count() or 1)
-    with ThreadPoolExecutor(max(args.jobs, 1)) as pool:
+    with ThreadPoolExecutor(args.jobs) as pool:
         list(pool.map(lambda base: train(base, args.stages, args.out), due))
-    terminal.tell(str(args.out), bases={name: str(args.out / name) for name in args.names or drawn})
+    terminal.tell(str(args.out), bases={name: _folder(name, args) for name in args.names or drawn})
 
 
 def _stages_due(folder: Path) -> dict[str, list[object]]:
@@ -118,5 +118,10 @@ def _stages_due(folder: Path) -> dict[str, list[object]]:
     return due
 
 
+def _folder(name: str, args: Namespace) -> str:
+    """Where a base lies, or will lie."""
+    return str(SHIPPED / name if (SHIPPED / name).is_dir() and not args.again else args.out / name)
+
+
 def _is_there(name: str, args: Namespace) -> bool:
-    return (args.out / name).is_dir() or ((SHIPPED / name).is_dir() and not args.again)
+    return (args.out / name).is_dir() or Path(_folder(name, args)).is_dir()

@@ -49,7 +49,7 @@ from asl_min.config import read_yaml
 from asl_min.corpus import refuse_no_file
 from asl_min.model import hidden_states, logits_of
 from asl_min.protocol import ANSWER_CLOSE
-from asl_min.run import terminal
+from asl_min.run import durable, terminal
 from asl_min.run.errors import InputError
 from asl_min.world.passages import passages
 from asl_min.world.tiny.alternate import alternate_world
@@ -278,7 +278,8 @@ def main(args: Namespace) -> None:
         if step % 50 == 0:
             print(f"step {step} loss {np.mean(losses[-50:]):.4f} {time.time() - start:.0f} s", flush=True)
         if args.stage != "noise" and step % CHECKPOINT == 0:
-            save(model, tokenizer, args.out / f"step_{step}")
+            with durable.new_folder(args.out / f"step_{step}") as folder:
+                save(model, tokenizer, folder)
 
     train(model, samples, stage, seed, on_step)
     if args.stage == "noise":
