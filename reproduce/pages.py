@@ -16,6 +16,7 @@ from reproduce.tables import (
     choices_table,
     claims_table,
     counts,
+    greedy_table,
     over_bases,
     rounds_table,
     short_claims,
@@ -117,9 +118,9 @@ def results_text(population: Population, rows: list[dict], audits: list[dict]) -
         strata_table(population),
         "## Budgets",
         "What a run spends in all rounds, and its mean held-out accuracy up to the least that a run on its base spent. "
-        "A verdict of the judge is one of the rollouts; a match with an answer and a verdict of the oracle are none, so "
-        "that arms without a judge train their policy on more episodes and by more steps. C5, C9 and C14 compare such "
-        "arms at equal rollouts: what they find is due to the reward and to these steps together.",
+        "A verdict of the judge is one of the rollouts; a match with an answer and a verdict of the oracle are none. "
+        "So arms without a judge train their policy on more episodes and by more steps: at equal rollouts C5, C9 and "
+        "C14 measure the reward together with these steps.",
         budgets_table(population),
     ]
     for title, keys in ROUND_TABLES.items():
@@ -130,6 +131,14 @@ def results_text(population: Population, rows: list[dict], audits: list[dict]) -
             choices_table(population.folder / "lr"),
         ]
     parts += ["## Exploratory", f"Runs that were not named before: {listed(selection.exploratory) or 'none'}."]
+    if table := greedy_table(population):
+        parts += [
+            "All accuracies above are at temperature 1. There a model gains that only becomes surer of what it says "
+            "most often, and so does the untrained base by greedy decoding alone. The last policy of the runs whose "
+            "adapters were kept, and their bases, decoded greedily (`reproduce.greedy`): accuracy, %, and differences, "
+            "points.",
+            table,
+        ]
     if timed := [row for row in rows if row["family"] == "exploratory"]:
         parts += [
             "How long a run takes depends on its machine and on what else this does. These runs were made on two kinds "

@@ -1,5 +1,6 @@
 """The tables of the results, as Markdown: claims, audits, arms, budgets, rounds."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -162,6 +163,36 @@ def budgets_table(population: Population) -> str:
             equal.append(spread(found))
         cells.append([arm, str(len(population.runs[arm])), *used, str(labels), *equal])
     return markdown(cells)
+
+
+GREEDY, BASE = "greedy.json", "base"
+"""What greedy.py writes, and what stands in a row of a base in place of an arm."""
+
+
+def greedy_rows(folder: Path) -> list[dict]:
+    """The rows of a results folder's greedy.json; none where it was never measured."""
+    file = folder / GREEDY
+    return json.loads(file.read_text()) if file.is_file() else []
+
+
+def greedy_table(population: Population) -> str:
+    """By arm, over the bases of which base and run are measured greedily: accuracy, %, and differences, points. Empty
+    where there is none."""
+    head = ["base", "base, greedy", "final", "final, greedy", "final less base, greedy", "both greedy"]
+    cells = [["arm", "bases", *head]]
+    known = {(row["base"], row["arm"], row["seed"]): row["accuracy"]["mean"] for row in greedy_rows(population.folder)}
+    for arm in population.arms():
+        found = []
+        for base, summaries in population.runs[arm].items():
+            own = [(s, known[base, arm, s["seed"]]) for s in summaries if (base, arm, s["seed"]) in known]
+            if own and (base, BASE, 0) in known:
+                curves = np.array([m.curve(s, "accuracy", "mean")[[0, -1]] for s, _ in own])
+                found.append([*curves.mean(0), 100 * known[base, BASE, 0], 100 * np.mean([value for _, value in own])])
+        if found:
+            first, last, base, final = np.array(found).T
+            shown = [spread(values, interval=False) for values in (first, base, last, final)]
+            cells.append([arm, str(len(found)), *shown, spread(last - base, "+"), spread(final - base, "+")])
+    return markdown(cells) if len(cells) > 1 else ""
 
 
 def rounds_table(population: Population, keys: tuple[str, ...]) -> str:

@@ -1,13 +1,19 @@
 """Claims, audits, the phase diagram, tables and figures of made-up populations with known answers."""
 
 import json
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
 from made_up import ROLES, gains, measures_of, runs_of, summary, write_design, write_results
 
-from reproduce import claims, figures, pages, phase_diagram, tables
+from asl_min.config import Config
+from asl_min.evaluate import evaluate_agent
+from asl_min.phase import Agent
+from asl_min.run import run_dir
+from reproduce import claims, figures, greedy, pages, phase_diagram, tables
 from reproduce.audits import audit
 from reproduce.designs import Part, Selection, listed
 from reproduce.population import load
@@ -323,3 +329,43 @@ def test_text_of_what_was_not_measured():
     assert tables.effect_text(empty) == "-" and empty["n_bases"] == 0
     one = claims.finding_row(Finding(Part("gain", ("asl",)), "undecided", Estimate(5.0, -np.inf, np.inf, np.nan, 1), 1))
     assert tables.effect_text(one) == "+5.0" and one["ci_low"] is None and one["p"] is None
+
+
+# --- greedy decoding
+
+
+def test_greedy_table_sets_runs_beside_their_base_decoded_greedily(population):
+    """frozen_grm of b01 ends at 18% at temperature 1; its base has 25% greedy, its last policy 30%."""
+    assert tables.greedy_table(population) == ""
+    rows = [("b01", "base", 0.25), ("b01", "frozen_grm", 0.3), ("b02", "frozen_grm", 0.9)]
+    rows = [{"base": base, "arm": arm, "seed": 0, "accuracy": {"mean": value}} for base, arm, value in rows]
+    (population.folder / tables.GREEDY).write_text(json.dumps(rows))
+    head, _, row = tables.greedy_table(population).splitlines()
+    assert "both greedy" in head
+    assert row.split(" | ")[1:] == ["1", "30.0", "25.0", "18.0", "30.0", "-7.0", "+5.0 |"]  # b02's base is not measured
+
+
+def test_greedy_measures_finished_runs_and_their_bases_once(results, changed, tmp_path, script, monkeypatch):
+    run, asked = tmp_path / "runs" / "b01_frozen_grm_seed0", []
+    run_dir.create(run, changed(rounds=1))
+    for role in ROLES:
+        folder = run_dir.begin(run, 1, role)
+        (folder / "adapter").mkdir()
+        run_dir.finish(folder, {})
+
+    def measured(config: Config, adapter: Path | None) -> dict[str, float]:
+        asked.append(adapter)
+        return {"mean": 0.5}
+
+    monkeypatch.setattr(greedy, "measured", measured)
+    monkeypatch.setattr(greedy, "weights_of", lambda base: None)  # as the made-up summaries
+    monkeypatch.setattr(greedy, "ProcessPoolExecutor", lambda jobs, context: ThreadPoolExecutor(jobs))
+    for _ in range(2):
+        assert script("reproduce.greedy", "--runs", tmp_path / "runs", "--results", results) == 0
+    assert {row["arm"] for row in tables.greedy_rows(results)} == {"base", "frozen_grm"}
+    assert set(asked) == {None, run / "round_01" / "policy" / "adapter"} and len(asked) == 2
+
+
+def test_greedy_accuracy_is_that_of_an_evaluation(changed):
+    config = changed(eval_per_hop=2)
+    assert greedy.measured(config, None)["mean"] == evaluate_agent(Agent(config, {}))[0]["accuracy_greedy"]["mean"]
