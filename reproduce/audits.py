@@ -14,7 +14,7 @@ CHECKED: dict[str, tuple[str, Callable[[dict], float]]] = {
     ),
     "C10": ("zero labels: 1 if no round was given a gold label", m.no_gold),
     "C16": (
-        "no predefined rules: lowest share of logged rewards that the mode's formulas give",
+        "rewards are what the mode says: lowest share of logged rewards that its formulas give",
         lambda summary: m.audited(summary, "rewards_explained"),
     ),
 }
@@ -27,7 +27,8 @@ def audit(population: Population) -> list[dict]:
     for id, (text, measure) in CHECKED.items():
         for arm in population.design.modes.values():
             runs = [s for summaries in population.runs.get(arm, {}).values() for s in summaries]
-            lowest = min((measure(summary) for summary in runs), default=np.nan)
+            known = [share for share in map(measure, runs) if not np.isnan(share)]
+            lowest = min(known, default=np.nan)
             passed = None if np.isnan(lowest) else bool(lowest > m.SHARE)
             row = {"id": id, "audit": text, "arm": arm, "runs": len(runs)}
             rows.append(row | {"lowest": None if passed is None else round(lowest, 4), "passed": passed})

@@ -35,18 +35,24 @@ def diagram_text(population: Population) -> str:
     if any(row["judge"] is not None for row in rows):
         parts += [
             "What each base is like before the loop, %, and what it gains, points, by arm. Judge: balanced accuracy on "
-            "gold judgments; writer: share of its own answers that are right; policy: held-out accuracy.",
+            "gold judgments; writer: share of its own answers that are right; policy: one answer to each of 160 "
+            "held-out questions (the runs' round 0 has 408, so it differs by a few points).",
             bases_table(rows, arms),
         ]
     if crossings:
         parts += [
             "From which value of the base's judge (balanced accuracy on gold judgments before the loop) or writer "
-            "(share of its own answers that are right) on the fitted line of the gain lies above 0; 95% interval, "
-            'bases drawn anew. The line is known only within the range of the bases: "every base" where it lies above '
-            '0 in all of it, "no base" where it does not rise above 0 in it. A line that falls through 0 has a value '
-            "up to which it lies above, and no interval.",
+            "(share of its own answers that are right) on the line fitted to the gains lies above 0; 95% interval, "
+            "bases drawn anew. A line is a mean: single bases may lose where it lies above 0. It is known only within "
+            'the range of the bases: "whole range" where it lies above 0 in all of it, "nowhere" where it does not '
+            "rise above 0 in it. A line that falls through 0 has a value up to which it lies above, and no interval. "
+            "Where the slopes below are not told apart from 0, this is no evidence that judge or writer do not "
+            "matter: their range may be too short.",
             markdown(
-                [["arm", "of the base's", "lifts itself from", "bases", "their range"], *map(crossing_cells, crossings)]
+                [
+                    ["arm", "of the base's", "mean gain above 0 from", "bases", "their range"],
+                    *map(crossing_cells, crossings),
+                ]
             ),
         ]
     if fitted:
@@ -55,14 +61,23 @@ def diagram_text(population: Population) -> str:
             slope = f"{signed(row.slope)} ({row.low:+.1f} to {row.high:+.1f})"
             cells.append([row.arm, row.measure, slope, f"{row.p:.2g}", str(row.n)])
         parts += ["Regression of the gain on the three together, each standardised:", markdown(cells)]
-    correlated = correlations(rows, population.arms(), SHOWN)
+    correlated, of_final = (correlations(rows, population.arms(), SHOWN, measure) for measure in ("gain", "final"))
     if np.isfinite([*correlated.values()]).any():
+        pairs = {arm: zip(found, of_final[arm], strict=True) for arm, found in correlated.items()}
         cells = [["arm", *SHOWN]]
-        cells += [[arm, *("-" if np.isnan(r) else f"{r:+.2f}" for r in found)] for arm, found in correlated.items()]
-        parts += ["Correlation (Pearson) of the gain with what the base is like before the loop:", markdown(cells)]
+        cells += [[arm, *("-" if np.isnan(r) else f"{r:+.2f} ({f:+.2f})" for r, f in of)] for arm, of in pairs.items()]
+        parts += [
+            "Correlation (Pearson) of the gain with what the base is like before the loop, in brackets that of the "
+            "final accuracy. Exploratory: this table was added after some 40 runs had been seen. A gain is a final "
+            "accuracy less a start, so where finals hardly depend on the base, all that goes with the start seems to "
+            "explain the gain.",
+            markdown(cells),
+        ]
     if len(errors) > 1 and np.isfinite([error for found in errors.values() for error in found.values()]).any():
         parts += [
-            "What predicts the gain of a base best: root mean square error, points, of a line fitted to the others.",
+            "What predicts the gain of a base best: root mean square error, points, of a line fitted to the others. "
+            "With so few bases the least of ten errors is partly luck. Where no error without labels is below that of "
+            "the others' mean, nothing that a user can measure predicts the gain.",
             markdown([["predictor", *arms], *error_cells(errors, arms)]),
         ]
     return "\n\n".join(parts) if len(parts) > 1 else ""
@@ -89,16 +104,11 @@ def crossing_cells(row: LiftOff) -> list[str]:
 
 def percent(value: float, lowest: float, highest: float) -> str:
     """Within the range of the bases; beyond it, whether the line lies above 0 for all of them or for none."""
-    return "every base" if value <= lowest else "no base" if value > highest else f"{value:.0f}%"
+    return "whole range" if value <= lowest else "nowhere" if value > highest else f"{value:.0f}%"
 
 
 def error_cells(errors: dict[str, dict[str, float]], arms: Iterable[str]) -> list[list[str]]:
-    """The least error of each arm in bold."""
-    best = {arm: min((e[arm] for e in errors.values() if np.isfinite(e[arm])), default=np.nan) for arm in arms}
-    rows = []
-    for predictor, found in errors.items():
-        cells = ["-" if np.isnan(found[arm]) else f"{found[arm]:.1f}" for arm in arms]
-        rows.append(
-            [predictor, *(f"**{c}**" if found[arm] == best[arm] else c for arm, c in zip(arms, cells, strict=True))]
-        )
-    return rows
+    return [
+        [predictor, *("-" if np.isnan(found[arm]) else f"{found[arm]:.1f}" for arm in arms)]
+        for predictor, found in errors.items()
+    ]

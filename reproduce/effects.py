@@ -58,10 +58,10 @@ def mean_over_seeds(summaries: list[dict], measure: Callable[[dict], float]) -> 
 
 def per_doubling(sizes: list[list[dict]]) -> float:
     """Slope of the final held-out accuracy over log2 of the tasks a round that the policy phase trained on, points per
-    doubling. `sizes`: the summaries of each size."""
+    doubling. `sizes`: the summaries of each size, the smallest first; NaN where the last is not the larger."""
     tasks = [mean_over_seeds(summaries, m.tasks_used) for summaries in sizes]
     finals = [mean_over_seeds(summaries, m.final) for summaries in sizes]
-    if min(tasks) <= 0 or len(set(tasks)) < 2:
+    if min(tasks) <= 0 or tasks[-1] <= tasks[0]:
         return np.nan
     return float(np.polyfit(np.log2(tasks), finals, 1)[0])
 

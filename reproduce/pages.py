@@ -1,5 +1,6 @@
 """The page RESULTS.md and what other pages show of the results, as Markdown. Written by claims.py."""
 
+from itertools import takewhile
 from pathlib import Path
 
 from asl_min.run.errors import InputError
@@ -7,6 +8,8 @@ from asl_min.tools.table import markdown
 from reproduce import measures as m
 from reproduce.designs import listed
 from reproduce.diagram_tables import diagram_text, spread
+from reproduce.jobs import ARMS
+from reproduce.phase_diagram import base_values
 from reproduce.population import Population
 from reproduce.tables import (
     arm_curve,
@@ -35,6 +38,15 @@ ROUND_TABLES = {
     "Policy reward: judged right, %": ("phase", "judge_reward"),
     "Policy's true accuracy on its tasks, %": ("phase", "true_accuracy"),
 }
+
+VERDICTS = (
+    "A verdict is that of the worst part, from bad to good: not run, does not hold, undecided, depends, holds. "
+    "*Holds*: the effect lies above its threshold and p, after Holm's correction over all claims, below 0.05; of a "
+    "single part p is not corrected, so parts of an undecided claim may hold. *Depends*: the sign changes with the "
+    "base's judge, writer or policy. *Does not hold*: the 95% interval lies below the threshold; this is not "
+    "corrected for the number of claims, of which some would be called so by chance. *Undecided*: the rest, be the "
+    "interval wide, or narrow with 0 in it. C3 and C10 are one test."
+)
 
 
 def refresh(page: Path, blocks: dict[str, str]) -> str:
@@ -66,10 +78,13 @@ def readme_blocks(population: Population) -> dict[str, str]:
     arms = [*population.headline(), *(["frozen_grm"] if "frozen_grm" in population.runs else [])]
     curves = {arm: arm_curve(population.runs, arm, "accuracy", "mean")[0] for arm in arms}
     rounds = [f"round {number}" for number in range(max(map(len, curves.values()), default=0))]
-    cells = [["held-out accuracy, %", "bases", "runs", *rounds, "gain (95% over bases)", "by base"]]
+    greedy = base_values(population.bases, "accuracy_greedy.mean")
+    head = ["held-out accuracy, %", "bases", "runs", "base, greedy", *rounds]
+    cells = [[*head, "gain (95% over bases)", "by base"]]
     for arm, curve in curves.items():
         bases, gains = population.runs[arm], over_bases(population.runs, arm, m.gain)
         size = [str(len(bases)), str(sum(map(len, bases.values())))]
+        size.append(spread([greedy[base] for base in bases if base in greedy], interval=False))
         ends = f"{min(gains):+.1f} to {max(gains):+.1f}"
         cells.append([arm, *size, *(f"{x:.1f}" for x in curve), spread(gains, "+"), ends])
     return {"accuracy by round": f"{progress(population)}\n\n{markdown(cells)}"}
@@ -80,6 +95,12 @@ def results_blocks(population: Population, rows: list[dict], audits: list[dict])
     return {"claims": f"{progress(population)} {short_claims(rows)}", "audits": audits_table(audits)}
 
 
+def described(arm: str) -> str:
+    """What the comment at the top of an arm's file says."""
+    lines = (ARMS / f"{arm}.yaml").read_text().splitlines()
+    return " ".join(line.removeprefix("#").strip() for line in takewhile(lambda line: line.startswith("#"), lines))
+
+
 def results_text(population: Population, rows: list[dict], audits: list[dict]) -> str:
     """The text of results/RESULTS.md."""
     primary, others = ([r for r in rows if r["family"] == family] for family in ("primary", "secondary"))
@@ -88,7 +109,8 @@ def results_text(population: Population, rows: list[dict], audits: list[dict]) -
     parts = [
         "# Results",
         f"Made by `python -m reproduce.claims` from `runs/*.json`, not by hand; the runs by `{COMMAND}`. The "
-        "claims, their tests and what the verdicts mean were fixed before the runs, in `reproduce/preregistered.yaml`. "
+        "claims, their tests and what the verdicts mean were fixed before the runs, in `reproduce/preregistered.yaml`; "
+        "what became of nine of the bases since stands in the RESULTS.md at the top. "
         f"Runs: {named} of the {len(design.names())} that it names, each of {population.spent()}. ± is half a 95% "
         "interval over bases, of the means over their seeds.",
         ""
@@ -98,6 +120,7 @@ def results_text(population: Population, rows: list[dict], audits: list[dict]) -
         "## Claims",
         f"Of the mode `{population.primary}`. {counts(primary)}",
         claims_table(primary),
+        VERDICTS,
         "\n".join(f"- {row['id']}: {row['note']}" for row in primary if row["note"]),
         "\n".join(f"- `{name}`: {meaning}" for name, meaning in design.measures.items()),
         "## The same claims of the other modes",
@@ -107,20 +130,22 @@ def results_text(population: Population, rows: list[dict], audits: list[dict]) -
         audits_table(audits),
         diagram_text(population),
         "## Arms",
-        "Held-out exact match at temperature 1, macro average over relations, %. pass@16: share of questions that one "
-        "of 16 answers of the untrained base gets right; majority of 16: accuracy of its most frequent answer. Both "
-        "are of 40 questions a number of hops, the other columns of those of the runs: small differences between them "
-        "mean nothing.",
+        "Held-out exact match at temperature 1, macro average over relations, %. Beside it what the untrained base "
+        "gives: one greedy answer (to 160 questions), the share of questions that one of 16 answers gets right "
+        "(pass@16) and the most frequent answer of 16 (of 40 questions a number of hops). The other columns are of "
+        "the 408 questions of the runs: small differences between them mean nothing.",
         arms_table(population),
+        "\n".join(f"- `{arm}`: {described(arm)}" for arm in design.arms),
         "## Kinds of questions",
         "Final accuracy, % (gain in points): all questions, those whose phrasing and path occur in demonstrations, "
         "those with a held-out phrasing, those with a held-out path, and by hops.",
         strata_table(population),
         "## Budgets",
-        "What a run spends in all rounds, and its mean held-out accuracy up to the least that a run on its base spent. "
-        "A verdict of the judge is one of the rollouts; a match with an answer and a verdict of the oracle are none. "
-        "So arms without a judge train their policy on more episodes and by more steps: at equal rollouts C5, C9 and "
-        "C14 measure the reward together with these steps.",
+        "What a run spends in all rounds, and its mean held-out accuracy up to the least that a run on its base "
+        "spent. A verdict of the judge is one of the rollouts; a match with an answer and a verdict of the oracle are "
+        "none. So arms without a judge train their policy on more episodes and by more steps: at equal rollouts C5, "
+        "C9 and C14 measure the reward together with these steps. Shares of a round's tasks (C2, C12, C13) rest on as "
+        "few tasks as are shown here.",
         budgets_table(population),
     ]
     for title, keys in ROUND_TABLES.items():

@@ -65,13 +65,12 @@ def rounded(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else float(f"{value:.5g}")
 
 
-def table_of(rows: Iterable[dict], arm: str, names: Iterable[str]) -> tuple[np.ndarray, np.ndarray]:
-    """An arm's bases that have all these measures: their values [n, k] and gains [n]."""
+def table_of(rows: Iterable[dict], arm: str, names: Iterable[str], of: str = "gain") -> tuple[np.ndarray, np.ndarray]:
+    """An arm's bases that have all these measures: their values [n, k] and gains, or what `of` names [n]."""
     names = tuple(names)
-    kept = [r for r in rows if r["arm"] == arm and None not in (r["gain"], *(r[name] for name in names))]
-    return np.array([[row[name] for name in names] for row in kept]).reshape(len(kept), len(names)), np.array(
-        [row["gain"] for row in kept]
-    )
+    kept = [r for r in rows if r["arm"] == arm and None not in (r[of], *(r[name] for name in names))]
+    x = np.array([[row[name] for name in names] for row in kept]).reshape(len(kept), len(names))
+    return x, np.array([row[of] for row in kept])
 
 
 def tables(
@@ -136,9 +135,12 @@ def slopes(rows: list[dict], arms: Iterable[str]) -> list[Slope]:
     return found
 
 
-def correlations(rows: list[dict], arms: Iterable[str], names: Sequence[str]) -> dict[str, list[float]]:
-    """By arm Pearson's correlation of the gain with each of these measures of the base; NaN where it is not defined."""
-    tables = {arm: [table_of(rows, arm, (name,)) for name in names] for arm in arms}
+def correlations(
+    rows: list[dict], arms: Iterable[str], names: Sequence[str], of: str = "gain"
+) -> dict[str, list[float]]:
+    """By arm Pearson's correlation of the gain, or of the "final" accuracy, with each of these measures of the base;
+    NaN where it is not defined."""
+    tables = {arm: [table_of(rows, arm, (name,), of) for name in names] for arm in arms}
     return {arm: [correlation(x[:, 0], gains) for x, gains in found] for arm, found in tables.items()}
 
 

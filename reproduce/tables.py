@@ -116,13 +116,14 @@ def beside_record(rows: list[dict], record: list[dict]) -> str:
 
 
 def arms_table(population: Population) -> str:
-    """Final accuracy beside what more sampling from the untrained base gives: pass@16 and the majority of 16."""
+    """Final accuracy beside what the untrained base gives without training: greedy, pass@16 and the majority of 16."""
     runs, primary = population.runs, population.primary
-    sampled = [base_values(population.bases, f"sampled.{name}") for name in ("pass@16", "majority")]
-    cells = [["arm", "bases", "runs", "base", "pass@16", "majority of 16", "final", "gain", f"{primary} less this"]]
+    keys = {"base, greedy": "accuracy_greedy.mean", "pass@16": "sampled.pass@16", "majority of 16": "sampled.majority"}
+    untrained = [base_values(population.bases, path) for path in keys.values()]
+    cells = [["arm", "bases", "runs", "base", *keys, "final", "gain", f"{primary} less this"]]
     for arm in population.arms():
         bases = runs[arm]
-        of_base = [spread(values[base] for base in bases if base in values) for values in sampled]
+        of_base = [spread(values[base] for base in bases if base in values) for values in untrained]
         pairs = [(runs[primary][base], bases[base]) for base in bases if base in runs.get(primary, {})]
         ahead = [mean_over_seeds(a, m.final) - mean_over_seeds(b, m.final) for a, b in pairs] if arm != primary else []
         first = spread(over_bases(runs, arm, lambda s: m.accuracy(s)[0]))
@@ -148,11 +149,22 @@ def strata_table(population: Population) -> str:
 def budgets_table(population: Population) -> str:
     """What a run spends, and mean accuracy up to the least that any run of the base spent, by each budget."""
     names = [budget.replace("_", " ") for budget in m.BUDGETS]
-    cells = [["arm", "bases", *names, "judge calls", "gold labels", *(f"accuracy over equal {name}" for name in names)]]
+    cells = [
+        [
+            "arm",
+            "bases",
+            *names,
+            "judge calls",
+            "tasks a round",
+            "gold labels",
+            *(f"accuracy over equal {name}" for name in names),
+        ]
+    ]
     for arm in population.arms():
         summaries = [s for found in population.runs[arm].values() for s in found]
         used = [f"{np.mean([m.spent(s, budget)[-1] for s in summaries]):.0f}" for budget in m.BUDGETS]
         used.append(f"{np.mean([sum(row['judge_calls'] for row in s['rounds']) for s in summaries]):.0f}")
+        used.append(f"{np.mean([row['n_tasks'] for s in summaries for row in s['rounds'][1:]]):.0f}")
         labels = max(row["gold_labels"] for summary in summaries for row in summary["rounds"])
         equal = []
         for budget in m.BUDGETS:

@@ -177,8 +177,10 @@ def test_claims_are_the_same_when_made_again(results, script):
 
 def test_budget_of_an_arm_is_what_a_run_spends(population):
     rows = tables.budgets_table(population).splitlines()
-    spent = {row.split(" | ")[0].strip("| "): row.split(" | ")[1:8] for row in rows[2:]}
-    assert spent["rule_reward"] == ["6", "500", "5000", "50", "10", "600", "0"] and spent["frozen_grm"][1] == "1000"
+    spent = {row.split(" | ")[0].strip("| "): row.split(" | ")[1:9] for row in rows[2:]}
+    assert (
+        spent["rule_reward"] == ["6", "500", "5000", "50", "10", "600", "100", "0"] and spent["frozen_grm"][1] == "1000"
+    )
 
 
 def test_accuracy_at_equal_budget_stops_at_the_cheapest_run_of_the_base(population):
@@ -187,7 +189,7 @@ def test_accuracy_at_equal_budget_stops_at_the_cheapest_run_of_the_base(populati
         {"b01": population.runs[arm]["b01"]} for arm in ("rule_reward", "frozen_grm")
     )
     rows = {row.split(" | ")[0].strip("| "): row.split(" | ") for row in tables.budgets_table(population).splitlines()}
-    assert (rows["rule_reward"][8], rows["frozen_grm"][8]) == ("25.0", "27.0")
+    assert (rows["rule_reward"][9], rows["frozen_grm"][9]) == ("25.0", "27.0")
 
 
 def test_curve_of_an_arm_is_the_mean_over_bases_not_over_runs():
