@@ -83,9 +83,15 @@ def short_claims(rows: list[dict]) -> str:
     cells = [["", "claim", "measure", "effect (95% interval)", "bases", "Holm p", "verdict"]]
     for row in primary:
         p = "-" if row["holm_p"] is None else f"{row['holm_p']:.2g}"
-        shown = [row["metric"], effect_text(row), size_text(row), p, f"**{verdict_text(row)}**"]
+        shown = [row["metric"], effect_text(row), size_text(row), p, f"**{verdict_text(row)}**{failed_part(row)}"]
         cells.append([row["id"], row["claim"], *shown])
     return f"{counts(primary)}\n\n{markdown(cells)}"
+
+
+def failed_part(row: dict) -> str:
+    """Of a claim that is not run in all its parts: one that does not hold already."""
+    failed = [part for part in row["parts"] if part["verdict"] == "does not hold" and row["verdict"] == "not run"]
+    return f"; {failed[0]['metric']}: {effect_text(failed[0])}, {verdict_text(failed[0])}" if failed else ""
 
 
 def audits_table(rows: list[dict]) -> str:
