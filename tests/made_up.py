@@ -52,7 +52,11 @@ def runs_of(*groups: Iterable[dict]) -> Runs:
 def measures_of(judge: float, writer: float = 0.7, policy: float = 0.4) -> dict:
     """Of a base before the loop."""
     found = {"accuracy": {"mean": policy}, "grm": {"balanced_accuracy": judge, "consistency": 0.8}}
-    found |= {"pg": {"right": writer, "answerable": 0.9}, "sampled": {"pass@16": 0.9, "majority": 0.5}}
+    found |= {
+        "pg": {"right": writer, "answerable": 0.9},
+        "accuracy_greedy": {"mean": 0.4},
+        "sampled": {"pass@16": 0.9, "majority": 0.5},
+    }
     return found | {"label_free": {"vote_agreement": judge, "gate_share": 0.5 + writer / 4, "attempt_agreement": 0.5}}
 
 

@@ -153,7 +153,8 @@ def test_claims_and_tables_are_written(results, script):
     assert "Runs that were not named before: b01_r_zero_seed0." in text and "\n| r_zero |" not in text
     assert "**depends on the judge (above from 65%)**" in text and "Missing: none." in text
     assert "| b03 | 65 | 50 | 40 | +0.5 | -1.7 |" in text and "small profile" not in text
-    assert "| frozen_grm | 6 | 6 | 30.0 ± 0.0 | 90.0 ± 0.0 | 50.0 ± 0.0 |" in text
+    assert "| frozen_grm | 6 | 6 | 30.0 ± 0.0 | 40.0 ± 0.0 | 90.0 ± 0.0 | 50.0 ± 0.0 |" in text
+    assert "- `frozen_grm`: The GRM is never trained (the paper's ablation)." in text
 
 
 def test_results_of_a_small_profile_say_so(population):
@@ -218,8 +219,11 @@ def test_short_claims_and_readme_have_a_row_each(population):
     )
     assert "C3.other" not in blocks["claims"] and "passed" in blocks["audits"]
     accuracy = pages.readme_blocks(population)["accuracy by round"]
-    assert "| rule_reward | 6 | 12 | 30.0 | 32.6 | +2.6 ± 10.0 | -10.0 to +15.0 |" in accuracy
+    assert "| rule_reward | 6 | 12 | 40.0 | 30.0 | 32.6 | +2.6 ± 10.0 | -10.0 to +15.0 |" in accuracy
     assert accuracy.count("frozen_grm") == 1
+    part = rows[0]["parts"][0] | {"verdict": "does not hold", "depends_on": None, "effect": -2.0, "ci_low": None}
+    unrun = rows[0] | {"verdict": "not run", "depends_on": None, "parts": [part]}
+    assert f"**not run**; {part['metric']}: -2.0, does not hold |" in tables.short_claims([unrun])
 
 
 def test_pages_say_how_many_runs_are_there(population):

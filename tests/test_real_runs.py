@@ -53,6 +53,6 @@ def test_mode_and_rate_are_chosen_over_the_same_config_on_validation_questions(t
     for config in found:
         named = designs.read(designs.REAL).config(("smollm2-135m-cold", config.name, 0))
         different = {key for key, value in vars(config).items() if value != getattr(named, key)}
-        measured = {"questions", "judgments", "eval_tasks", "eval_judgments"}
+        measured = {"questions", "judgments", "eval_tasks", "eval_judgments", "eval_greedy"}
         assert different <= {"rounds", "learning_rate", "labelled_questions"} | measured
         assert "validation" in config.questions and "validation" in config.judgments and config.rounds == 1
