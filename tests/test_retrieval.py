@@ -231,7 +231,7 @@ def test_server_command_refuses_a_folder_without_index(tmp_path, script, capsys)
 )
 def test_server_command_refuses_numbers_out_of_range(words, said, tmp_path, script, capsys):
     assert script("asl_min.search.server", "--index", tmp_path, *words) == 2
-    assert capsys.readouterr().err == f"error: {said}\n"
+    assert capsys.readouterr().err == f"error: argument {said} (see --help)\n"
 
 
 def test_index_command_says_on_stdout_only_what_it_made(data, tmp_path, script, capsys):
