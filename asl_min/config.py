@@ -138,8 +138,7 @@ class Config:
     max_grad_norm: PositiveFloat = 1.0
     """Gradient clipping."""
     mixed_precision: Literal["no", "bf16"] | None = None
-    """Accelerate's "no", "bf16" ("no" on a CPU without units for it) or "fp16"; null: what the launcher's config file
-    says."""
+    """Accelerate's "no" or "bf16" ("no" on a CPU without units for it); null: what the launcher's config file says."""
     save_every: PositiveInt = 1
     """The phase's state goes to the disk after every this many steps, and after the last; a killed phase goes on from
     the last state."""

@@ -127,8 +127,7 @@ def load_judgments(path: str | Path) -> list[dict]:
 
 
 def in_split(rows: list[dict], size: int, split: str = "test", per_hop: bool = False) -> list[dict]:
-    """The first `size` rows for "test", the next ones for "validation"; `per_hop`: of each number of hops. Raises
-    `InputError` where there are none."""
+    """The first `size` rows (of each number of hops) for "test", the next for "validation". `InputError` if none."""
     groups: dict[object, list[dict]] = {}
     for row in rows:
         groups.setdefault(row["metadata"].get("hops") if per_hop else None, []).append(row)
@@ -147,10 +146,11 @@ def metadata(row: dict, where: str) -> dict:
     if type(hops := found.get("hops", 1)) is not int or hops < 1:
         raise InputError(f"{where}: 'hops' must be a whole number above 0, found {hops!r}")
     for key in TEXTS:
-        if not isinstance(text := found.get(key) or "", str):
+        if not isinstance(text := found.get(key, ""), str):
             raise InputError(f"{where}: {key!r} must be a text, found {text!r}")
     pages = found.get("pages", [])
-    if not isinstance(pages, list) or not all(isinstance(p, str | list) for p in pages):
+    titles = [t for p in pages for t in (p if isinstance(p, list) else [p])] if isinstance(pages, list) else [None]
+    if not all(isinstance(title, str) for title in titles):
         raise InputError(f"{where}: 'pages' must be a list of titles, or of lists of them, found {pages!r}")
     return found
 

@@ -99,8 +99,7 @@ def evaluate_agent(
     results: dict = dict.fromkeys(("accuracy", "accuracy_greedy", "sampled", "grm", "pg"))
     rows: dict[str, list[dict]] = {}
     if config.questions and config.eval_per_hop:
-        known = load_questions(config.path(config.questions))
-        questions = in_split(known, config.eval_per_hop, config.eval_split, per_hop=True)
+        questions = asked_questions(config)
         for name, temperature in {"": 1.0, "_greedy": 0.0}.items() if config.eval_greedy else [("", 1.0)]:
             tell_part(f"{len(questions)} questions at temperature {temperature:g}")
             results[f"accuracy{name}"], answers = policy_accuracy(agent, questions, temperature)
@@ -124,6 +123,11 @@ def tell_part(what: str) -> None:
 
 
 # --- the policy
+
+
+def asked_questions(config: Config) -> list[dict]:
+    """Those of the QA set that an evaluation asks: `eval_per_hop` of each number of hops."""
+    return in_split(load_questions(config.path(config.questions)), config.eval_per_hop, config.eval_split, per_hop=True)
 
 
 def policy_accuracy(agent: Agent, questions: list[dict], temperature: float) -> tuple[dict, list[Answer]]:
@@ -216,9 +220,8 @@ def write_tasks(agent: Agent, meta_prompts: list[dict], *seed_key: object) -> li
 
 
 def base_policy(agent: Agent, tasks: Sequence[Task], oracle: Oracle) -> dict:
-    """The base model, all adapters off, at the first `eval_tasks` of a round's tasks: how hard they are by a measure
-    that does not learn. `accuracy`: share right, one attempt each, of those that the oracle can answer; `answerable`:
-    share of these."""
+    """The base model, all adapters off, at a round's first `eval_tasks` tasks: a measure that does not learn. One
+    attempt each; `accuracy`: share right of those that the oracle can answer; `answerable`: share of these."""
     tasks = tasks[: agent.config.eval_tasks]
     requests = roles.solve_requests([task.question for task in tasks], 1, agent.config.seed, "evaluate", "frozen")
     answers = [roles.answer_of(episode) for episode in agent.rollout("policy", requests, 1.0, base=True)]

@@ -24,12 +24,11 @@ if __name__ == "__main__":  # before torch is imported, so that --help answers a
 
 import json
 from argparse import Namespace
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 from asl_min.config import Config
-from asl_min.corpus import in_split, load_questions
-from asl_min.evaluate import evaluate_agent, policy_answers
+from asl_min.evaluate import asked_questions, evaluate_agent, policy_answers
 from asl_min.metrics.accuracy import sampled_accuracy
 from asl_min.phase import Agent
 from asl_min.run import durable, terminal
@@ -48,8 +47,7 @@ MINUTES = 60.0
 def sampled(agent: Agent, per_hop: int) -> dict:
     """`sampled_accuracy` of `SAMPLES` answers to the first questions of each number of hops."""
     config = agent.config
-    known = load_questions(config.path(config.questions))
-    questions = in_split(known, per_hop, config.eval_split, per_hop=True)
+    questions = asked_questions(replace(config, eval_per_hop=per_hop))
     answers = policy_answers(agent, questions, SAMPLES, 1.0, "sampled")
     return {"questions": len(questions), "samples": SAMPLES} | sampled_accuracy(answers)
 

@@ -28,13 +28,12 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from pathlib import Path
 
 from asl_min.config import Config
-from asl_min.corpus import in_split, load_questions
-from asl_min.evaluate import policy_accuracy
+from asl_min.evaluate import asked_questions, policy_accuracy
 from asl_min.model import ROLES
 from asl_min.phase import Agent
 from asl_min.run import durable, run_dir, terminal
 from asl_min.run.errors import InputError
-from reproduce.jobs import weights_of
+from reproduce.jobs import other_weights
 from reproduce.records import KEPT, Name, read_summaries, run_name
 from reproduce.tables import BASE, GREEDY, greedy_rows
 
@@ -42,9 +41,7 @@ from reproduce.tables import BASE, GREEDY, greedy_rows
 def measured(config: Config, adapter: Path | None) -> dict[str, float]:
     """Greedy accuracy of an adapter, of the base alone for None, on the questions of the config."""
     agent = Agent(config, dict.fromkeys(ROLES, adapter) if adapter else {})
-    known = load_questions(config.path(config.questions))
-    questions = in_split(known, config.eval_per_hop, config.eval_split, per_hop=True)
-    found, _ = policy_accuracy(agent, questions, 0.0)
+    found, _ = policy_accuracy(agent, asked_questions(config), 0.0)
     return {key: value for key, value in found.items() if key in KEPT["accuracy"] and isinstance(value, float)}
 
 
@@ -64,7 +61,7 @@ def due(runs: Path, names: set[Name], known: list[dict]) -> dict[Name, tuple[Con
 
 def main(args: Namespace) -> None:
     summaries = read_summaries(args.results / "runs")
-    same = {name for name, s in summaries.items() if s.get("base_weights") == weights_of(name[0])}
+    same = {name for name, s in summaries.items() if not other_weights(s, name[0])}
     rows = greedy_rows(args.results)
     wanted = due(args.runs, same, rows)
     if args.dry_run:

@@ -129,13 +129,22 @@ def results_text(population: Population, rows: list[dict], audits: list[dict]) -
         "What no run can fail unless the code has an error.",
         audits_table(audits),
         diagram_text(population),
+        *arms_parts(population),
+        *exploratory_parts(population, [row for row in rows if row["family"] == "exploratory"]),
+    ]
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def arms_parts(population: Population) -> list[str]:
+    """What the arms reached and spent, and every measure by round."""
+    parts = [
         "## Arms",
         "Held-out exact match at temperature 1, macro average over relations, %. Beside it what the untrained base "
         "gives: one greedy answer (to 160 questions), the share of questions that one of 16 answers gets right "
         "(pass@16) and the most frequent answer of 16 (of 40 questions a number of hops). The other columns are of "
         "the 408 questions of the runs: small differences between them mean nothing.",
         arms_table(population),
-        "\n".join(f"- `{arm}`: {described(arm)}" for arm in design.arms),
+        "\n".join(f"- `{arm}`: {described(arm)}" for arm in population.design.arms),
         "## Kinds of questions",
         "Final accuracy, % (gain in points): all questions, those whose phrasing and path occur in demonstrations, "
         "those with a held-out phrasing, those with a held-out path, and by hops.",
@@ -155,7 +164,13 @@ def results_text(population: Population, rows: list[dict], audits: list[dict]) -
             "## Learning rates, chosen on validation questions and other bases",
             choices_table(population.folder / "lr"),
         ]
-    parts += ["## Exploratory", f"Runs that were not named before: {listed(selection.exploratory) or 'none'}."]
+    return parts
+
+
+def exploratory_parts(population: Population, timed: list[dict]) -> list[str]:
+    """What was not fixed before; `timed`: rows of claims that depend on seconds, without these."""
+    named = listed(population.selection.exploratory) or "none"
+    parts = ["## Exploratory", f"Runs that were not named before: {named}."]
     if table := greedy_table(population):
         parts += [
             "All accuracies above are at temperature 1. There a model gains that only becomes surer of what it says "
@@ -164,11 +179,11 @@ def results_text(population: Population, rows: list[dict], audits: list[dict]) -
             "points.",
             table,
         ]
-    if timed := [row for row in rows if row["family"] == "exploratory"]:
+    if timed:
         parts += [
             "How long a run takes depends on its machine and on what else this does. These runs were made on two kinds "
             "of processor, beside other work, and with sampling code that became faster meanwhile (LOG.md). So the "
             "claims on seconds, without that part:",
             claims_table(timed),
         ]
-    return "\n\n".join(part for part in parts if part) + "\n"
+    return parts

@@ -364,7 +364,6 @@ def test_greedy_measures_finished_runs_and_their_bases_once(results, changed, tm
         return {"mean": 0.5}
 
     monkeypatch.setattr(greedy, "measured", measured)
-    monkeypatch.setattr(greedy, "weights_of", lambda base: None)  # as the made-up summaries
     monkeypatch.setattr(greedy, "ProcessPoolExecutor", lambda jobs, context: ThreadPoolExecutor(jobs))
     for _ in range(2):
         assert script("reproduce.greedy", "--runs", tmp_path / "runs", "--results", results) == 0

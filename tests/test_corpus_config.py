@@ -112,6 +112,8 @@ def test_bad_question_is_refused(file, row):
         ({"hops": 1, "relation": ["a"]}, ":2: 'relation' must be a text, found ['a']"),
         ({"hops": 1, "pages": "Paris"}, ":2: 'pages' must be a list of titles, or of lists of them, found 'Paris'"),
         ({"hops": 1, "pages": [5]}, "found [5]"),
+        ({"hops": 1, "pages": [["a", 5]]}, "found [['a', 5]]"),
+        ({"hops": 1, "kind": None}, ":2: 'kind' must be a text, found None"),
         ({}, "some rows have 'hops'"),
         (None, "some rows have 'hops'"),
     ],

@@ -38,10 +38,8 @@ class Refused(InputError):
         self.status = status
 
 
-MALFORMED = (AttributeError, KeyError, IndexError, TypeError, ValueError, RecursionError)
-"""What reading a malformed answer raises."""
-PASSING = (Busy, httpx2.HTTPError, *MALFORMED)
-"""Faults that another attempt may mend."""
+PASSING = (Busy, httpx2.HTTPError, AttributeError, KeyError, IndexError, TypeError, ValueError, RecursionError)
+"""Faults that another attempt may mend. From AttributeError on: what reading a malformed answer raises."""
 
 
 class HttpClient:

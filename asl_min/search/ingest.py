@@ -192,7 +192,7 @@ def tell(found: Ingested, out: Path, dry_run: bool) -> None:
 
 def main(args: Namespace) -> None:
     check_out(args.out)
-    if args.out.resolve() in [file.resolve() for file in files_of(args.paths)[0]]:
+    if args.out.exists() and args.out.resolve() in [file.resolve() for file in files_of(args.paths)[0]]:
         raise InputError(f"--out: {args.out}: is one of the documents")
     found = ingest(args.paths, args.words, args.strict)
     if not args.dry_run:

@@ -104,7 +104,7 @@ def main(args: Namespace) -> None:
         module(stage, *words, log=args.stages / f"{stage}.log", threads=os.cpu_count() or 1)
     with ThreadPoolExecutor(args.jobs) as pool:
         list(pool.map(lambda base: train(base, args.stages, args.out), due))
-    terminal.tell(str(args.out), bases={name: _folder(name, args) for name in args.names or drawn})
+    terminal.tell(str(args.out), bases={name: str(_folder(name, args)) for name in args.names or drawn})
 
 
 def _stages_due(folder: Path) -> dict[str, list[object]]:
@@ -118,10 +118,10 @@ def _stages_due(folder: Path) -> dict[str, list[object]]:
     return due
 
 
-def _folder(name: str, args: Namespace) -> str:
+def _folder(name: str, args: Namespace) -> Path:
     """Where a base lies, or will lie."""
-    return str(SHIPPED / name if (SHIPPED / name).is_dir() and not args.again else args.out / name)
+    return SHIPPED / name if (SHIPPED / name).is_dir() and not args.again else args.out / name
 
 
 def _is_there(name: str, args: Namespace) -> bool:
-    return (args.out / name).is_dir() or Path(_folder(name, args)).is_dir()
+    return _folder(name, args).is_dir()
