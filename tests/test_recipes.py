@@ -4,6 +4,7 @@ so reach gold."""
 import json
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,7 +12,7 @@ from conftest import TARGET
 from helpers import ROOT, rewrite
 from test_phases import PHASES, ROOMY, ScriptedSampler, copy_of, new_run, rows
 
-from asl_min import recipes, rewards, roles, train_prompt_generator
+from asl_min import evaluate, recipes, rewards, roles, train_prompt_generator
 from asl_min.config import Config, check, load_config
 from asl_min.corpus import in_split, load_judgments, load_questions, write_jsonl
 from asl_min.episode import Episode, Task
@@ -360,3 +361,10 @@ def test_frozen_policy_is_the_base_whatever_was_learnt(config):
         agent.rollout("policy", requests, base=off) for agent, off in ((learnt, True), (learnt, False), (fresh, False))
     )
     assert [e.ids for e in frozen] == [e.ids for e in base] != [e.ids for e in now]
+
+
+@pytest.mark.parametrize(("recipe", "role"), [("asl_gen_rm", "reward_model"), ("seif", "policy")])
+def test_judge_that_is_evaluated_is_the_one_that_judges(recipe, role, changed, monkeypatch):
+    agent = SimpleNamespace(config=changed(recipe=recipe, round_rollouts=100), as_role=lambda *asked: asked)
+    monkeypatch.setattr(evaluate.roles, "judge", lambda asked, *_: [asked])
+    assert evaluate._judge(agent, []) == [(role, 1.0)]

@@ -362,6 +362,17 @@ def test_state_left_at_the_end_of_a_phase_is_cleared(whole, tmp_path):
     assert contents(run) == contents(whole)
 
 
+def test_state_of_a_phase_after_a_damaged_one_is_dropped(whole, tmp_path):
+    """An interrupted policy phase would go on with the tasks of the damaged files."""
+    run = shutil.copytree(whole, tmp_path / "run")
+    policy = run_dir.phase_dir(run, 1, "policy")
+    (policy / run_dir.DONE).unlink()
+    for name in ("checkpoint.json", "checkpoint_0002.pt"):
+        (policy / name).write_text("{}")
+    flip(run / "round_01" / "prompt_generator" / "drafts.jsonl")
+    assert len(run_dir.mend(run, 1)) == 1 and not list(policy.glob("checkpoint*"))
+
+
 def test_damaged_evaluation_alone_is_computed_again(whole, tmp_path):
     run = shutil.copytree(whole, tmp_path / "run")
     file, trained = run / "round_01" / "evaluation" / "grm.jsonl", run / "round_01" / "policy" / "done.json"

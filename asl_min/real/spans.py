@@ -36,7 +36,6 @@ NO_NAMES = frozenset(
     )
 )
 """Capitalised because they open a sentence."""
-"""Words of a title that is looked for in a text."""
 
 
 @dataclass(frozen=True)

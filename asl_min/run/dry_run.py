@@ -17,17 +17,20 @@ HOPS = 4
 """Most hops of a held-out question of the embedded world."""
 
 
+def writer_step(config: Config) -> int:
+    """Most rollouts of a step of the Prompt Generator: a draft costs itself, M votes, K attempts and their verdicts."""
+    return config.pg_prompts * config.pg_samples * (1 + config.verify_samples + 2 * config.attempts)
+
+
 def rollouts(config: Config, phase: str) -> int:
-    """Most episodes and judge calls of one phase. A draft costs itself, M votes, K attempts and their verdicts; an
-    episode of the policy costs itself and a verdict. `round_rollouts` bounds a phase (a round may
-    spend less than one step more), and the policy phase may spend them whole. An evaluation, but the base's, also lets
-    the base attempt the round's tasks."""
+    """Most episodes and judge calls of one phase. An episode of the policy costs itself and a verdict. `round_rollouts`
+    bounds a phase (a round may spend less than one step more), and the policy phase may spend them whole. An
+    evaluation, but the base's, also lets the base attempt the round's tasks."""
     if phase == "evaluation":
         held_out = (1 + config.eval_greedy) * HOPS * config.eval_per_hop if config.questions else 0
         judged = 3 * config.eval_judgments if config.judgments else 0
         return held_out + judged + (5 * config.eval_tasks if config.oracle else 0)
-    drafts = config.pg_max_steps * config.pg_prompts * config.pg_samples
-    writing = drafts * (1 + config.verify_samples + 2 * config.attempts)
+    writing = config.pg_max_steps * writer_step(config)
     if recipes.load(config).fresh_samples:
         writing += round(config.fresh_share * config.round_rollouts)
     most = {

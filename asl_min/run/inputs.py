@@ -12,6 +12,7 @@ from asl_min.config import Config
 from asl_min.corpus import Passage, in_split, load_corpus, load_judgments, load_questions, topics
 from asl_min.model import empty_base, load_tokenizer
 from asl_min.run import run_dir, terminal
+from asl_min.run.dry_run import writer_step
 from asl_min.run.errors import InputError
 from asl_min.run.machines import copy_run
 from asl_min.run.shard import accelerator_of
@@ -76,8 +77,7 @@ def doubts(config: Config, passages: list[Passage], chat: Chat) -> list[str]:
             "base_model: a tiny base reads nothing but pages of the embedded world; expect nothing of use on another "
             "corpus (docs/own_documents.md)"
         )
-    step = config.pg_prompts * config.pg_samples * (1 + config.verify_samples + 2 * config.attempts)
-    if 0 < config.round_rollouts < step:
+    if 0 < config.round_rollouts < (step := writer_step(config)):
         found.append(
             f"round_rollouts: {config.round_rollouts}, but the Prompt Generator's first step alone may take {step}; "
             "the other roles get what it leaves"
